@@ -1,0 +1,3 @@
+"""The public name of the client library: everything a program imports is here."""
+
+from client.api import *  # noqa: F403
