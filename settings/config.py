@@ -1,0 +1,183 @@
+"""Everything that can be set, with its default; read from one TOML file.
+
+Each field's comment is its documentation: `virtroupe config` prints them, and an unknown key is an error that names it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+
+
+class ConfigError(ValueError):
+    """The file cannot be used; the text names file and key."""
+
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """Routing, queues and liveness."""
+
+    heartbeat_s: Seconds = 0.5  # how often an actor's heartbeat thread writes
+    hang_after_s: Seconds = 4.0  # an actor without a beat or without progress for longer is fenced and replaced
+    client_message_max: Positive = 16 * 1024 * 1024  # bytes of one message of a native client
+    actor_message_max: Positive = 64 * 1024 * 1024  # bytes of one message of an actor or the gateway
+    calls_per_client: Positive = 1024  # calls one client may have outstanding; one more is answered Busy
+    calls_per_actor: Positive = 8192  # calls one actor may hold
+    waiting_per_actor: Positive = 8192  # calls that may wait for an actor to start
+    replay_records_max: Positive = 4096  # records of one replay part
+    allow: tuple[
+        str, ...
+    ] = ()  # who besides root and the agent's own user may use the read-write door: "user:NAME", "group:NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """The event journal."""
+
+    sync: str = "interval"  # "interval": fdatasync within sync_interval_s; "always": before an event is acknowledged
+    sync_interval_s: Seconds = 0.05
+    segment_bytes: Positive = 16 * 1024 * 1024
+    retain_bytes: Positive = 1024 * 1024 * 1024  # a segment goes when the journal is larger than this
+    retain_s: Seconds = 7 * 86400.0  # and the segment is older than this
+
+
+@dataclass(frozen=True, slots=True)
+class WardenSettings:
+    """Restarts and their budget."""
+
+    crashes_per_period: Positive = 10  # more crashes than this in crash_period_s and the actor is degraded
+    crash_period_s: Seconds = 30.0
+    backoff_first_s: float = 0.0  # wait before the first restart
+    backoff_max_s: Seconds = 5.0
+    idle_stop_s: float = 0.0  # an actor without calls and guests for longer is stopped; 0: never
+    start_timeout_s: Seconds = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSettings:
+    """Limits of one actor, `[actors.NAME]`."""
+
+    memory_mib: Positive = 1024  # resident memory; above it the actor is stopped and started again
+    open_files: Positive = 65536
+    user: str = ""  # drops to this user when started as root; empty: stays
+    idle_stop_s: float = -1.0  # -1: the warden's
+    autostart: bool = False  # started with the agent instead of at the first call
+    changes_per_guest: Positive = 64  # calls that may wait for one guest's change lane
+    queries_per_guest: Positive = 64  # reads that may ask one guest's hypervisor at once
+    retain_calls_s: Seconds = 3600.0  # how long the outcome of a change with an idempotency key is kept
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """libvirt's RPC in front of the broker."""
+
+    keepalive_interval_s: float = 5.0
+    keepalive_count: Positive = 5
+    max_clients: Positive = 5000
+    max_client_requests: Positive = 5
+    read_wait_s: Seconds = 0.05  # how long a cached read waits for the caller's own change to arrive
+    fresh_s: Seconds = 2.0  # a source that was silent for longer is not answered from the cache
+    socket_group: str = ""  # group that may use the read-write socket; empty: the agent's own user only
+    calls_in_flight: Positive = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Structured logs on standard error, which supervisord files."""
+
+    level: str = "info"
+    json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """Prometheus endpoint; always on its unix socket."""
+
+    listen: str = ""  # "127.0.0.1:9177" to serve it over TCP too
+
+
+@dataclass(frozen=True, slots=True)
+class TestSettings:
+    """The test driver."""
+
+    __test__ = False
+    keep: bool = False  # keep the default state's changes when the last libvirt connection closes
+
+
+@dataclass(frozen=True, slots=True)
+class QemuSettings:
+    """The QEMU driver."""
+
+    user: str = ""  # guests run as this user when the agent is root; empty: as the agent
+    emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")
+    stop_timeout_s: Seconds = 10.0  # between SIGTERM and SIGKILL of a graceful destroy
+    autostart_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    broker: BrokerSettings = field(default_factory=BrokerSettings)
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    warden: WardenSettings = field(default_factory=WardenSettings)
+    actors: dict[str, ActorSettings] = field(default_factory=dict)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    test: TestSettings = field(default_factory=TestSettings)
+    qemu: QemuSettings = field(default_factory=QemuSettings)
+
+    def actor(self, name: str) -> ActorSettings:
+        """The limits of one actor."""
+        return self.actors.get(name, ActorSettings())
+
+
+def load_config(path: Path) -> Config:
+    """The settings of a TOML file; all defaults when there is none. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Config()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"Cannot read '{path}': {exc}") from exc
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str) -> Config:
+    """The settings of a TOML text; `name` stands in its errors. Raises ConfigError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"'{name}' is not valid TOML: {exc}") from exc
+    _check_keys(data, Config, name, "")
+    try:
+        return msgspec.convert(data, Config, strict=True)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"'{name}': {exc}") from exc
+
+
+def _check_keys(data: dict[str, Any], cls: type, name: str, prefix: str) -> None:
+    fields = msgspec.structs.fields(cls) if issubclass(cls, msgspec.Struct) else msgspec.inspect.type_info(cls).fields  # type: ignore[attr-defined]
+    known = {f.name: f for f in fields}
+    for key, value in data.items():
+        if key not in known:
+            raise ConfigError(f"'{name}': unknown key '{prefix}{key}'. Known here: {', '.join(sorted(known))}")
+        info = known[key].type
+        if isinstance(value, dict):
+            if isinstance(info, msgspec.inspect.DataclassType):
+                _check_keys(value, info.cls, name, f"{prefix}{key}.")
+            elif isinstance(info, msgspec.inspect.DictType) and isinstance(
+                info.value_type, msgspec.inspect.DataclassType
+            ):
+                for item, table in value.items():
+                    if isinstance(table, dict):
+                        _check_keys(table, info.value_type.cls, name, f"{prefix}{key}.{item}.")
