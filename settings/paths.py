@@ -81,6 +81,15 @@ class Paths:
         return self.run / "supervisord.conf"
 
     @property
+    def supervisor_pid(self) -> Path:
+        """Written by supervisord before it starts anything."""
+        return self.run / "supervisord.pid"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.log / "supervisord.log"
+
+    @property
     def journal(self) -> Path:
         return self.state / "journal"
 

@@ -1,0 +1,130 @@
+"""Where a device sits in the guest: `<address type=...>`."""
+
+from conf.element import Element, Empty, attr, child
+from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
+
+
+class Address(Element, tag="address"):
+    """Any address."""
+
+
+class ZpciAddress(Element, tag="zpci"):
+    """The s390 identifiers of a PCI device."""
+
+    uid: int | None = attr("uid", hexadecimal(4), default=None)
+    fid: int | None = attr("fid", hexadecimal(8), default=None)
+
+
+class PciAddress(Address, type="pci"):
+    """A place on a PCI bus; all zero stands for "on PCI, anywhere"."""
+
+    domain: int = attr("domain", hexadecimal(4), default=0)
+    bus: int = attr("bus", hexadecimal(2), default=0)
+    slot: int = attr("slot", hexadecimal(2), default=0)
+    function: int = attr("function", hexadecimal(1), default=0)
+    multifunction: bool | None = attr("multifunction", ON_OFF, default=None)
+    zpci: ZpciAddress | None = child(ZpciAddress, default=None)
+
+    @property
+    def is_empty(self) -> bool:
+        """The device is to get a place, but has none yet."""
+        return not (self.domain or self.bus or self.slot or self.function)
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
+
+
+class DriveAddress(Address, type="drive"):
+    """A place on an IDE, SATA, SCSI or floppy controller."""
+
+    controller: int = attr("controller", UINT, default=0)
+    bus: int = attr("bus", UINT, default=0)
+    target: int = attr("target", UINT, default=0)
+    unit: int = attr("unit", UINT, default=0)
+
+
+class VirtioSerialAddress(Address, type="virtio-serial"):
+    """A port of a virtio-serial controller."""
+
+    controller: int = attr("controller", UINT, default=0)
+    bus: int = attr("bus", UINT, default=0)
+    port: int | None = attr("port", UINT, default=None)
+
+
+class CcidAddress(Address, type="ccid"):
+    """A slot of a smart card reader."""
+
+    controller: int = attr("controller", UINT, default=0)
+    slot: int = attr("slot", UINT, default=0)
+
+
+class UsbAddress(Address, type="usb"):
+    """A port below a USB controller: `1` or, behind hubs, `1.2`."""
+
+    bus: int = attr("bus", UINT, default=0)
+    port: str | None = attr("port", str, default=None)
+
+
+class SpaprVioAddress(Address, type="spapr-vio"):
+    """A register of the pSeries virtual bus."""
+
+    reg: int | None = attr("reg", hexadecimal(8), default=None)
+
+
+class CcwAddress(Address, type="ccw"):
+    """A place in a s390 channel subsystem."""
+
+    cssid: int | None = attr("cssid", hexadecimal(1), default=None)
+    ssid: int | None = attr("ssid", hexadecimal(1), default=None)
+    devno: int | None = attr("devno", hexadecimal(4), default=None)
+
+
+class IsaAddress(Address, type="isa"):
+    """Ports and interrupt of an ISA device."""
+
+    iobase: int | None = attr("iobase", hexadecimal(1), default=None)
+    irq: int | None = attr("irq", hexadecimal(1), default=None)
+
+
+class DimmAddress(Address, type="dimm"):
+    """A memory slot."""
+
+    slot: int | None = attr("slot", ANY_BASE, default=None)
+    base: int | None = attr("base", hexadecimal(1), default=None)
+
+
+class VirtioMmioAddress(Address, type="virtio-mmio"):
+    """A virtio transport without a bus."""
+
+
+class VirtioS390Address(Address, type="virtio-s390"):
+    """The old s390 virtio bus."""
+
+
+class UnassignedAddress(Address, type="unassigned"):
+    """The guest does not see the device."""
+
+
+ADDRESSES = (
+    PciAddress,
+    DriveAddress,
+    VirtioSerialAddress,
+    CcidAddress,
+    UsbAddress,
+    SpaprVioAddress,
+    CcwAddress,
+    IsaAddress,
+    DimmAddress,
+    VirtioMmioAddress,
+    VirtioS390Address,
+    UnassignedAddress,
+)
+
+
+class SourcePciAddress(Element, tag="address", empty=Empty.OMIT):
+    """The host's PCI device inside a `<source>`, which has no type of its own."""
+
+    domain: int = attr("domain", hexadecimal(4), default=0)
+    bus: int = attr("bus", hexadecimal(2), default=0)
+    slot: int = attr("slot", hexadecimal(2), default=0)
+    function: int = attr("function", hexadecimal(1), default=0)

@@ -1,0 +1,45 @@
+"""What every device of a guest has beside its own elements."""
+
+from conf.domain.address import ADDRESSES, Address
+from conf.element import Element, Empty, attr, child, one_of, value
+from conf.values import ON_OFF, UINT, YES_NO
+
+
+def is_user_alias(alias: str) -> bool:
+    """Was the alias chosen by the user? Such aliases belong to the definition, others to the running guest."""
+    return alias.startswith("ua-")
+
+
+class BootOrder(Element, tag="boot"):
+    """The device's turn when the firmware looks for something to boot."""
+
+    order: int | None = attr("order", UINT, default=None)
+    loadparm: str | None = attr("loadparm", str, default=None)
+
+
+class Rom(Element, tag="rom", empty=Empty.OMIT):
+    """The option ROM of a PCI device."""
+
+    enabled: bool | None = attr("enabled", YES_NO, default=None)
+    bar: bool | None = attr("bar", ON_OFF, default=None)
+    file: str | None = attr("file", str, default=None)
+
+
+class VirtioDriver(Element, tag="driver", empty=Empty.OMIT):
+    """The options that every virtio device has."""
+
+    iommu: bool | None = attr("iommu", ON_OFF, default=None)
+    ats: bool | None = attr("ats", ON_OFF, default=None)
+    packed: bool | None = attr("packed", ON_OFF, default=None)
+    page_per_vq: bool | None = attr("page_per_vq", ON_OFF, default=None)
+
+
+class Device(Element, trailing=True):
+    """A device; these parts stand after those of the kind of device."""
+
+    boot: BootOrder | None = child(BootOrder, default=None)
+    alias: str | None = value("alias", "name", str, default=None, live=True, keep=is_user_alias)
+    master_startport: int | None = value("master", "startport", UINT, default=None)
+    rom: Rom | None = child(Rom, default=None)
+    acpi_index: int | None = value("acpi", "index", UINT, default=None)
+    address: Address | None = one_of(*ADDRESSES, by="type", default=None)

@@ -1,0 +1,34 @@
+"""Security labels of a guest and of single files."""
+
+from enum import StrEnum
+
+from conf.element import Element, attr, text
+from conf.values import YES_NO
+
+
+class SeclabelType(StrEnum):
+    """Who chooses the label."""
+
+    NONE = "none"
+    DYNAMIC = "dynamic"
+    STATIC = "static"
+
+
+class Seclabel(Element, tag="seclabel"):
+    """The label of a guest for one security model."""
+
+    type: SeclabelType | None = attr("type", SeclabelType, default=None)
+    model: str | None = attr("model", str, default=None)
+    relabel: bool | None = attr("relabel", YES_NO, default=None)
+    label: str | None = text("label", str, default=None)
+    imagelabel: str | None = text("imagelabel", str, default=None, live=True)
+    baselabel: str | None = text("baselabel", str, default=None)
+
+
+class SourceSeclabel(Element, tag="seclabel"):
+    """The label of one file or socket."""
+
+    model: str | None = attr("model", str, default=None)
+    relabel: bool | None = attr("relabel", YES_NO, default=None)
+    labelskip: bool | None = attr("labelskip", YES_NO, default=None, live=True)
+    label: str | None = text("label", str, default=None)

@@ -1,0 +1,135 @@
+"""How single values are written in attributes and texts."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Codec(Generic[T]):
+    """A value's two directions: `parse` raises ValueError, `expects` ends libvirt's error message."""
+
+    parse: Callable[[str], T]
+    write: Callable[[T], str]
+    expects: str = ""
+    escaped: bool = False
+
+
+_INT = re.compile(r"\s*[+-]?\d+\Z").match
+_UINT = re.compile(r"\s*\+?\d+\Z").match
+
+
+def parse_int(text: str) -> int:
+    """A decimal number that fits 64 bits; signs are allowed."""
+    if _INT(text) is None or not text.isascii() or len(text) > 24:
+        raise ValueError(text)
+    value = int(text)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(text)
+    return value
+
+
+def parse_uint(text: str) -> int:
+    """A decimal number from 0 to 2^64-1."""
+    if _UINT(text) is None or not text.isascii() or len(text) > 24:
+        raise ValueError(text)
+    value = int(text)
+    if value >= 1 << 64:
+        raise ValueError(text)
+    return value
+
+
+def parse_uint32(text: str) -> int:
+    """A decimal number from 0 to 2^32-1."""
+    value = parse_uint(text)
+    if value >= 1 << 32:
+        raise ValueError(text)
+    return value
+
+
+def parse_any_base(text: str) -> int:
+    """A number from 0 to 2^64-1 in C notation: decimal, 0x... or 0 (octal)."""
+    text = text.strip()
+    if not text.isascii() or len(text) > 24 or "_" in text or text.startswith("-"):
+        raise ValueError(text)
+    lower = text.lower()
+    if lower.startswith("0x"):
+        value = int(lower, 16)
+    elif lower.startswith("0") and len(lower) > 1:
+        value = int(lower, 8)
+    else:
+        value = parse_uint(lower)
+    if value >= 1 << 64:
+        raise ValueError(text)
+    return value
+
+
+INT: Codec[int] = Codec(parse_int, str, "Expected integer value")
+UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
+ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
+ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
+
+
+def hexadecimal(digits: int) -> Codec[int]:
+    """A number read in any C notation and written as 0x with at least so many digits."""
+    return Codec(parse_any_base, lambda value: f"0x{value:0{digits}x}", "Expected non-negative integer value")
+
+
+def _two_words(yes: str, no: str) -> Codec[bool]:
+    words = {yes: True, no: False}
+
+    def parse(text: str) -> bool:
+        if text not in words:
+            raise ValueError(text)
+        return words[text]
+
+    return Codec(parse, lambda value: yes if value else no)
+
+
+YES_NO = _two_words("yes", "no")
+ON_OFF = _two_words("on", "off")
+
+_HEX_DIGITS = re.compile(r"[0-9a-fA-F]{32}\Z").match
+
+
+def parse_uuid(text: str) -> UUID:
+    """A UUID with dashes anywhere between bytes, or none, as libvirt reads it."""
+    digits = text.strip().replace("-", "").replace(" ", "")
+    if _HEX_DIGITS(digits) is None:
+        raise ValueError(text)
+    return UUID(hex=digits)
+
+
+UUID_TEXT: Codec[UUID] = Codec(parse_uuid, str)
+
+_MAC = re.compile(r"([0-9a-fA-F]{1,2}:){5}[0-9a-fA-F]{1,2}\Z").match
+
+
+def parse_mac(text: str) -> str:
+    """Six bytes in hexadecimal, written with two lower-case digits each."""
+    if _MAC(text) is None:
+        raise ValueError(text)
+    return ":".join(f"{int(part, 16):02x}" for part in text.split(":"))
+
+
+MAC: Codec[str] = Codec(parse_mac, str)
+
+_FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15, "e": 10**18}
+
+
+def bytes_per_unit(unit: str) -> int | None:
+    """The bytes of one `unit` (`KiB`, `k`, `MB`, `bytes`, ...), or None for a word that is no unit."""
+    word = unit.lower()
+    if word in ("", "b", "byte", "bytes"):
+        return 1
+    head, tail = word[0], word[1:]
+    if head not in _DECIMAL:
+        return None
+    if tail in ("", "ib"):
+        return _FACTORS[head]
+    return _DECIMAL[head] if tail == "b" else None

@@ -1,0 +1,113 @@
+"""Which drivers there are, which URIs they answer, and which of them can run on this host.
+
+Nothing here imports a driver: a driver is looked for as a file, a third party's as an entry point.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from settings.config import Config
+
+ENTRY_POINTS: Final = "virtroupe.actors"
+
+
+class NoDriverForUri(ValueError):
+    """No driver answers this URI; the text names the URI and the schemes that are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """One actor: its name on the wire, the module that is run, the URI schemes it answers.
+
+    It can run where one of `programs` is found; an empty tuple: anywhere.
+    """
+
+    name: str
+    module: str
+    schemes: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+
+
+_TABLE: Final = (
+    Driver("test", "actors.test", ("test",)),
+    Driver("qemu", "actors.qemu", ("qemu",), ("qemu-system-*", "qemu-kvm", "kvm")),
+    Driver("lxc", "actors.lxc", ("lxc",), ("crun",)),
+    Driver("xen", "actors.xen", ("xen",), ("xl",)),
+    Driver("esx", "actors.esx", ("esx", "vpx", "gsx")),
+    Driver("hyperv", "actors.hyperv", ("hyperv",)),
+    Driver("vbox", "actors.vbox", ("vbox",)),
+    Driver("bhyve", "actors.bhyve", ("bhyve",), ("bhyve",)),
+    Driver("openvz", "actors.openvz", ("openvz",), ("vzctl",)),
+    Driver("vmware", "actors.vmware", ("vmwareplayer", "vmwarews", "vmwarefusion"), ("vmrun",)),
+    Driver("remote", "actors.remote"),
+    Driver("cpu", "actors.secondary.cpu"),
+    Driver("interface", "actors.secondary.interface"),
+    Driver("network", "actors.secondary.network"),
+    Driver("node_device", "actors.secondary.node_device"),
+    Driver("nwfilter", "actors.secondary.nwfilter"),
+    Driver("secret", "actors.secondary.secret"),
+    Driver("security", "actors.secondary.security"),
+    Driver("storage", "actors.secondary.storage"),
+)
+
+
+@functools.cache
+def known_drivers() -> tuple[Driver, ...]:
+    """Every driver that is installed: ours that exist, then those of third parties."""
+    ours = tuple(driver for driver in _TABLE if _has_program(driver.module))
+    return (*ours, *_third_party({driver.name for driver in _TABLE}))
+
+
+def available_drivers(config: Config) -> tuple[Driver, ...]:
+    """The drivers that can run on this host."""
+    folders = (*(Path(folder) for folder in config.qemu.emulator_folders), None)
+    return tuple(d for d in known_drivers() if not d.programs or any(_is_found(p, folders) for p in d.programs))
+
+
+def find_driver(name: str) -> Driver | None:
+    """The installed driver of that name."""
+    return next((driver for driver in known_drivers() if driver.name == name), None)
+
+
+def driver_for_uri(uri: str) -> str:
+    """The name of the driver that answers `scheme[+transport]://...`. Raises NoDriverForUri."""
+    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    for driver in known_drivers():
+        if scheme in driver.schemes:
+            return driver.name
+    schemes = sorted(scheme for driver in known_drivers() for scheme in driver.schemes)
+    raise NoDriverForUri(f"No driver for URI '{uri}'. Known schemes: {', '.join(schemes)}")
+
+
+def _third_party(taken: set[str]) -> Iterator[Driver]:
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group=ENTRY_POINTS):
+        if entry.name not in taken:
+            package = entry.module.removesuffix(".driver")
+            yield Driver(entry.name, package, (entry.name,))
+
+
+def _has_program(module: str) -> bool:
+    # A spec of a submodule would import its parents, and a driver's process may not import its siblings.
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    folders = spec.submodule_search_locations if spec else None
+    return any(Path(folder, *rest, "__main__.py").is_file() for folder in folders or ())
+
+
+def _is_found(program: str, folders: tuple[Path | None, ...]) -> bool:
+    for folder in folders:
+        if folder is None:
+            if "*" not in program and shutil.which(program):
+                return True
+        elif any(folder.glob(program)):
+            return True
+    return False

@@ -1,0 +1,44 @@
+#!/bin/bash
+# Builds the guest of the real tests: Debian's cloud kernel and a small initramfs around busybox.
+# Prints the folder that then holds vmlinuz, initrd.img and disk.qcow2; does nothing when they are there. FORCE=1 rebuilds.
+# The guest prints VIRTROUPE-GUEST-READY on its serial console and powers off when the ACPI power button is pressed.
+set -euo pipefail
+if [ "$(id -u)" = 0 ]; then default=/var/cache/virtroupe-tests; else default=${XDG_CACHE_HOME:-$HOME/.cache}/virtroupe-tests; fi
+cache=${VIRTROUPE_TEST_CACHE:-$default}/guest
+mkdir -p "$cache"
+exec 9>"$cache/lock"; flock 9
+if [ -z "${FORCE:-}" ] && [ -s "$cache/vmlinuz" ] && [ -s "$cache/initrd.img" ] && [ -s "$cache/disk.qcow2" ]; then echo "$cache"; exit 0; fi
+for program in busybox cpio depmod qemu-img apt-get dpkg-deb; do
+  PATH=$PATH:/sbin:/usr/sbin command -v "$program" >/dev/null || { echo "missing: $program (Debian: busybox-static cpio kmod qemu-utils)" >&2; exit 1; }
+done
+export PATH=$PATH:/sbin:/usr/sbin
+work=$(mktemp -d "${TMPDIR:-/tmp}/virtroupe-guest.XXXXXX"); trap 'rm -rf "$work"' EXIT
+cd "$work"; mkdir -p debs unpacked root/{bin,dev,proc,sys,lib/mod,tmp,mnt}
+( cd debs
+  kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-6/{print $2; exit}')
+  apt-get -o APT::Sandbox::User=root download "$kernel" >&2
+  for deb in *.deb; do dpkg-deb -x "$deb" ../unpacked; done )
+version=$(basename "$(ls -d unpacked/lib/modules/*)"); depmod -b unpacked "$version"
+cp /bin/busybox root/bin/busybox
+for module in virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_rng e1000 ahci sd_mod sr_mod button evdev; do
+  modprobe -d unpacked -S "$version" --show-depends "$module" 2>/dev/null | awk '$1=="insmod"{print $2}' || true
+done | awk '!seen[$0]++' > order
+while read -r file; do cp "$file" root/lib/mod/; basename "$file" >> root/lib/mod/order; done < order
+cat > root/init <<'EOI'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+while read m; do insmod /lib/mod/$m 2>/dev/null; done < /lib/mod/order
+for e in /dev/input/event*; do [ -e $e ] || continue
+  read name < /sys/class/input/${e##*/}/device/name
+  [ "$name" = "Power Button" ] && ( dd if=$e bs=24 count=1 >/dev/null 2>&1 && echo VIRTROUPE-GUEST-POWEROFF && poweroff -f ) &
+done
+echo "VIRTROUPE-GUEST-READY $(cut -d' ' -f1 /proc/uptime) mem $(awk '/MemTotal/{print $2}' /proc/meminfo) net $(ls /sys/class/net | tr '\n' ' ')disk $(ls /sys/block | tr '\n' ' ')"
+while :; do setsid cttyhack sh; done
+EOI
+chmod +x root/init
+( cd root && find . | cpio -o -H newc --quiet | gzip -6 ) > initrd.img
+qemu-img create -q -f qcow2 disk.qcow2 64M
+cp "unpacked/boot/vmlinuz-$version" "$cache/vmlinuz"; cp initrd.img disk.qcow2 "$cache/"
+echo "$cache"
