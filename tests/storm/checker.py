@@ -76,11 +76,10 @@ def _journal_order(history: History) -> Iterator[str]:
         if h.object:
             key = (h.source, h.object)
             before = versions.get(key)
-            if before is not None and h.version != before + 1:
+            # one change may have several events, which share its version
+            if before is not None and h.version not in (before, before + 1):
                 yield f"object order: {h.source} {h.object} goes from version {before} to {h.version}"
-            versions[key] = 0 if h.gone else h.version
-            if h.gone:
-                del versions[key]
+            versions[key] = h.version
 
 
 def _subscribers(history: History) -> Iterator[str]:
@@ -111,7 +110,7 @@ def _subscribers(history: History) -> Iterator[str]:
 def _effects(history: History) -> Iterator[str]:
     caused: dict[str, list[Happening]] = defaultdict(list)
     for h in history.journal:
-        if h.call is not None and h.kind == "domain_lifecycle":
+        if h.call is not None and h.kind == "domain_event_lifecycle":
             caused[h.call].append(h)
     for op in history.operations:
         if op.procedure not in CHANGES:
@@ -149,7 +148,9 @@ def _states(history: History) -> Iterator[str]:
                 yield f"invented object: {name} is {end}, acknowledged changes left nothing"
             else:
                 yield f"lost change: {name} is {end}, acknowledged changes left it {sorted(map(str, possible))}"
-    undefined = {h.object for h in history.journal if h.kind == "domain_lifecycle" and h.data.get("event") == UNDEFINED}
+    undefined = {
+        h.object for h in history.journal if h.kind == "domain_event_lifecycle" and h.data.get("event") == UNDEFINED
+    }
     asked = {op.object for op in history.operations if op.procedure == "domain_undefine_flags"}
     for name in undefined - asked:
         yield f"false deletion: an event says that {name} was undefined, nobody asked for it"

@@ -27,7 +27,16 @@ def sound_history() -> History:
         versions[name] = versions.get(name, 0) + 1
         history.journal.append(
             Happening(
-                1, 100 + i, "test", 1, i + 1, "domain_lifecycle", name, versions[name], f"c1:{i}", {"event": event}
+                1,
+                100 + i,
+                "test",
+                1,
+                i + 1,
+                "domain_event_lifecycle",
+                name,
+                versions[name],
+                f"c1:{i}",
+                {"event": event},
             )
         )
     history.operations.append(Operation("c1", "c1:9", "domain_create_with_flags", B, 9.0, 9.1, "DomainStateError"))
@@ -91,7 +100,7 @@ def lost_definition(h: History) -> None:
 
 
 def false_deletion_event(h: History) -> None:
-    gone = Happening(1, 110, "test", 1, 5, "domain_lifecycle", B, 2, None, {"event": UNDEFINED}, gone=True)
+    gone = Happening(1, 110, "test", 1, 5, "domain_event_lifecycle", B, 2, None, {"event": UNDEFINED}, gone=True)
     h.journal.append(gone)
     for seen in h.subscribers.values():
         seen.append(copy.deepcopy(gone))
