@@ -57,12 +57,27 @@ _TABLE: Final = (
     Driver("storage", "actors.secondary.storage"),
 )
 
+_SHARING: Final = frozenset({"qemu", "lxc", "xen", "openvz", "bhyve"})
+_SECONDARY: Final = {
+    "interface": "interface",
+    "network": "network",
+    "nodedev": "node_device",
+    "nwfilter": "nwfilter",
+    "secret": "secret",
+    "storage": "storage",
+}
+
 
 @functools.cache
 def known_drivers() -> tuple[Driver, ...]:
     """Every driver that is installed: ours that exist, then those of third parties."""
-    ours = tuple(driver for driver in _TABLE if _has_program(driver.module))
-    return (*ours, *_third_party({driver.name for driver in _TABLE}))
+    return (*_own_drivers(), *_third_party({driver.name for driver in _TABLE}))
+
+
+@functools.cache
+def _own_drivers() -> tuple[Driver, ...]:
+    # Reading the entry points of all installed distributions costs more than a whole call; most questions end here.
+    return tuple(driver for driver in _TABLE if _has_program(driver.module))
 
 
 def available_drivers(config: Config) -> tuple[Driver, ...]:
@@ -73,17 +88,36 @@ def available_drivers(config: Config) -> tuple[Driver, ...]:
 
 def find_driver(name: str) -> Driver | None:
     """The installed driver of that name."""
-    return next((driver for driver in known_drivers() if driver.name == name), None)
+    for drivers in (_own_drivers, known_drivers):
+        for driver in drivers():
+            if driver.name == name:
+                return driver
+    return None
 
 
 def driver_for_uri(uri: str) -> str:
     """The name of the driver that answers `scheme[+transport]://...`. Raises NoDriverForUri."""
     scheme = uri.partition(":")[0].partition("+")[0].lower()
-    for driver in known_drivers():
-        if scheme in driver.schemes:
-            return driver.name
+    for drivers in (_own_drivers, known_drivers):
+        for driver in drivers():
+            if scheme in driver.schemes:
+                return driver.name
     schemes = sorted(scheme for driver in known_drivers() for scheme in driver.schemes)
     raise NoDriverForUri(f"No driver for URI '{uri}'. Known schemes: {', '.join(schemes)}")
+
+
+def actor_for(served_by: str, uri: str) -> str:
+    """The name of the actor that answers the procedures `served_by` (the schema's word) on a connection to `uri`.
+
+    Drivers of local hypervisors share the secondary actors; the others answer for networks, storage and the rest
+    themselves, and so does a local one as long as the secondary actor is not installed.
+    Raises NoDriverForUri.
+    """
+    driver = driver_for_uri(uri)
+    secondary = _SECONDARY.get(served_by)
+    if secondary is None or driver not in _SHARING or find_driver(secondary) is None:
+        return driver
+    return secondary
 
 
 def _third_party(taken: set[str]) -> Iterator[Driver]:

@@ -1,0 +1,112 @@
+"""The `virtroupe` command: what stands before the subcommand, and where each subcommand lives.
+
+A subcommand's module is imported when it is used: `virtroupe list` must not wait for what only `top` needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from client.command.context import Options
+
+MODULES: Final[dict[str, tuple[str, ...]]] = {
+    "agent": ("up", "down", "status", "paths", "actor", "config"),
+    "guests": ("list", "info", "dominfo", "domstate", "dumpxml", "dommemstat", "domuuid", "domid", "domname"),
+    "power": ("start", "shutdown", "reboot", "reset", "destroy", "suspend", "resume"),
+    "definition": ("define", "create", "undefine", "autostart", "setmem", "setmaxmem", "setvcpus"),
+    "saving": ("save", "restore", "managedsave", "managedsave-remove", "screenshot"),
+    "console": ("console",),
+    "events": ("events",),
+    "host": ("nodeinfo", "capabilities", "version", "uri", "hostname", "net-list", "pool-list"),
+    "top": ("top",),
+    "completion": ("completion",),
+}
+"""The subcommands of each module of this folder, in the order in which the help shows them."""
+
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+
+_home: Final = {name: module for module, names in MODULES.items() for name in names}
+
+
+class LazyGroup(TyperGroup):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(_home)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        module = _home.get(cmd_name)
+        if module is None:
+            return None
+        group = typer.main.get_group(import_module(f"client.command.{module}").app)
+        return group.commands.get(cmd_name)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="virtroupe",
+    help="Operates the guests of a Virtroupe agent, and the agent itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def virtroupe(
+    ctx: typer.Context,
+    root: Annotated[
+        Path | None,
+        typer.Option(envvar="VIRTROUPE_ROOT", metavar="DIR", help="The folder below which the agent keeps everything."),
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            "-c",
+            "--connect",
+            envvar="VIRTROUPE_URI",
+            metavar="URI",
+            help="The driver to talk to; else qemu:///system where QEMU is installed, else test:///default.",
+        ),
+    ] = None,
+    read_only: Annotated[bool, typer.Option("-r", "--readonly", help="Connect without the right to change.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    ctx.obj = Options(root, uri, json, read_only)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs one command line and ends the process with its exit code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args, prog_name="virtroupe", standalone_mode=False)
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except Exception as exc:  # usage errors have no public class in typer; everything else goes on
+        if not hasattr(exc, "format_message"):
+            raise
+        code = _usage_error(exc)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(exc: Any) -> int:
+    ctx = getattr(exc, "ctx", None)
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        sys.stdout.write(exc.format_message() + "\n")
+        return EXIT_USAGE
+    path = ctx.command_path if ctx is not None else "virtroupe"
+    sys.stderr.write(f"error: {exc.format_message()}\nSee '{path} --help'.\n")
+    return int(getattr(exc, "exit_code", EXIT_USAGE))
+
+
+if __name__ == "__main__":
+    main()
