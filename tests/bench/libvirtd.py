@@ -1,0 +1,145 @@
+"""A real libvirtd as the peer: in a mount namespace of its own, so that it shares no folder with one of the host.
+
+Run as a program it is the first process of that namespace: it binds libvirt's folders to a base folder, starts the
+daemon, and reaps what the daemon's guests leave behind (a host whose first process is slow at that adds a second to
+each destroy, which would be unfair).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from tests.bench.report import CannotRun
+
+_FOLDERS: Final = {
+    "run": "/run/libvirt",
+    "lib": "/var/lib/libvirt",
+    "etc": "/etc/libvirt",
+    "cache": "/var/cache/libvirt",
+    "log": "/var/log/libvirt",
+}
+_START_S: Final = 30.0
+
+
+class Libvirtd:
+    """A running libvirtd; `socket` is its read-write socket. Raises CannotRun where it cannot be had."""
+
+    def __init__(self, base: Path) -> None:
+        if os.geteuid() != 0:
+            raise CannotRun("a private libvirtd needs root")
+        if shutil.which("libvirtd") is None and not Path("/usr/sbin/libvirtd").exists():
+            raise CannotRun("libvirtd is not installed (Debian: libvirt-daemon)")
+        self.base = base
+        self.socket = base / "run" / "libvirt-sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        return int((self.base / "libvirtd.pid").read_text(encoding="ascii"))
+
+    def uri(self, local: str) -> str:
+        """A URI of the daemon for `qemu:///system` or `test:///default`."""
+        scheme, rest = local.split(":", 1)
+        return f"{scheme}+unix:{rest}?socket={self.socket}"
+
+    def __enter__(self) -> Self:
+        for name, place in _FOLDERS.items():
+            folder = self.base / name
+            if name in ("etc", "lib") and Path(place).is_dir():
+                shutil.copytree(place, folder, symlinks=True, ignore=shutil.ignore_patterns("*.sock*", "autostart"))
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
+        (self.base / "etc" / "qemu.conf").write_text(
+            'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nstdio_handler = "file"\n', encoding="ascii"
+        )
+        (self.base / "libvirtd.conf").write_text(
+            f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n',
+            encoding="ascii",
+        )
+        self._process = subprocess.Popen(
+            [
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                sys.executable,
+                "-m",
+                "tests.bench.libvirtd",
+                str(self.base),
+            ],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=(self.base / "init.log").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        end = time.monotonic() + _START_S
+        while not self.socket.exists():
+            if time.monotonic() > end or self._process.poll() is not None:
+                log = (self.base / "init.log").read_text(errors="replace")[-500:]
+                self.__exit__(None, None, None)
+                raise CannotRun(f"libvirtd did not start: {log}")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait(10)
+
+
+@contextlib.contextmanager
+def peer_where_possible(base: Path) -> Iterator[Libvirtd | None]:
+    """A real libvirtd for the block, or None where it cannot be had."""
+    with contextlib.ExitStack() as stack:
+        try:
+            peer: Libvirtd | None = stack.enter_context(Libvirtd(base))
+        except CannotRun:
+            peer = None
+        yield peer
+
+
+def _first_process(base: Path) -> None:
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+    for name, place in _FOLDERS.items():
+        Path(place).mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "--bind", str(base / name), place], check=True)
+    daemon = subprocess.Popen(
+        ["libvirtd", "-f", str(base / "libvirtd.conf"), "-p", str(base / "libvirtd.pid")],
+        env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+    )
+
+    def stop(*_: object) -> None:
+        daemon.terminate()
+
+    signal.signal(signal.SIGTERM, stop)
+    while True:
+        try:
+            pid, _ = os.wait()
+        except ChildProcessError:
+            return
+        if pid == daemon.pid:
+            return
+
+
+if __name__ == "__main__":
+    _first_process(Path(sys.argv[1]))
