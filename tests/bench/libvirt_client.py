@@ -1,6 +1,6 @@
 """A libvirt client that measures what it is told to, on any URI, and prints JSON.
 
-It needs the libvirt binding alone and runs under the system's Python (Debian: python3-libvirt), outside our environment.
+It needs the libvirt binding alone and runs under the system's Python (Debian: python3-libvirt), outside ours.
 """
 
 import json

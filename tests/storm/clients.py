@@ -1,4 +1,4 @@
-"""The load of a storm: clients that change guests of their own and read everybody's, subscribers that write down events.
+"""The load of a storm: clients that change guests of their own and read everybody's, subscribers that note events.
 
 Each client owns its guests, so that the order of acknowledged changes of a guest is the order of its client's calls.
 Calls carry a trace id of their own: events name it, which is how the checker knows what a call caused.
