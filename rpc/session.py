@@ -91,6 +91,7 @@ class PongReceived(NamedTuple):
 
 Event = CallReceived | CallRefused | StreamReceived | HoleReceived | PingReceived | PongReceived
 
+_CALLS: Final = (CALL, CALL_WITH_FDS)
 _PING: Final = PingReceived()
 _PONG: Final = PongReceived()
 
@@ -137,7 +138,7 @@ class ServerSession:
         reader = self._reader
         if self.pending >= self._pending_max:
             type_ = reader.next_type()
-            if type_ is None or type_ == CALL or type_ == CALL_WITH_FDS:
+            if type_ is None or type_ in _CALLS:
                 return None
         packet = reader.next_packet()
         if packet is None:
@@ -146,7 +147,7 @@ class ServerSession:
         type_ = packet.type
         if program == Program.KEEPALIVE:
             return self._keepalive(packet)
-        if type_ == CALL or type_ == CALL_WITH_FDS:
+        if type_ in _CALLS:
             self.pending += 1
             if program not in self._served:
                 return CallRefused(packet, f"Cannot find program {program} version {packet.version}")
@@ -206,7 +207,10 @@ class ServerSession:
         self.streams.pop(serial, None)
 
     def stream_data(self, serial: int, data: bytes) -> bytes:
-        """The bytes of a piece of a stream; an empty one is its end. Raises LocalProtocolError for an unknown stream."""
+        """The bytes of a piece of a stream; an empty one is its end.
+
+        Raises LocalProtocolError for an unknown stream.
+        """
         return self._stream(serial, PacketType.STREAM, Status.CONTINUE, data)
 
     def stream_hole(self, serial: int, payload: bytes) -> bytes:
@@ -214,13 +218,19 @@ class ServerSession:
         return self._stream(serial, PacketType.STREAM_HOLE, Status.CONTINUE, payload)
 
     def stream_finished(self, serial: int) -> bytes:
-        """The bytes that confirm a finish or an abort; forgets the stream. Raises LocalProtocolError for an unknown one."""
+        """The bytes that confirm a finish or an abort; forgets the stream.
+
+        Raises LocalProtocolError for an unknown one.
+        """
         data = self._stream(serial, PacketType.STREAM, Status.OK, b"")
         self.close_stream(serial)
         return data
 
     def stream_failed(self, serial: int, payload: bytes) -> bytes:
-        """The bytes that tell of a failure; forgets the stream. Raises LocalProtocolError for an unknown one."""
+        """The bytes that tell of a failure; forgets the stream.
+
+        Raises LocalProtocolError for an unknown one.
+        """
         data = self._stream(serial, PacketType.STREAM, Status.ERROR, payload)
         self.close_stream(serial)
         return data

@@ -1,0 +1,442 @@
+"""Python source that reads and writes the XDR of some fields; `rpc.xdr` compiles it.
+
+Runs of fields of fixed size become one `struct.Struct`; texts, byte strings, lists and optional values end a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any, Final
+
+from schema.model import Field
+from schema.objects import CLASSES, STRING_MAX
+from schema.table import is_union, need_struct, need_union
+
+Names = dict[str, Any]
+
+# XDR has nothing shorter than four bytes; the narrower types are checked for their range.
+_FORMATS: Final = {
+    "int": "i",
+    "uint": "I",
+    "hyper": "q",
+    "uhyper": "Q",
+    "double": "d",
+    "char": "i",
+    "short": "i",
+    "uchar": "I",
+    "ushort": "I",
+}
+_SIZES: Final = {"i": 4, "I": 4, "q": 8, "Q": 8, "d": 8}
+_RANGES: Final = {"char": (-128, 127), "short": (-32768, 32767), "uchar": (0, 255), "ushort": (0, 65535)}
+_UUID: Final = "16s"
+
+
+@dataclass(slots=True)
+class Source:
+    """The text of one function and the names it needs."""
+
+    owner: str
+    lines: list[str] = field(default_factory=list)
+    names: Names = field(default_factory=dict)
+    depth: int = 1
+    count: int = 0
+
+    @property
+    def text(self) -> str:
+        """The function's source."""
+        return "\n".join(self.lines) + "\n"
+
+    def line(self, text: str) -> None:
+        """Adds a line at the current depth."""
+        self.lines.append("    " * self.depth + text)
+
+    def fresh(self, prefix: str) -> str:
+        """A name that nothing else has."""
+        self.count += 1
+        return f"{prefix}{self.count}"
+
+    def name(self, prefix: str, value: Any) -> str:
+        """A name for a value that the function uses."""
+        for known, other in self.names.items():
+            if other is value:
+                return known
+        fresh = self.fresh(prefix)
+        self.names[fresh] = value
+        return fresh
+
+    def fail(self, where: str, text: str) -> None:
+        """Adds a line that raises."""
+        self.line(f"raise XdrError({f'{self.owner}: {_field_of(where)}: {text}'!r})")
+
+
+def _field_of(where: str) -> str:
+    return f"field '{where}'" if where else "message"
+
+
+def smallest(item: Field) -> int:
+    """The fewest bytes that a value of this field takes."""
+    if item.optional or item.max is not None or item.type == "string":
+        return 4
+    if item.type == "uuid":
+        return 16
+    if item.type in _FORMATS:
+        return _SIZES[_FORMATS[item.type]] * (item.fixed or 1)
+    if item.type == "opaque":
+        return (item.fixed or 0) + (-(item.fixed or 0) & 3)
+    if is_union(item.type):
+        return 8
+    return sum(smallest(part) for part in need_struct(item.type).fields)
+
+
+# --- reading ---
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.formats: list[str] = []
+        self.targets: list[str] = []
+        self.checks: list[Callable[[], None]] = []
+
+    def fixed(self, form: str, prefix: str = "v") -> str:
+        name = self.source.fresh(prefix)
+        self.formats.append(form)
+        self.targets.append(name)
+        return name
+
+    def flush(self) -> None:
+        if self.formats:
+            layout = Struct(">" + "".join(self.formats))
+            unpack = self.source.name("u", layout.unpack_from)
+            self.source.line(f"{', '.join(self.targets)}, = {unpack}(b, p)")
+            self.source.line(f"p += {layout.size}")
+            self.formats.clear()
+            self.targets.clear()
+        checks, self.checks = self.checks, []
+        for check in checks:
+            check()
+
+    def read(self, item: Field, where: str) -> str:
+        """Lines that read the field; gives the name of its value, which holds after the next `flush`."""
+        source = self.source
+        if not item.optional:
+            return self.value(item, where)
+        there = self.fixed("I", "o")
+        self.flush()
+        result = source.fresh("v")
+        source.line(f"if {there} == 1:")
+        source.depth += 1
+        inner = self.value(item, where)
+        self.flush()
+        source.line(f"{result} = {inner}")
+        source.depth -= 1
+        source.line(f"elif {there} == 0:")
+        source.line(f"    {result} = None")
+        source.line("else:")
+        source.depth += 1
+        source.fail(where, "an optional value begins with neither 0 nor 1")
+        source.depth -= 1
+        return result
+
+    def value(self, item: Field, where: str) -> str:
+        if item.is_bytes:
+            return self.byte_string(item, where)
+        if item.max is not None:
+            return self.list_of(item, where)
+        return self.single(item.type, where)
+
+    def single(self, type_: str, where: str) -> str:
+        if type_ == "string":
+            return self.variable(STRING_MAX, where, text=True)
+        if type_ in _FORMATS:
+            name = self.fixed(_FORMATS[type_])
+            bounds = _RANGES.get(type_)
+            if bounds is not None:
+                self.checks.append(lambda: self.in_range(name, bounds, where))
+            return name
+        if type_ == "typed_param":
+            return self.typed(where)
+        parts = [(part, self.read(part, f"{where}.{part.name}")) for part in need_struct(type_).fields]
+        self.flush()
+        cls = self.source.name("C", CLASSES[type_])
+        return f"{cls}({', '.join(name for _, name in parts)})"
+
+    def in_range(self, name: str, bounds: tuple[int, int], where: str) -> None:
+        self.source.line(f"if not {bounds[0]} <= {name} <= {bounds[1]}:")
+        self.source.depth += 1
+        self.source.fail(where, f"not between {bounds[0]} and {bounds[1]}")
+        self.source.depth -= 1
+
+    def byte_string(self, item: Field, where: str) -> str:
+        if item.type == "uuid":
+            return self.fixed(_UUID)
+        if item.type == "char":
+            if item.fixed is not None:
+                raw = self.fixed(f"{4 * item.fixed}s")
+                self.flush()
+                return f"{raw}[3::4]"
+            length = self.length(item.max or 0, where, 4)
+            name = self.source.fresh("v")
+            self.source.line(f"{name} = b[p:p + 4 * {length}][3::4]")
+            self.source.line(f"p += 4 * {length}")
+            return name
+        if item.fixed is not None:
+            return self.fixed(f"{item.fixed}s{-item.fixed & 3}x" if item.fixed & 3 else f"{item.fixed}s")
+        return self.variable(item.max or 0, where, text=False)
+
+    def length(self, most: int, where: str, each: int) -> str:
+        """Lines that read a count and compare it with its bound and with what is left."""
+        source = self.source
+        length = self.fixed("I", "n")
+        self.flush()
+        source.line(f"if {length} > {most}:")
+        source.depth += 1
+        source.fail(where, f"longer than {most}")
+        source.depth -= 1
+        source.line(f"if {length} * {each} > len(b) - p:" if each != 1 else f"if {length} > len(b) - p:")
+        source.depth += 1
+        source.fail(where, "ends too early")
+        source.depth -= 1
+        return length
+
+    def variable(self, most: int, where: str, *, text: bool) -> str:
+        source = self.source
+        length = self.length(most, where, 1)
+        name = source.fresh("v")
+        raw = f"b[p:p + {length}]"
+        source.line(f"{name} = text({raw}, {f'{source.owner}: {_field_of(where)}'!r})" if text else f"{name} = {raw}")
+        source.line(f"p += {length} + (-{length} & 3)")
+        return name
+
+    def list_of(self, item: Field, where: str) -> str:
+        source = self.source
+        single = Field(item.name, item.type)
+        count = self.length(item.max or 0, where, max(1, smallest(single)))
+        name = source.fresh("v")
+        form = _FORMATS.get(item.type)
+        if form is not None and item.type not in _RANGES:
+            source.line(f"{name} = list(unpack_from(f'>{{{count}}}{form}', b, p))")
+            source.line(f"p += {_SIZES[form]} * {count}")
+            return name
+        add = source.fresh("a")
+        source.line(f"{name} = []")
+        source.line(f"{add} = {name}.append")
+        source.line(f"for _ in range({count}):")
+        source.depth += 1
+        inner = self.single(item.type, where)
+        self.flush()
+        source.line(f"{add}({inner})")
+        source.depth -= 1
+        return name
+
+    def typed(self, where: str) -> str:
+        """A typed parameter: its name, then a union told by its type."""
+        source = self.source
+        label = self.variable(STRING_MAX, f"{where}.field", text=True)
+        kind = self.fixed("i", "k")
+        self.flush()
+        result = source.fresh("v")
+        word = "if"
+        for case, arm in need_union("typed_value").arms:
+            source.line(f"{word} {kind} == {case}:")
+            word = "elif"
+            source.depth += 1
+            inner = self.read(arm, f"{where}.{arm.name}")
+            self.flush()
+            source.line(f"{result} = {inner}")
+            source.depth -= 1
+        source.line("else:")
+        source.depth += 1
+        source.fail(where, "a parameter of no known type")
+        source.depth -= 1
+        return f"typed({label}, {kind}, {result}, {f'{source.owner}: {_field_of(where)}'!r})"
+
+
+def reader_source(owner: str, fields: tuple[Field, ...], make: Callable[..., Any] | None) -> Source:
+    """`read(b)`: what `make` gives for the values by name, or a dict of them."""
+    source = Source(owner)
+    source.lines.append("def read(b):")
+    source.line("p = 0")
+    reader = _Reader(source)
+    values = []
+    for item in fields:
+        name = reader.read(item, item.name)
+        if not name.isidentifier():
+            # An object that is made by an expression is made where its bytes were read.
+            reader.flush()
+            made = source.fresh("v")
+            source.line(f"{made} = {name}")
+            name = made
+        values.append((item.name, name))
+    reader.flush()
+    if make is None:
+        source.line("return {" + ", ".join(f"{key!r}: {name}" for key, name in values) + "}")
+    else:
+        maker = source.name("M", make)
+        source.line(f"return {maker}(**{{" + ", ".join(f"{key!r}: {name}" for key, name in values) + "})")
+    return source
+
+
+# --- writing ---
+
+
+class _Writer:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.formats: list[str] = []
+        self.values: list[str] = []
+
+    def fixed(self, form: str, expression: str) -> None:
+        self.formats.append(form)
+        self.values.append(expression)
+
+    def flush(self) -> None:
+        if not self.formats:
+            return
+        pack = self.source.name("p", Struct(">" + "".join(self.formats)).pack)
+        self.source.line(f"add({pack}({', '.join(self.values)}))")
+        self.formats.clear()
+        self.values.clear()
+
+    def write(self, item: Field, expression: str, where: str) -> None:
+        source = self.source
+        if not item.optional:
+            self.value(item, expression, where)
+            return
+        name = source.fresh("v")
+        self.flush()
+        source.line(f"{name} = {expression}")
+        source.line(f"if {name} is None:")
+        source.depth += 1
+        self.fixed("I", "0")
+        self.flush()
+        source.depth -= 1
+        source.line("else:")
+        source.depth += 1
+        self.fixed("I", "1")
+        self.value(item, name, where)
+        self.flush()
+        source.depth -= 1
+
+    def value(self, item: Field, expression: str, where: str) -> None:
+        if item.is_bytes:
+            self.byte_string(item, expression, where)
+        elif item.max is not None:
+            self.list_of(item, expression, where)
+        else:
+            self.single(item.type, expression, where)
+
+    def single(self, type_: str, expression: str, where: str) -> None:
+        source = self.source
+        if type_ == "string":
+            name = source.fresh("s")
+            source.line(f"{name} = {expression}.encode('utf-8', 'surrogateescape')")
+            self.variable(name, STRING_MAX, where)
+            return
+        form = _FORMATS.get(type_)
+        if form is not None:
+            bounds = _RANGES.get(type_)
+            if bounds is not None:
+                name = source.fresh("v")
+                source.line(f"{name} = {expression}")
+                source.line(f"if not {bounds[0]} <= {name} <= {bounds[1]}:")
+                source.depth += 1
+                source.fail(where, f"not between {bounds[0]} and {bounds[1]}")
+                source.depth -= 1
+                expression = name
+            self.fixed(form, expression)
+            return
+        name = source.fresh("v")
+        source.line(f"{name} = {expression}")
+        for part in need_struct(type_).fields:
+            self.write(part, f"{name}.{part.name}", f"{where}.{part.name}")
+
+    def byte_string(self, item: Field, expression: str, where: str) -> None:
+        source = self.source
+        if item.type == "uuid":
+            self.fixed(_UUID, self.exactly(expression, 16, where))
+        elif item.type == "char":
+            if item.fixed is not None:
+                name = self.exactly(expression, item.fixed, where)
+            else:
+                name = self.at_most(expression, item.max or 0, where)
+                self.fixed("I", f"len({name})")
+            self.flush()
+            source.line(f"add(b''.join([CHARS[c] for c in {name}]))")
+        elif item.fixed is not None:
+            padded = f"{item.fixed}s{-item.fixed & 3}x" if item.fixed & 3 else f"{item.fixed}s"
+            self.fixed(padded, self.exactly(expression, item.fixed, where))
+        else:
+            name = source.fresh("s")
+            source.line(f"{name} = {expression}")
+            self.variable(name, item.max or 0, where)
+
+    def exactly(self, expression: str, size: int, where: str) -> str:
+        return self.checked(expression, f"!= {size}", where, f"not {size} bytes")
+
+    def at_most(self, expression: str, most: int, where: str) -> str:
+        return self.checked(expression, f"> {most}", where, f"longer than {most}")
+
+    def checked(self, expression: str, wrong: str, where: str, text: str) -> str:
+        """Lines that refuse a value by its length; gives the name of the value."""
+        source = self.source
+        name = source.fresh("v")
+        source.line(f"{name} = {expression}")
+        source.line(f"if len({name}) {wrong}:")
+        source.depth += 1
+        source.fail(where, text)
+        source.depth -= 1
+        return name
+
+    def variable(self, name: str, most: int, where: str) -> None:
+        source = self.source
+        length = source.fresh("n")
+        source.line(f"{length} = len({name})")
+        source.line(f"if {length} > {most}:")
+        source.depth += 1
+        source.fail(where, f"longer than {most}")
+        source.depth -= 1
+        self.fixed("I", length)
+        self.flush()
+        source.line(f"add({name})")
+        source.line(f"if {length} & 3: add(PAD[{length} & 3])")
+
+    def list_of(self, item: Field, expression: str, where: str) -> None:
+        source = self.source
+        if item.type == "typed_param":
+            self.flush()
+            what = f"{source.owner}: {_field_of(where)}"
+            source.line(f"write_typed(add, {expression}, {item.max}, {what!r})")
+            return
+        name = self.at_most(expression, item.max or 0, where)
+        self.fixed("I", f"len({name})")
+        self.flush()
+        form = _FORMATS.get(item.type)
+        if form is not None and item.type not in _RANGES:
+            source.line(f"add(pack(f'>{{len({name})}}{form}', *{name}))")
+            return
+        element = source.fresh("e")
+        source.line(f"for {element} in {name}:")
+        source.depth += 1
+        self.single(item.type, element, where)
+        self.flush()
+        source.depth -= 1
+
+
+def writer_source(owner: str, fields: tuple[Field, ...], from_map: bool) -> Source:
+    """`write(v)`: the bytes of values that are items of a map or attributes."""
+    source = Source(owner)
+    source.lines.append("def write(v):")
+    source.line("out = []")
+    source.line("add = out.append")
+    writer = _Writer(source)
+    for item in fields:
+        access = f"v[{item.name!r}]" if from_map else f"getattr(v, {item.name!r})"
+        if item.name.isidentifier() and not from_map and item.name != "from":
+            access = f"v.{item.name}"
+        writer.write(item, access, item.name)
+    writer.flush()
+    source.line("return b''.join(out)")
+    return source
