@@ -137,7 +137,7 @@ class XmlError(VirtError):
     expected = True
 
 
-class XmlDetail(VirtError):
+class XmlDetailError(VirtError):
     """A document is not well-formed; the detail says where."""
 
     code = ErrorCode.XML_DETAIL
