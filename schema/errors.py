@@ -71,6 +71,16 @@ class InvalidArguments(VirtError):
     expected = True
 
 
+class UnsupportedFlags(InvalidArguments):
+    """A bit of the flags means nothing to this function; libvirt's clients fall back to older flags on it."""
+
+    def __init__(self, flags: int, function: str) -> None:
+        super().__init__()
+        self.message = f"unsupported flags (0x{flags:x}) in function {function}"
+        self.str1 = function
+        self.str2 = "flags"
+
+
 class ArgumentUnsupported(VirtError):
     """The value of an argument is valid, but not for this driver."""
 
