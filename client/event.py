@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 from uuid import UUID
 
 from broker.wire import Cursor, WireError, unpack_value
+from client.lifecycle import lifecycle_of
+from schema.enums.domain_event import DomainEventType
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,13 @@ class Event:
     call: str | None
     trace: str | None
     scope: str
+
+    @property
+    def lifecycle(self) -> tuple[DomainEventType | int, IntEnum | int] | None:
+        """What happened to a guest and why, as enums; None for other kinds of events."""
+        if self.kind != "domain_event_lifecycle" or "event" not in self.data:
+            return None
+        return lifecycle_of(self.data["event"], self.data.get("detail", 0))
 
 
 @dataclass(frozen=True, slots=True)

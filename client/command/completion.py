@@ -21,6 +21,6 @@ class Shell(StrEnum):
 @app.command()
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell to write the script for.")]) -> None:
     """Print the completion script of a shell: source <(virtroupe completion bash)"""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     typer.echo(get_completion_script(prog_name="virtroupe", complete_var="_VIRTROUPE_COMPLETE", shell=shell.value))

@@ -1,0 +1,79 @@
+"""Making a connection: `async with virtroupe.connect(uri) as conn`, or `conn = await virtroupe.connect(uri)`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from client.connection import Connection
+from client.link import WAIT_S, open_link
+from client.uri import default_uri, scope_of
+from settings.paths import resolve_paths
+
+URI_VARIABLE: Final = "VIRTROUPE_URI"
+ROOT_VARIABLE: Final = "VIRTROUPE_ROOT"
+
+
+class Connecting:
+    """A connection that is made when it is awaited or entered."""
+
+    def __init__(
+        self, uri: str | None, root: str | os.PathLike[str] | None, read_only: bool, program: str, wait_s: float
+    ) -> None:
+        self._uri = uri
+        self._root = root
+        self._read_only = read_only
+        self._program = program
+        self._wait_s = wait_s
+        self._conn: Connection | None = None
+
+    def __await__(self) -> Generator[Any, None, Connection]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._conn = await self._connect()
+        return self._conn
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._conn is not None:
+            await self._conn.aclose()
+
+    async def _connect(self) -> Connection:
+        root = self._root or os.environ.get(ROOT_VARIABLE)
+        paths = resolve_paths(Path(root) if root else None)
+        uri = self._uri or os.environ.get(URI_VARIABLE) or default_uri(paths)
+        scope = scope_of(uri)
+        link = await open_link(paths, read_only=self._read_only, program=self._program, wait_s=self._wait_s)
+        conn = Connection(link, uri, scope, read_only=self._read_only)
+        try:
+            await conn.open()
+        except BaseException:
+            await conn.aclose()
+            raise
+        return conn
+
+
+def connect(
+    uri: str | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    read_only: bool = False,
+    program: str = "",
+    wait_s: float = WAIT_S,
+) -> Connecting:
+    """A connection to the driver that serves `uri`, at the agent whose folders are below `root`.
+
+    Without `uri` the environment's VIRTROUPE_URI, else `qemu:///system` where QEMU is installed, else
+    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the system's agent (for root) or the
+    user's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an error
+    at once.
+
+    Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what
+    the driver says of it.
+    """
+    return Connecting(uri, root, read_only, program, wait_s)
