@@ -130,6 +130,11 @@ class ServerSession:
         """Whether the socket should not be read until a call is answered."""
         return self.pending >= self._pending_max and self._reader.buffered > BUFFER_WHILE_BLOCKED
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that were fed and not yet given out as events."""
+        return self._reader.buffered
+
     def next_event(self) -> Event | None:
         """What the client sent next; nothing when more bytes, or answers to its calls, are needed first.
 

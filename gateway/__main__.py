@@ -1,0 +1,79 @@
+"""Runs the gateway: `python -I -m gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+
+import uvloop
+
+from broker.peer import Peer
+from gateway.listening import Listening
+from gateway.server import Gateway
+from gateway.standby import PROCEDURES, Standby
+from settings.config import Config
+from settings.paths import Paths
+from settings.process import current, seal
+from util.structured_log import StructuredLog
+
+VERSION = "1"
+
+
+async def _run(paths: Paths, config: Config) -> None:
+    log = StructuredLog("gateway", level=config.log.level, as_json=config.log.json)
+    loop = asyncio.get_running_loop()
+    listening = Listening(paths, config.gateway.socket_group)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    standby = Standby(log, on_fenced=stopped.set)
+    stopping = asyncio.create_task(stopped.wait())
+    peer: Peer | None = None
+    try:
+        connecting = asyncio.create_task(_connect(paths, standby))
+        await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            return
+        peer = connecting.result()
+        gateway = Gateway(peer, config, log)
+        standby.start(peer, gateway)
+        peer.ready(PROCEDURES, VERSION)
+        serving = asyncio.create_task(gateway.serve(listening))
+        log.info("ready", socket=str(paths.libvirt_socket))
+        await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if serving.done():
+            serving.result()
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        peer.bye()
+    finally:
+        stopping.cancel()
+        if stopped.is_set():
+            listening.end()
+        if peer is not None:
+            await peer.aclose()
+
+
+async def _connect(paths: Paths, standby: Standby) -> Peer:
+    while True:
+        try:
+            return await Peer.connect_role(paths, "gateway", standby)
+        except (TimeoutError, ConnectionError, FileNotFoundError):
+            # The sockets are bound already: clients wait, and so does the gateway.
+            await asyncio.sleep(0.2)
+
+
+def main() -> int:
+    """Serves until SIGTERM."""
+    paths, config = current()
+    seal("gateway", paths)
+    uvloop.run(_run(paths, config))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,371 @@
+"""One libvirt client: what it sends is answered from the read model where possible, else a task asks the driver.
+
+A call that the read model answers costs no task and no await: bytes in, a look-up, bytes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from broker.stream import open_ticket
+from broker.wire import WireError
+from gateway.faults import error_payload, read_only_refusal
+from gateway.link import Link
+from gateway.reads import read_unknown
+from gateway.routes import Route
+from gateway.scopes import Scope
+from gateway.specials.events import registration
+from gateway.streams import SURVIVING, ClientStream, Ticket
+from gateway.subscriptions import ClientSubscriptions
+from rpc.packet import PING_BYTES, PONG_BYTES, Packet, PacketError, Status
+from rpc.session import (
+    CallReceived,
+    CallRefused,
+    HoleReceived,
+    PingReceived,
+    RemoteProtocolError,
+    ServerSession,
+    StreamReceived,
+)
+from rpc.xdr import XdrError
+from schema.errors import (
+    Busy,
+    ErrorDomain,
+    HostSystemError,
+    InternalError,
+    OperationFailed,
+    RpcError,
+    UnknownProcedure,
+    VirtError,
+)
+from schema.table import need_event
+
+if TYPE_CHECKING:
+    from gateway.server import Gateway
+
+OUT_HIGH: Final = 4 << 20  # a client that has not taken this much gets no more calls answered
+OUT_MAX: Final = 64 << 20  # nor is it told more events: it is disconnected, which it notices, unlike a lost event
+
+
+class Connection:
+    """A client's connection, from its first byte to its last."""
+
+    def __init__(self, gateway: Gateway, sock: socket.socket, *, read_only: bool, caller: dict[str, Any]) -> None:
+        self.gateway = gateway
+        self.read_only = read_only
+        self.caller = caller
+        self.scope: Scope | None = None
+        self.opening = False
+        self.subscriptions = ClientSubscriptions()
+        self.close_event = ClientSubscriptions()
+        self.wants_keepalive = False
+        self.heard_at = gateway.clock()
+        self.pings = 0
+        self._session = ServerSession(pending_max=gateway.settings.max_client_requests)
+        self._streams: dict[int, ClientStream] = {}
+        self._room: asyncio.Event = asyncio.Event()
+        self._now = self.heard_at
+        self._drop_on_reply = False
+        self.link = Link(
+            gateway.loop,
+            sock,
+            gateway.read_buffer,
+            on_data=self._received,
+            on_drained=self._drained,
+            on_closed=self._closed,
+        )
+
+    # --- from the socket ---
+
+    def _received(self, data: bytes) -> None:
+        self._now = self.heard_at = self.gateway.clock()
+        self._session.feed(data)
+        self._work()
+
+    def _work(self) -> None:
+        """Goes through what the client sent, as far as that may be done now."""
+        session = self._session
+        link = self.link
+        try:
+            while not link.closing and link.buffered <= OUT_HIGH:
+                event = session.next_event()
+                if event is None:
+                    break
+                kind = type(event)
+                if kind is CallReceived:
+                    self._call(event)  # type: ignore[arg-type]
+                elif kind is StreamReceived:
+                    self._stream(event)  # type: ignore[arg-type]
+                elif kind is PingReceived:
+                    link.write(PONG_BYTES)
+                elif kind is CallRefused:
+                    self._refuse(event)  # type: ignore[arg-type]
+                elif kind is HoleReceived:
+                    raise RemoteProtocolError("a hole in a stream that has none")
+        except (PacketError, RemoteProtocolError) as exc:
+            self.gateway.log.info("client broke the protocol", reason=str(exc), **self._who())
+            link.abort()
+            return
+        self._pause_or_resume()
+
+    def _pause_or_resume(self) -> None:
+        link = self.link
+        full = link.buffered > OUT_HIGH or self._session.wants_pause
+        if full or any(stream.is_full for stream in self._streams.values()):
+            link.pause()
+        else:
+            link.resume()
+
+    def _drained(self) -> None:
+        if self.link.buffered <= OUT_HIGH // 2:
+            self._room.set()
+            self._work()
+
+    def _closed(self) -> None:
+        self._room.set()
+        for stream in tuple(self._streams.values()):
+            stream.abort()
+        self._streams.clear()
+        self.release()
+        self.gateway.forget(self)
+
+    # --- calls ---
+
+    def _call(self, event: CallReceived) -> None:
+        try:
+            route = self.gateway.routes.need(event.program, event.procedure)
+        except UnknownProcedure as exc:
+            self._discard_fds(event.fds)
+            self.fail(event, exc, None)
+            return
+        scope = self.scope
+        if route.reader is not None and scope is not None:
+            view = scope.view
+            replica = view.replica
+            if replica.is_current(self._now, self.gateway.fresh_s):
+                answer = route.reader(view.domains, event.payload)
+            elif replica.is_unknown:
+                answer = read_unknown(route.procedure.name, view.domains, event.payload)
+            else:
+                answer = None
+            if answer is not None:
+                self.link.write(self._session.reply(event.program, event.procedure, event.serial, answer))
+                self.gateway.cached_reads += 1
+                return
+        self._slow_call(event, route)
+
+    def _slow_call(self, event: CallReceived, route: Route) -> None:
+        procedure = route.procedure
+        try:
+            if event.fds:
+                # No driver takes descriptors yet (feature FD_PASSING is answered "no"); they must not pile up.
+                self._discard_fds(event.fds)
+                raise OperationFailed(f"file descriptors cannot be passed to {procedure.function}")
+            args = route.args.decode(event.payload)
+            if self.scope is None and not route.before_open:
+                raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
+            if self.read_only and self._is_refused(route, args):
+                raise read_only_refusal(procedure)
+            if route.immediate is not None:
+                result = route.make_result(**route.immediate(self, args))
+                self.reply(event, route.result.encode(result))
+                return
+            if len(self.gateway.tasks) >= self.gateway.settings.calls_in_flight:
+                raise Busy(0.1)
+        except XdrError as exc:
+            self.fail(event, RpcError(f"Unable to decode message payload: {exc}"), route)
+        except VirtError as exc:
+            self.fail(event, exc, route)
+        else:
+            self.gateway.spawn(self._answer(event, route, args))
+
+    @staticmethod
+    def _is_refused(route: Route, args: Any) -> bool:
+        rule = route.procedure
+        named = {} if rule.ro_param == "flags" else {rule.ro_param: getattr(args, rule.ro_param)}
+        return rule.refused_read_only(getattr(args, "flags", 0), **named)
+
+    async def _answer(self, event: CallReceived, route: Route, args: Any) -> None:
+        try:
+            if route.awaited is not None:
+                result = route.make_result(**await route.awaited(self, route, args))
+                self.reply(event, route.result.encode(result))
+                return
+            assert self.scope is not None
+            answer = await self.gateway.forwarder.forward(self, self.scope, route, args, event.payload)
+            stream = await self._open_stream(event, route, args, answer.ticket) if answer.ticket is not None else None
+            self.reply(event, answer.payload)
+            if stream is not None:
+                stream()
+        except VirtError as exc:
+            self.fail(event, exc, route)
+        except XdrError as exc:
+            self.fail(event, RpcError(f"Unable to encode message payload: {exc}"), route)
+        except Exception as exc:
+            self.gateway.log.error("a call failed here", procedure=route.procedure.name, error=repr(exc), **self._who())
+            self.fail(event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
+            raise
+
+    def reply(self, event: CallReceived, payload: bytes) -> None:
+        """Sends a call's result."""
+        if not self.link.closed:
+            self.link.write(self._session.reply(event.program, event.procedure, event.serial, payload))
+            if self._drop_on_reply:
+                self.link.close()
+            else:
+                self._work_later()
+
+    def _work_later(self) -> None:
+        """Goes on with what the client sent meanwhile, outside of whatever answers it now."""
+        if self._session.buffered:
+            self.gateway.loop.call_soon(self._work)
+
+    def fail(self, event: CallReceived, error: VirtError, route: Route | None) -> None:
+        """Sends a call's failure."""
+        if self.link.closed:
+            return
+        driver = self.scope.driver if self.scope is not None and route is not None else ""
+        procedure = route.procedure if route is not None else None
+        payload = error_payload(error, procedure, driver)
+        self.link.write(self._session.error(event.program, 1, event.procedure, event.serial, payload))
+        self._work_later()
+
+    def _refuse(self, event: CallRefused) -> None:
+        packet: Packet = event.packet
+        self._discard_fds(packet.fds)
+        payload = error_payload(RpcError(event.reason))
+        self.link.write(self._session.error(packet.program, packet.version, packet.procedure, packet.serial, payload))
+
+    def _discard_fds(self, count: int) -> None:
+        # The bytes that carry them may still be under way; those that come later are bounded by the link.
+        for fd in self.link.take_fds(count):
+            os.close(fd)
+
+    def close_after_reply(self) -> None:
+        """The next reply is the last thing the client gets."""
+        self._drop_on_reply = True
+
+    def release(self) -> None:
+        """Lets go of the connection name and of everything registered under it."""
+        subscriptions = self.gateway.subscriptions
+        subscriptions.remove_client(self.subscriptions)
+        self.set_close_event(False)
+        scope, self.scope = self.scope, None
+        if scope is not None:
+            self.gateway.scopes.close(scope, self.caller)
+
+    # --- events ---
+
+    def set_close_event(self, wanted: bool) -> None:
+        """Whether the client is told when its driver's own connection ends."""
+        subscriptions = self.gateway.subscriptions
+        if wanted:
+            added = registration(self, need_event("connect_event_connection_closed"), "hypervisor")
+            subscriptions.add(self.close_event, added)
+        else:
+            subscriptions.remove_client(self.close_event)
+
+    @property
+    def wants_close_event(self) -> bool:
+        """Whether it is."""
+        return bool(self.close_event.by_id)
+
+    def send_event(self, message: bytes) -> None:
+        """Tells the client of an event; disconnects one that does not take what it is told."""
+        if self.link.closing:
+            return
+        if self.link.buffered > OUT_MAX:
+            self.gateway.log.warning("client does not take its events", unread=self.link.buffered, **self._who())
+            self.link.abort()
+            return
+        self.link.write(message)
+
+    # --- keepalive ---
+
+    def check_alive(self, now: float, interval_s: float, count: int) -> None:
+        """Asks a silent client for a sign of life; disconnects it when it gave none for too long."""
+        due = int((now - self.heard_at) / interval_s)
+        if due == 0:
+            self.pings = 0
+        elif due > count:
+            self.gateway.log.info("client is silent", seconds=round(now - self.heard_at, 1), **self._who())
+            self.link.abort()
+        elif due > self.pings:
+            self.pings = due
+            self.link.write(PING_BYTES)
+
+    # --- streams ---
+
+    async def _open_stream(self, event: CallReceived, route: Route, args: Any, ticket: Ticket) -> Callable[[], None]:
+        """Takes up a ticket; the function that it gives starts the stream, once the call was answered."""
+        try:
+            stream = await open_ticket(ticket)
+        except (OSError, WireError) as exc:
+            errno = getattr(exc, "errno", None)
+            raise (HostSystemError(errno, "Cannot open stream") if errno else OperationFailed(str(exc))) from exc
+        reopen = None
+        if route.procedure.name in SURVIVING:
+            scope = self.scope
+            assert scope is not None
+
+            async def reopen() -> Ticket | None:
+                return (await self.gateway.forwarder.forward(self, scope, route, args, event.payload)).ticket
+
+        def start() -> None:
+            if self.link.closed:
+                stream.close()
+                return
+            self._session.open_stream(event.program, event.procedure, event.serial)
+            self._streams[event.serial] = ClientStream(
+                self, event.serial, stream, reopen, confirmed=route.procedure.stream == "write"
+            )
+
+        return start
+
+    def _stream(self, event: StreamReceived) -> None:
+        stream = self._streams.get(event.serial)
+        if stream is None:
+            return  # it failed on this side: what the client still sends is dropped, and no answer is owed
+        if event.status == Status.CONTINUE:
+            if event.data:
+                stream.receive(event.data)
+        elif event.status == Status.OK:
+            stream.finish()
+        else:
+            stream.abort()
+            self.stream_finished(event.serial)
+
+    def stream_data(self, serial: int, data: bytes) -> None:
+        """Sends a piece of a stream."""
+        if not self.link.closing and serial in self._streams:
+            self.link.write(self._session.stream_data(serial, data))
+
+    def stream_finished(self, serial: int) -> None:
+        """Confirms the end of a stream."""
+        if self._streams.pop(serial, None) is not None and not self.link.closing:
+            self.link.write(self._session.stream_finished(serial))
+        self._pause_or_resume()
+
+    def stream_failed(self, serial: int, error: VirtError) -> None:
+        """Tells of a stream's failure."""
+        if self._streams.pop(serial, None) is not None and not self.link.closing:
+            driver = self.scope.driver if self.scope is not None else ""
+            self.link.write(self._session.stream_failed(serial, error_payload(error, None, driver)))
+        self._pause_or_resume()
+
+    async def stream_room(self) -> None:
+        """Waits until the client has taken most of what it was sent."""
+        while self.link.buffered > OUT_HIGH // 4 and not self.link.closed:
+            self._room.clear()
+            await self._room.wait()
+
+    def stream_took(self) -> None:
+        """Reads the client again, if it waited for a stream only."""
+        self._pause_or_resume()
+
+    def _who(self) -> dict[str, Any]:
+        return {"uid": self.caller["uid"], "pid": self.caller["pid"]}

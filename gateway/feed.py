@@ -1,0 +1,247 @@
+"""Keeps the read models true: events as they are published, the journal where some are missing, else a snapshot.
+
+Everything of a source that arrives while its gap is being filled waits, so that records are applied, and clients told,
+in the order of their numbers and each once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol
+
+from broker.peer import HistoryLost, Reply
+from broker.wire import Cursor, Position, Published, WireError, unpack_value
+from gateway.replica import Applied, Replica, View
+from schema.body import pack_args, unpack_result
+from schema.errors import VirtError
+from schema.table import need_procedure
+
+HELD_MAX: Final = 8192
+SNAPSHOT_DEADLINE_S: Final = 30.0
+RETRY_S: Final = 0.2
+AT_ONCE: Final = 32
+
+
+class Subscription(Protocol):
+    """What is published."""
+
+    async def next(self) -> tuple[str, Position, bytes]:
+        """The next message: source, position, body."""
+
+
+class Publishing(Protocol):
+    """The broker, as far as events are concerned."""
+
+    def listen(self, sources: Sequence[str] | None) -> AbstractAsyncContextManager[Subscription]:
+        """Subscribes."""
+
+    def replay(self, after: Cursor, sources: Sequence[str] | None = None) -> AsyncIterator[tuple[Cursor, bytes]]:
+        """The journal's records behind a cursor."""
+
+    async def head(self) -> Cursor:
+        """The end of the journal."""
+
+    async def call(
+        self,
+        destination: str,
+        procedure: str,
+        body: bytes,
+        *,
+        scope: str = "",
+        deadline_s: float | None = 60.0,
+    ) -> Reply:
+        """One call."""
+
+
+class Feed:
+    """The read models of all sources."""
+
+    def __init__(
+        self,
+        peer: Publishing,
+        *,
+        deliver: Callable[[str, Mapping[str, Any]], None],
+        on_lost: Callable[[str], None],
+        clock: Callable[[], float],
+        log: Callable[..., None],
+    ) -> None:
+        self._peer = peer
+        self._deliver = deliver
+        self._on_lost = on_lost
+        self._clock = clock
+        self._log = log
+        self._replicas: dict[str, Replica] = {}
+        self._cursors: dict[str, Cursor] = {}
+        self._held: dict[str, list[tuple[Cursor, bytes]]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, list[tuple[int, asyncio.Future[None]]]] = {}
+
+    def replica(self, source: str) -> Replica:
+        """The read model of a source."""
+        replica = self._replicas.get(source)
+        if replica is None:
+            replica = self._replicas[source] = Replica(source)
+        return replica
+
+    def view(self, source: str, scope: str) -> View:
+        """What a connection name shows of a source; what is not known yet is fetched."""
+        replica = self.replica(source)
+        if not replica.known:
+            self._recover(source)
+        return replica.view(scope)
+
+    def all(self) -> Mapping[str, Replica]:
+        """Every read model by its source."""
+        return self._replicas
+
+    async def reached(self, source: str, seq: int, within_s: float) -> bool:
+        """Waits until everything up to `seq` was applied; False when that takes too long."""
+        replica = self.replica(source)
+        if replica.seq >= seq:
+            return True
+        if not replica.known:
+            return False
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (seq, future)
+        self._waiting.setdefault(source, []).append(entry)
+        try:
+            async with asyncio.timeout(within_s):
+                await future
+        except TimeoutError:
+            return False
+        finally:
+            waiting = self._waiting.get(source)
+            if waiting is not None and entry in waiting:
+                waiting.remove(entry)
+        return True
+
+    async def run(self) -> None:
+        """Takes what is published until it is cancelled."""
+        async with self._peer.listen(None) as subscription:
+            while True:
+                for _ in range(AT_ONCE):
+                    source, position, body = await subscription.next()
+                    self.take(source, position, body)
+                await asyncio.sleep(0)  # a flood of events does not keep the clients waiting
+
+    async def aclose(self) -> None:
+        """Ends what is being fetched."""
+        for task in tuple(self._tasks.values()):
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def take(self, source: str, position: Position, body: bytes) -> None:
+        """Takes one published message."""
+        now = self._clock()
+        replica = self.replica(source)
+        if position.what == Published.EVENT:
+            cursor = Cursor(position.generation, position.offset)
+            held = self._held.get(source)
+            if held is None:
+                self._apply(replica, cursor, body)
+            elif len(held) < HELD_MAX:  # what is dropped here is a gap that is found and filled afterwards
+                held.append((cursor, body))
+        elif position.what == Published.ALIVE:
+            replica.promise(position.epoch, position.seq, now)
+            if not replica.known or replica.misses_events:
+                self._recover(source)
+        elif position.what == Published.STATE:
+            try:
+                state = unpack_value(body)["state"]
+            except (WireError, KeyError, TypeError):
+                self._log("a state that cannot be read", source=source)
+                return
+            replica.set_state(state)
+
+    def _apply(self, replica: Replica, cursor: Cursor, body: bytes) -> None:
+        if not replica.known:
+            self._recover(replica.source)
+            return
+        record = unpack_value(body)
+        outcome = replica.apply(record, self._clock())
+        if outcome is Applied.GAP:
+            self._recover(replica.source)
+            return
+        if outcome is Applied.OLD:
+            return
+        self._cursors[replica.source] = cursor
+        try:
+            self._deliver(replica.source, record)
+        except VirtError as exc:
+            self._log("an event that cannot be told", source=replica.source, kind=record["kind"], error=exc.message)
+        self._wake(replica)
+
+    def _wake(self, replica: Replica) -> None:
+        waiting = self._waiting.get(replica.source)
+        if not waiting:
+            return
+        still = []
+        for seq, future in waiting:
+            if seq > replica.seq:
+                still.append((seq, future))
+            elif not future.done():
+                future.set_result(None)
+        self._waiting[replica.source] = still
+
+    def _recover(self, source: str) -> None:
+        if source not in self._tasks:
+            self._held[source] = []
+            task = asyncio.ensure_future(self._fill(source))
+            self._tasks[source] = task
+            task.add_done_callback(lambda done: self._filled(source, done))
+
+    def _filled(self, source: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(source, None)
+        held = self._held.pop(source, [])
+        if task.cancelled():
+            return
+        if (exc := task.exception()) is not None:
+            raise exc
+        replica = self.replica(source)
+        if replica.known:
+            for cursor, body in held:
+                if source in self._tasks:  # a gap inside what was held: the rest comes with it
+                    break
+                self._apply(replica, cursor, body)
+            self._wake(replica)
+
+    async def _fill(self, source: str) -> None:
+        replica = self.replica(source)
+        try:
+            if replica.known and await self._replay(replica):
+                return
+            await self._snapshot(replica)
+        except VirtError as exc:
+            # The next sign of life tries again; until then every read goes to the driver, who knows the reason.
+            self._log("a read model could not be filled", source=source, error=exc.message)
+            await asyncio.sleep(RETRY_S)
+
+    async def _replay(self, replica: Replica) -> bool:
+        """Applies what the journal holds; False when that is not enough."""
+        cursor = self._cursors.get(replica.source)
+        if cursor is None:
+            return False
+        before = replica.seq
+        try:
+            async for place, body in self._peer.replay(cursor, [replica.source]):
+                if replica.seq + 1 < unpack_value(body)["seq"]:
+                    break
+                self._apply(replica, place, body)
+        except HistoryLost:
+            self._log("the journal does not reach back to a gap", source=replica.source, seq=replica.seq)
+        return replica.seq > before and not replica.misses_events
+
+    async def _snapshot(self, replica: Replica) -> None:
+        source = replica.source
+        was_known = replica.known
+        head = await self._peer.head()
+        row = need_procedure("actor_snapshot")
+        reply = await self._peer.call(source, row.name, pack_args(row, {}), deadline_s=SNAPSHOT_DEADLINE_S)
+        snapshot = unpack_result(row, reply.body)
+        if was_known and snapshot.seq > replica.seq:
+            self._on_lost(source)
+        replica.load(snapshot.epoch, snapshot.seq, snapshot.objects, self._clock())
+        self._cursors[source] = head
+        self._log("read model filled", source=source, seq=snapshot.seq, objects=len(snapshot.objects))

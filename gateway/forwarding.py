@@ -1,0 +1,102 @@
+"""Calls to the drivers: libvirt's bytes in, libvirt's bytes out, and between them one call through the broker.
+
+What a reply tells may be ahead of what was published so far. A change is therefore answered when the read model has
+caught up with it, so that no client, neither this one nor the next, reads less than it was told; a read model that
+stays behind for longer than a read may wait is not asked until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gateway.feed import Feed
+from gateway.reads import find_domain
+from gateway.routes import Route
+from gateway.scopes import Calling, Scope
+from gateway.streams import Ticket
+from schema.body import pack_args, unpack_result
+from schema.enums.domain import DomainXMLFlags
+from schema.errors import OperationFailed
+from settings.drivers import NoDriverForUri
+
+if TYPE_CHECKING:
+    from gateway.connection import Connection
+
+_PRIVATE_XML: Final = int(DomainXMLFlags.SECURE | DomainXMLFlags.MIGRATABLE)
+
+
+class Answer(NamedTuple):
+    """What a driver answered, in libvirt's bytes."""
+
+    payload: bytes
+    ticket: Ticket | None
+
+
+class Forwarder:
+    """Translates and calls."""
+
+    def __init__(self, peer: Calling, feed: Feed, *, read_wait_s: float, fresh_s: float) -> None:
+        self._peer = peer
+        self._feed = feed
+        self._read_wait_s = read_wait_s
+        self._fresh_s = fresh_s
+
+    async def forward(self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes) -> Answer:
+        """Asks the driver.
+
+        Raises what the driver answered, and XdrError for a result that libvirt's protocol cannot carry.
+        """
+        if route.reader is not None:
+            answer = await self._read_when_caught_up(scope, route, payload)
+            if answer is not None:
+                return Answer(answer, None)
+        result, ticket = await self.ask(connection, scope, route, args, payload)
+        if route.shape is not None:
+            result = route.shape(args, result)
+        return Answer(route.result.encode(result), ticket)
+
+    async def ask(
+        self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes = b""
+    ) -> tuple[Any, Ticket | None]:
+        """The driver's own result, and the ticket of its stream. Raises what the driver answered."""
+        procedure = route.procedure
+        try:
+            destination = scope.destination(procedure.served_by)
+        except NoDriverForUri as exc:
+            raise OperationFailed(str(exc)) from exc
+        known, end = (None, 0)
+        if procedure.name == "domain_get_xml_desc" and not args.flags & _PRIVATE_XML:
+            known, end = find_domain(scope.view.domains, payload)
+        caller = connection.caller
+        if connection.read_only and not caller["read_only"]:
+            caller = {**caller, "read_only": True}
+        reply = await self._peer.call(
+            destination,
+            procedure.name,
+            pack_args(procedure, args),
+            scope=scope.uri,
+            key=route.key_of(args),
+            deadline_s=procedure.deadline_s,
+            caller=caller,
+            urgent=procedure.high_priority,
+        )
+        result = unpack_result(procedure, reply.body)
+        replica = self._feed.replica(destination)
+        if reply.seq > replica.seq and replica.known and reply.source == destination:
+            replica.told(reply.seq)
+            if not procedure.is_read:
+                await self._feed.reached(destination, reply.seq, self._read_wait_s)
+        if known is not None and replica.seq >= reply.seq and reply.source == destination:
+            scope.view.domains.keep_xml(known, payload[end:], route.result.encode(result))
+        return result, reply.ticket if procedure.stream else None
+
+    async def _read_when_caught_up(self, scope: Scope, route: Route, payload: bytes) -> bytes | None:
+        """The read model's answer, when all that keeps it from being believed is an event that is under way."""
+        replica = scope.view.replica
+        behind = max(replica.mark, replica.promised_seq)
+        if replica.seq >= behind or not await self._feed.reached(replica.source, behind, self._read_wait_s):
+            return None
+        if route.reader is None or not replica.is_current(asyncio.get_running_loop().time(), self._fresh_s):
+            return None
+        return route.reader(scope.view.domains, payload)

@@ -1,0 +1,179 @@
+"""What is done with each call, found by program and number: who answers it, and how its bytes are translated."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.reads import READERS, Reader
+from rpc.packet import Program
+from rpc.xdr import XdrCodec, args_codec, result_codec
+from schema.body import result_struct
+from schema.model import Field, Procedure
+from schema.table import procedure_by_number
+
+if TYPE_CHECKING:
+    from gateway.connection import Connection
+
+Immediate = Callable[["Connection", Any], Mapping[str, Any]]
+"""Answers from what the gateway itself knows: connection and arguments in, result out."""
+
+Awaited = Callable[["Connection", "Route", Any], Awaitable[Mapping[str, Any]]]
+"""The same where something has to be waited for."""
+
+Shape = Callable[[Any, Any], Any]
+"""Fits a driver's result to what this caller asked for: arguments and result in, result out."""
+
+_PROGRAMS: Final = {int(Program.REMOTE): "remote", int(Program.QEMU): "qemu", int(Program.LXC): "lxc"}
+_UUID_OBJECTS: Final = frozenset({"domain", "network", "network_port", "storage_pool", "nwfilter", "secret"})
+_NAMED_OBJECTS: Final = {
+    "interface": "name",
+    "node_device": "name",
+    "storage_vol": "key",
+    "nwfilter_binding": "portdev",
+}
+_PARTS_OF_DOMAINS: Final = frozenset({"domain_snapshot", "domain_checkpoint"})
+
+
+class Specials:
+    """The hand-written answers, by procedure."""
+
+    def __init__(self) -> None:
+        self.immediate: dict[str, Immediate] = {}
+        self.awaited: dict[str, Awaited] = {}
+        self.shapes: dict[str, Shape] = {}
+        self.before_open: set[str] = set()
+
+    def answers(self, *names: str, before_open: bool = False) -> Callable[[Immediate], Immediate]:
+        """Marks what answers these calls at once."""
+
+        def mark(function: Immediate) -> Immediate:
+            for name in names:
+                self.immediate[name] = function
+            if before_open:
+                self.before_open.update(names)
+            return function
+
+        return mark
+
+    def awaits(self, *names: str, before_open: bool = False) -> Callable[[Awaited], Awaited]:
+        """Marks what answers these calls after waiting."""
+
+        def mark(function: Awaited) -> Awaited:
+            for name in names:
+                self.awaited[name] = function
+            if before_open:
+                self.before_open.update(names)
+            return function
+
+        return mark
+
+
+class Route:
+    """One call of the protocol."""
+
+    __slots__ = (
+        "args",
+        "awaited",
+        "before_open",
+        "immediate",
+        "key_of",
+        "make_result",
+        "procedure",
+        "reader",
+        "result",
+        "shape",
+    )
+
+    def __init__(self, procedure: Procedure, specials: Specials) -> None:
+        name = procedure.name
+        self.procedure = procedure
+        self.reader: Reader | None = READERS.get(name)
+        self.immediate = specials.immediate.get(name)
+        self.awaited = specials.awaited.get(name)
+        self.shape = specials.shapes.get(name) or shape_of(procedure)
+        self.before_open = name in specials.before_open
+        self.args: XdrCodec = args_codec(procedure)
+        self.result: XdrCodec = result_codec(procedure)
+        self.make_result = result_struct(procedure)
+        self.key_of = key_reader(procedure)
+
+
+class Routes:
+    """All calls, each prepared when it is first made."""
+
+    def __init__(self, specials: Specials) -> None:
+        self._specials = specials
+        self._known: dict[int, Route] = {}
+
+    def need(self, program: int, number: int) -> Route:
+        """The route of a call. Raises UnknownProcedure."""
+        key = program << 32 | (number & 0xFFFFFFFF)
+        route = self._known.get(key)
+        if route is None:
+            route = self._known[key] = Route(procedure_by_number(_PROGRAMS[program], number), self._specials)
+        return route
+
+
+def key_reader(procedure: Procedure) -> Callable[[Any], bytes | str | None]:
+    """How the object that a call is about is found in its arguments."""
+    for item in procedure.args:
+        if not item.optional and item.max is None:
+            reader = _key_of_field(item)
+            if reader is not None:
+                return reader
+    return lambda args: None
+
+
+def _key_of_field(item: Field) -> Callable[[Any], bytes | str | None] | None:
+    name, type_ = item.name, item.type
+    if type_ in _UUID_OBJECTS:
+        return lambda args: getattr(args, name).uuid
+    if type_ in _PARTS_OF_DOMAINS:
+        return lambda args: getattr(args, name).dom.uuid
+    if type_ in _NAMED_OBJECTS:
+        attribute = _NAMED_OBJECTS[type_]
+        return lambda args: str(getattr(getattr(args, name), attribute))
+    if type_ == "uuid" or (type_ == "string" and name == "name"):
+        return lambda args: getattr(args, name)
+    return None
+
+
+def shape_of(procedure: Procedure) -> Shape | None:
+    """How a list's result is fitted, for the two ways in which libvirt's clients ask for a mere number."""
+    if not procedure.ret:
+        return None
+    args = {item.name for item in procedure.args}
+    first = procedure.ret[0]
+    rest = {item.name for item in procedure.ret[1:]}
+    if "need_results" in args and first.is_list and "ret" in rest:
+        return _without_unneeded(first.name)
+    if "nparams" in args and first.is_list and "nparams" in rest and "ncpus" not in args:
+        return _counted(first.name)
+    return None
+
+
+def _without_unneeded(name: str) -> Shape:
+    """`need_results` 0 asks for the number alone."""
+
+    def shape(args: Any, result: Any) -> Any:
+        items = getattr(result, name)
+        if args.need_results or not items:
+            return result
+        return type(result)(**{name: [], "ret": len(items)})
+
+    return shape
+
+
+def _counted(name: str) -> Shape:
+    """`nparams` 0 asks how many there are; more are never sent than the caller has room for."""
+
+    def shape(args: Any, result: Any) -> Any:
+        items = getattr(result, name)
+        if args.nparams == 0:
+            return type(result)(**{name: [], "nparams": max(len(items), result.nparams)})
+        if len(items) > args.nparams:
+            items = items[: args.nparams]
+        return type(result)(**{name: items, "nparams": len(items)})
+
+    return shape

@@ -1,0 +1,190 @@
+"""The gateway: accepts libvirt's clients and joins them to the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from broker.peer import Peer
+from gateway.connection import Connection
+from gateway.feed import Feed
+from gateway.forwarding import Forwarder
+from gateway.link import ReadBuffer
+from gateway.listening import Listening
+from gateway.routes import Routes, Specials
+from gateway.scopes import Scopes
+from gateway.specials import connect, events
+from gateway.subscriptions import Subscriptions
+from schema.body import pack_args, unpack_result
+from schema.errors import VirtError
+from schema.table import need_procedure
+from settings.config import Config
+from settings.drivers import available_drivers
+from util.structured_log import StructuredLog
+
+_credentials = struct.Struct("iII")
+ACCEPTS_AT_ONCE: Final = 64
+SWEEP_S: Final = 1.0
+_DEFAULT_URIS: Final = (("qemu", "qemu:///system"), ("test", "test:///default"))
+
+
+class Gateway:
+    """Everything that the connections share."""
+
+    def __init__(self, peer: Peer, config: Config, log: StructuredLog) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.clock = self.loop.time
+        self.log = log
+        self.settings = config.gateway
+        self.fresh_s = config.gateway.fresh_s
+        self.read_buffer = ReadBuffer()
+        self.subscriptions = Subscriptions()
+        self.cached_reads = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.connections: set[Connection] = set()
+        self._peer = peer
+        self._users: dict[int, str] = {}
+        specials = Specials()
+        connect.add_to(specials)
+        events.add_to(specials)
+        self.routes = Routes(specials)
+        self.feed = Feed(
+            peer, deliver=self.subscriptions.deliver, on_lost=self._on_lost, clock=self.clock, log=log.info
+        )
+        names = {driver.name for driver in available_drivers(config)}
+        defaults = tuple(uri for name, uri in _DEFAULT_URIS if name in names)
+        self.scopes = Scopes(peer, self.feed.view, defaults, log.info)
+        self.forwarder = Forwarder(
+            peer, self.feed, read_wait_s=config.gateway.read_wait_s, fresh_s=config.gateway.fresh_s
+        )
+
+    async def serve(self, listening: Listening) -> None:
+        """Accepts clients until it is cancelled; then their connections are closed."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.feed.run())
+            group.create_task(self._learn_states())
+            group.create_task(self._sweep())
+            self.loop.add_reader(listening.read_write.fileno(), self._accept, listening.read_write, False)
+            self.loop.add_reader(listening.read_only.fileno(), self._accept, listening.read_only, True)
+            self._watch_holder(listening)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self.loop.remove_reader(listening.read_write.fileno())
+                self.loop.remove_reader(listening.read_only.fileno())
+                if listening.lifeline is not None:
+                    self.loop.remove_reader(listening.lifeline.fileno())
+                for connection in tuple(self.connections):
+                    connection.link.abort()
+                await self.feed.aclose()
+
+    def spawn(self, call: Coroutine[Any, Any, None]) -> None:
+        """Runs a call; what fails in it was answered and logged by it."""
+        task = self.loop.create_task(call)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self.connections.discard(connection)
+
+    # --- clients ---
+
+    def _accept(self, listener: socket.socket, read_only: bool) -> None:
+        for _ in range(ACCEPTS_AT_ONCE):
+            try:
+                sock, _ = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self.log.error("cannot accept a client", error=str(exc))
+                return
+            if len(self.connections) >= self.settings.max_clients:
+                self.log.warning("too many clients", limit=self.settings.max_clients)
+                sock.close()
+                continue
+            sock.setblocking(False)
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size)
+            pid, uid, gid = _credentials.unpack(credentials)
+            caller = {
+                "uid": uid,
+                "gid": gid,
+                "pid": pid,
+                "user": self._user(uid),
+                "read_only": read_only,
+                "via": "libvirt",
+                "name": "",
+            }
+            self.connections.add(Connection(self, sock, read_only=read_only, caller=caller))
+
+    def _user(self, uid: int) -> str:
+        name = self._users.get(uid)
+        if name is None:
+            try:
+                name = pwd.getpwuid(uid).pw_name
+            except KeyError:
+                name = str(uid)
+            self._users[uid] = name
+        return name
+
+    async def _sweep(self) -> None:
+        interval = self.settings.keepalive_interval_s
+        while True:
+            await asyncio.sleep(min(SWEEP_S, interval / 4) if interval > 0 else 3600.0)
+            now = self.clock()
+            for connection in tuple(self.connections):
+                if connection.wants_keepalive:
+                    connection.check_alive(now, interval, self.settings.keepalive_count)
+
+    # --- what the broker says ---
+
+    async def _learn_states(self) -> None:
+        """Which drivers there are, for states are published only when they change."""
+        row = need_procedure("broker_status")
+        try:
+            reply = await self._peer.call("broker", row.name, pack_args(row, {}))
+        except VirtError as exc:
+            self.log.warning("the broker does not tell its state", error=exc.message)
+            return
+        status = unpack_result(row, reply.body).status
+        for name, actor in status.get("actors", {}).items():
+            replica = self.feed.replica(name)
+            if not replica.known:
+                replica.set_state(actor.get("state", "stopped"))
+
+    def _on_lost(self, source: str) -> None:
+        """Events are lost for good: who waits for them is disconnected, so that it knows."""
+        for sink in self.subscriptions.sinks_of(source):
+            if isinstance(sink, Connection):
+                self.log.warning("a client misses events and is disconnected", source=source, pid=sink.caller["pid"])
+                sink.link.abort()
+
+    # --- the holder of the sockets ---
+
+    def _watch_holder(self, listening: Listening) -> None:
+        if listening.lifeline is not None:
+            lifeline = listening.lifeline
+            lifeline.setblocking(False)
+            self.loop.add_reader(lifeline.fileno(), self._holder_spoke, listening, lifeline)
+
+    def _holder_spoke(self, listening: Listening, lifeline: socket.socket) -> None:
+        try:
+            if lifeline.recv(64):
+                return
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            pass
+        self.loop.remove_reader(lifeline.fileno())
+        self.log.warning("the process that holds the sockets is gone; another is started")
+        listening.start_holder()
+        self._watch_holder(listening)
