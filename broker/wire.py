@@ -1,28 +1,33 @@
 """The shape of a message between processes: header, prologue, stream frames, event positions.
 
-Pure: bytes in, values out. `docs/protocol.md` is the contract; every length is compared with its limit before it is used.
+Pure: bytes in, values out. `docs/protocol.md` is the contract; every length is compared with its limit before use.
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgpack
+import msgspec
 
 VERSION: Final = 1
 PROLOGUE_MAX: Final = 4096
 DOOR_MAX: Final = 65536
 STREAM_PAYLOAD_MAX: Final = 262144
 TOKEN_LENGTH: Final = 32
+CALL_ID_LENGTH: Final = 24
 
-_header = struct.Struct(">BBHIQ")
+HEADER: Final = struct.Struct(">BBHIQ")
 _position = struct.Struct(">QQQQB")
 _prologue_length = struct.Struct(">H")
+_correlation = struct.Struct(">Q")
+_door_length = struct.Struct(">I")
 _frame = struct.Struct(">BI")
-HEADER_LENGTH: Final = _header.size
+HEADER_LENGTH: Final = HEADER.size
+DOOR_HEADER_LENGTH: Final = _door_length.size
 FRAME_HEADER_LENGTH: Final = _frame.size
 TTL_MAX_MS: Final = 0xFFFFFFFF
 
@@ -110,20 +115,24 @@ class Position(NamedTuple):
     what: int
 
 
-@dataclass(slots=True)
-class CallPrologue:
+if TYPE_CHECKING:
+    ObjectKey = bytes | str | None
+else:
+    ObjectKey = Any  # msgspec cannot decode a union of the two; `unpack_call_prologue` looks itself
+
+
+class CallPrologue(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """What the broker reads of a call; `caller` is its own word about who calls."""
 
     procedure: str
     scope: str = ""
-    key: bytes | str | None = None
+    key: ObjectKey = None
     idempotency_key: str | None = None
     trace: str | None = None
     caller: dict[str, Any] | None = None
 
 
-@dataclass(slots=True)
-class ReplyPrologue:
+class ReplyPrologue(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """The source's sequence after the call, and the ticket of its stream, if it opened one."""
 
     epoch: int = 0
@@ -131,16 +140,42 @@ class ReplyPrologue:
     ticket: dict[str, Any] | None = None
 
 
+class RecordHead(msgspec.Struct):
+    """What the broker reads of an event record: who says it, in which incarnation, as its how-manieth."""
+
+    source: str
+    epoch: int
+    seq: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_call = msgspec.msgpack.Decoder(CallPrologue).decode
+_decode_reply = msgspec.msgpack.Decoder(ReplyPrologue).decode
+_decode_record = msgspec.msgpack.Decoder(RecordHead).decode
+_ARRAY_OF_THREE: Final = b"\x93"
+_ARRAY_OF_SIX: Final = b"\x96"
+
+
+def public_id(routing_id: bytes) -> bytes:
+    """What others may know of a caller: a routing id itself is a capability, between its owner and the broker."""
+    return hashlib.sha256(routing_id).digest()[:16]
+
+
+def call_id(public: bytes, correlation: int) -> bytes:
+    """The id of a call: the same through every restart and resend."""
+    return public + _correlation.pack(correlation)
+
+
 def pack_header(kind: int, correlation: int, ttl_ms: int = 0, flags: int = 0) -> bytes:
     """The 16 header bytes. A time to live beyond 32 bits is cut to the longest possible."""
-    return _header.pack(VERSION, kind, flags, min(ttl_ms, TTL_MAX_MS), correlation)
+    return HEADER.pack(VERSION, kind, flags, min(ttl_ms, TTL_MAX_MS), correlation)
 
 
 def unpack_header(data: bytes) -> Header:
     """Raises WireError on a wrong length, version or kind."""
     if len(data) != HEADER_LENGTH:
         raise WireError(f"header has {len(data)} bytes, not {HEADER_LENGTH}")
-    version, kind, flags, ttl_ms, correlation = _header.unpack(data)
+    version, kind, flags, ttl_ms, correlation = HEADER.unpack(data)
     if version != VERSION:
         raise WireError(f"protocol version {version}, this side speaks {VERSION}")
     if not Kind.CALL <= kind <= Kind.BYE:
@@ -169,45 +204,43 @@ def split_body(body: bytes) -> tuple[bytes, bytes]:
 
 def pack_call_prologue(p: CallPrologue) -> bytes:
     """The msgpack array of a call's prologue."""
-    return _packed([p.procedure, p.scope, p.key, p.idempotency_key, p.trace, p.caller])
+    return _encode(p)
 
 
 def unpack_call_prologue(data: bytes) -> CallPrologue:
     """Raises WireError when the array or a type in it is wrong."""
-    items = unpack_value(data)
-    if not isinstance(items, list) or len(items) != 6:
+    if data[:1] != _ARRAY_OF_SIX:
         raise WireError("a call's prologue is an array of six")
-    procedure, scope, key, idempotency_key, trace, caller = items
-    if not isinstance(procedure, str) or not isinstance(scope, str):
-        raise WireError("procedure and scope of a prologue are strings")
-    if not (key is None or isinstance(key, str | bytes)):
+    try:
+        prologue = _decode_call(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise WireError(f"not a call's prologue: {exc}") from exc
+    if not isinstance(prologue.key, bytes | str | None):
         raise WireError("the key of a prologue is bytes, a string or nil")
-    if not (idempotency_key is None or isinstance(idempotency_key, str)):
-        raise WireError("the idempotency key of a prologue is a string or nil")
-    if not (trace is None or isinstance(trace, str)):
-        raise WireError("the trace id of a prologue is a string or nil")
-    if not (caller is None or isinstance(caller, dict)):
-        raise WireError("the caller of a prologue is a map or nil")
-    return CallPrologue(procedure, scope, key, idempotency_key, trace, caller)
+    return prologue
 
 
 def pack_reply_prologue(p: ReplyPrologue) -> bytes:
     """The msgpack array of a reply's or error's prologue."""
-    return _packed([p.epoch, p.seq, p.ticket])
+    return _encode(p)
 
 
 def unpack_reply_prologue(data: bytes) -> ReplyPrologue:
     """Raises WireError when the array or a type in it is wrong."""
-    items = unpack_value(data)
-    if (
-        not isinstance(items, list)
-        or len(items) != 3
-        or not isinstance(items[0], int)
-        or not isinstance(items[1], int)
-        or not (items[2] is None or isinstance(items[2], dict))
-    ):
+    if data[:1] != _ARRAY_OF_THREE:
         raise WireError("a reply's prologue is [epoch, seq, ticket or nil]")
-    return ReplyPrologue(*items)
+    try:
+        return _decode_reply(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise WireError(f"not a reply's prologue: {exc}") from exc
+
+
+def unpack_record_head(record: bytes | memoryview) -> RecordHead:
+    """Source, epoch and seq of an event record, which must be one whole msgpack map. Raises WireError."""
+    try:
+        return _decode_record(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise WireError(f"not an event record: {exc}") from exc
 
 
 def pack_position(position: Position) -> bytes:
@@ -237,6 +270,34 @@ def unpack_frame_header(data: bytes) -> tuple[StreamKind, int]:
     if length > STREAM_PAYLOAD_MAX:
         raise WireError(f"stream frame of {length} bytes, at most {STREAM_PAYLOAD_MAX} are allowed")
     return StreamKind(kind), length
+
+
+def pack_door(value: object) -> bytes:
+    """A message of the door. Raises WireError when it is too long."""
+    data = _packed(value)
+    if len(data) > DOOR_MAX:
+        raise WireError(f"door message of {len(data)} bytes, at most {DOOR_MAX} are allowed")
+    return _door_length.pack(len(data)) + data
+
+
+def take_door(buffer: bytearray) -> dict[str, Any] | None:
+    """Takes the first message out of what came through a door; None when it is not complete yet.
+
+    Raises WireError when it is too long or no map.
+    """
+    if len(buffer) < DOOR_HEADER_LENGTH:
+        return None
+    (length,) = _door_length.unpack_from(buffer)
+    if length > DOOR_MAX:
+        raise WireError(f"door message of {length} bytes, at most {DOOR_MAX} are allowed")
+    end = DOOR_HEADER_LENGTH + length
+    if len(buffer) < end:
+        return None
+    value = unpack_value(bytes(buffer[DOOR_HEADER_LENGTH:end]))
+    del buffer[:end]
+    if not isinstance(value, dict):
+        raise WireError("a door message is a map")
+    return value
 
 
 def pack_value(value: object) -> bytes:

@@ -1,0 +1,70 @@
+"""Runs the broker: `python -I -m broker`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import resource
+import sys
+
+from broker.epochs import make_token
+from broker.server import Server
+from broker.sockets import make_folder
+from settings.config import Config, ConfigError
+from settings.drivers import available_drivers
+from settings.paths import Paths, SocketPathTooLong
+from settings.process import current, seal
+from util.structured_log import StructuredLog
+
+PLATFORM = ("warden", "gateway")
+
+
+def main() -> None:
+    """Serves until SIGTERM; ends at once when something it needs is missing."""
+    try:
+        paths, config = current()
+        paths.check_socket_lengths()
+    except (ConfigError, SocketPathTooLong) as exc:
+        sys.exit(f"virtroupe: {exc}")
+    seal("broker", paths)
+    log = StructuredLog("broker", level=config.log.level, as_json=config.log.json)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    try:
+        names, users = prepare_roles(paths, config, log)
+        server = Server(paths, config, names, users, log)
+    except (OSError, ValueError, KeyError) as exc:
+        log.error("cannot start", error=str(exc))
+        sys.exit(1)
+    server.serve_signals()
+    server.run()
+
+
+def prepare_roles(
+    paths: Paths, config: Config, log: StructuredLog
+) -> tuple[tuple[str, ...], dict[str, frozenset[int]]]:
+    """The roles that can exist here, each with a token, and the users as which each may run.
+
+    A token that already lies there makes its role known: that is how a driver that is not in the table is let in.
+    """
+    make_folder(paths.tokens, 0o711 if os.geteuid() == 0 else 0o700)
+    found = {path.name for path in paths.tokens.iterdir() if path.suffix != ".new"}
+    names = tuple(dict.fromkeys((*PLATFORM, *(driver.name for driver in available_drivers(config)), *sorted(found))))
+    users: dict[str, frozenset[int]] = {}
+    for name in names:
+        uid, gid = os.geteuid(), os.getegid()
+        wanted = config.actor(name).user
+        if wanted and uid == 0:
+            try:
+                entry = pwd.getpwnam(wanted)
+            except KeyError:
+                log.error("unknown user", actor=name, user=wanted)
+            else:
+                uid, gid = entry.pw_uid, entry.pw_gid
+        make_token(paths.token(name), uid, gid)
+        users[name] = frozenset({uid, os.geteuid()})
+    return names, users
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""A call on its way, who made it, and the desk of the actor that has to answer it: what `routing` moves about."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Any, Final, Protocol
+
+from broker.policy import CallerKind, Rule
+from broker.registry import Actor
+from broker.wire import call_id, pack_value, public_id
+
+LATENCY_BOUNDS_S: Final = (
+    0.0002,
+    0.0005,
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    60.0,
+)
+
+SENT: Final = 1
+FULL: Final = 0
+GONE: Final = -1
+
+
+class Outbox(Protocol):
+    """Where routing puts messages; each answers SENT, FULL or GONE and never waits."""
+
+    def to_actor(self, routing_id: bytes, source: bytes, header: bytes, body: bytes) -> int: ...
+
+    def to_caller(self, caller: Caller, source: bytes, header: bytes, body: bytes) -> int: ...
+
+
+class Caller:
+    """A connected peer in its role as a caller; `identity` is the broker's own word about it."""
+
+    __slots__ = (
+        "calls",
+        "desk",
+        "gone",
+        "identity",
+        "kind",
+        "limit",
+        "packed_identity",
+        "program",
+        "public",
+        "read_only",
+        "routing_id",
+        "total",
+    )
+
+    def __init__(
+        self,
+        routing_id: bytes,
+        kind: CallerKind,
+        identity: dict[str, Any],
+        *,
+        limit: int,
+        read_only: bool = False,
+        desk: Desk | None = None,
+        program: str = "",
+    ) -> None:
+        self.routing_id = routing_id
+        self.public = public_id(routing_id)
+        self.kind = kind
+        self.identity = identity
+        self.packed_identity = pack_value(identity)
+        self.read_only = read_only
+        self.limit = limit
+        self.desk = desk  # of the actor that this is; None for a client
+        self.program = program
+        self.calls: dict[int, Call] = {}
+        self.gone = False
+        self.total = 0
+
+
+class Call:
+    """One call until its outcome is with its caller."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "caller",
+        "correlation",
+        "deadline",
+        "desk",
+        "flags",
+        "resends",
+        "rule",
+        "sent_at",
+        "since",
+        "tick",
+    )
+
+    def __init__(
+        self, caller: Caller, correlation: int, rule: Rule, flags: int, body: bytes, deadline: float | None, now: float
+    ) -> None:
+        self.caller = caller
+        self.correlation = correlation
+        self.rule = rule
+        self.flags = flags
+        self.body = body
+        self.deadline = deadline
+        self.since = now
+        self.sent_at: float | None = None
+        self.resends = 0
+        self.tick: int | None = None
+        self.desk: Desk | None = None
+        self.answer: tuple[bytes, bytes, bytes] | None = None  # an outcome that its caller has no room for yet
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """How its actor names it."""
+        return self.caller.public, self.correlation
+
+    @property
+    def id(self) -> str:
+        """How everybody else names it."""
+        return call_id(self.caller.public, self.correlation).hex()
+
+
+class Desk:
+    """The queues and counters of one destination.
+
+    `again` holds calls that an incarnation took with it when it died; they go first, in their old order.
+    `waiting` holds calls that were never sent.
+    """
+
+    __slots__ = (
+        "actor",
+        "again",
+        "answered",
+        "buckets",
+        "busy",
+        "cancelled",
+        "expired",
+        "failed",
+        "in_flight",
+        "latency_sum_s",
+        "limit",
+        "name",
+        "pending",
+        "received",
+        "resent",
+        "routing_id",
+        "waiting",
+        "waiting_limit",
+    )
+
+    def __init__(self, actor: Actor, limit: int, waiting_limit: int) -> None:
+        self.actor = actor
+        self.name = actor.name.encode()
+        self.limit = limit
+        self.waiting_limit = waiting_limit
+        self.routing_id: bytes | None = None  # where calls go now; None while it does not serve
+        self.in_flight: dict[tuple[bytes, int], Call] = {}
+        self.again: dict[Call, None] = {}
+        self.waiting: dict[Call, None] = {}
+        self.received = self.answered = self.failed = self.cancelled = self.expired = 0
+        self.busy = self.resent = self.pending = 0
+        self.latency_sum_s = 0.0
+        self.buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
+
+    @property
+    def depth(self) -> int:
+        """Calls that it owes an outcome."""
+        return len(self.in_flight) + len(self.again) + len(self.waiting)
+
+    def observe(self, latency_s: float) -> None:
+        """Counts an answer by how long it took."""
+        self.latency_sum_s += latency_s
+        self.buckets[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1

@@ -1,0 +1,73 @@
+"""What the broker must not forget: the newest epoch of each actor, and the key by which clients resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from broker.registry import Incarnation
+
+EPOCHS_FILE: Final = "epochs.json"
+KEY_FILE: Final = "resume.key"
+KEY_LENGTH: Final = 32
+
+
+def load_epochs(folder: Path) -> dict[str, Incarnation]:
+    """The epochs that `save_epochs` wrote; none when there is no file. Raises OSError, ValueError."""
+    try:
+        text = (folder / EPOCHS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    return {str(name): Incarnation(int(value[0]), int(value[1])) for name, value in json.loads(text).items()}
+
+
+def save_epochs(folder: Path, epochs: Mapping[str, Incarnation]) -> None:
+    """Writes all epochs; they are on disk when this returns. Raises OSError; then the old ones are."""
+    _write(folder / EPOCHS_FILE, json.dumps(epochs, indent=0, sort_keys=True).encode())
+
+
+def load_or_make_key(folder: Path) -> bytes:
+    """The key behind the secrets of clients. Raises OSError."""
+    path = folder / KEY_FILE
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        key = b""
+    if len(key) != KEY_LENGTH:
+        key = secrets.token_bytes(KEY_LENGTH)
+        _write(path, key)
+    return key
+
+
+def make_token(path: Path, uid: int, gid: int) -> bytes:
+    """The token of a role, made when there is none yet, readable by its own user alone. Raises OSError."""
+    try:
+        token = path.read_bytes()
+    except FileNotFoundError:
+        token = b""
+    if not token:
+        token = secrets.token_bytes(KEY_LENGTH)
+        _write(path, token)
+    if os.geteuid() == 0:
+        os.chown(path, uid, gid)
+    return token
+
+
+def _write(path: Path, data: bytes) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    fresh.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,447 @@
+"""The broker's loop: it waits for sockets, moves messages, and never for anything else.
+
+libzmq's descriptors tell edges, not levels: whatever was sent on a socket may have eaten the edge of something that
+came in. So a socket that was used is looked at again before the loop sleeps (`is_dirty`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import zmq
+
+from broker.calls import GONE, SENT, Call, Caller
+from broker.door import Door, Lifeline, Lifelines
+from broker.epochs import load_epochs, load_or_make_key
+from broker.intake import Intake
+from broker.journal import Journal, remove_segments
+from broker.metrics import MetricsServer
+from broker.own import Own, WardenCalls, boot_id
+from broker.policy import CallerKind, Policy
+from broker.reception import Reception
+from broker.registry import BEATLESS_AFTER_STALL_S, PLATFORM, Actor, Registry, State
+from broker.replays import Replays
+from broker.routing import TICK_S, Routing
+from broker.sockets import Publisher, Router, make_folder
+from broker.status import status_of
+from broker.subscriptions import Subscriptions
+from broker.wire import HEADER, VERSION, CallPrologue, Flag, Kind, WireError, pack_header, pack_value, unpack_value
+from broker.worker import Worker
+from schema.errors import VirtError
+from schema.table import find_procedure, procedure_names
+from settings.config import Config
+from settings.paths import Paths
+from util.structured_log import StructuredLog
+
+BUDGET: Final = 256  # messages of one socket before the others get their turn
+PASSES: Final = 8  # passes before doors and timers get theirs, while messages keep coming
+RETIRE_S: Final = 10.0
+SLACK: Final = 1024  # more places in a pipe than calls it may hold: acknowledgements and the like
+
+_CALL, _REPLY, _ERROR, _CANCEL = int(Kind.CALL), int(Kind.REPLY), int(Kind.ERROR), int(Kind.CANCEL)
+_EVENT, _REPLAY = int(Kind.EVENT), int(Kind.REPLAY)
+
+
+class Server:
+    """One broker. `run` serves until `stop`."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config,
+        names: tuple[str, ...],
+        users: Mapping[str, frozenset[int]],
+        log: StructuredLog,
+    ) -> None:
+        """Opens the journal and binds every socket, the doors last: who comes in finds the rest. Raises OSError."""
+        self.paths = paths
+        self.config = config
+        self.log = log
+        self.started = time.monotonic()
+        settings = config.broker
+        make_folder(paths.broker_state, 0o700)
+        self.registry = Registry(names, load_epochs(paths.broker_state))
+        self.journal = Journal(paths.journal, config.journal, boot_id=boot_id(), wall=time.time)
+        if self.journal.lost_tail:
+            log.warning(
+                "journal begins a new generation", generation=self.journal.generation, why=self.journal.lost_tail
+            )
+        self._disk = Worker("disk")
+        self._reading = Worker("reading")
+        self.intake = Intake(
+            self.journal,
+            self,
+            log,
+            always_sync=config.journal.sync == "always",
+            sync_interval_s=config.journal.sync_interval_s,
+            submit=self._disk.submit,
+            connected=lambda: [actor for actor in self.registry if actor.is_ready],
+        )
+        self.routing = Routing(self, Policy(procedure_names(), find_procedure), own=self._own_call, want=self._want)
+        for actor in self.registry:
+            self.routing.add_desk(actor, settings.calls_per_actor, settings.waiting_per_actor)
+        self.warden = WardenCalls(self.routing, log)
+        self._own = Own(
+            status=lambda: status_of(self), head=lambda: self.intake.published, tell=self._told, find=self.registry.find
+        )
+        self.replays = Replays(
+            self.journal,
+            self._reading,
+            lambda: self.intake.published,
+            lambda caller, header, body: self.to_caller(caller, b"broker", header, body),
+            records_max=settings.replay_records_max,
+        )
+        self.subscriptions = Subscriptions()
+        self.misuse = 0  # messages of granted peers that were not theirs to send
+        self._stopping = False
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        make_folder(paths.actors_route.parent, 0o700)
+        make_folder(paths.clients_route.parent, 0o755)
+        actor_hwm = 2 * settings.calls_per_actor + SLACK
+        client_hwm = 2 * settings.calls_per_client + SLACK
+        self.routers = {
+            "actors": Router(
+                self._context, paths.actors_route, 0o660, message_max=settings.actor_message_max, hwm=actor_hwm
+            ),
+            "clients": Router(
+                self._context, paths.clients_route, 0o666, message_max=settings.client_message_max, hwm=client_hwm
+            ),
+            "clients-ro": Router(
+                self._context,
+                paths.clients_route_read_only,
+                0o666,
+                message_max=settings.client_message_max,
+                hwm=client_hwm,
+            ),
+        }
+        self._actors = self.routers["actors"]
+        self.publisher = Publisher(self._context, paths.events, 0o666)
+        self._router_of: dict[Caller, Router] = {}
+        self.reception = Reception(
+            paths,
+            settings,
+            self.registry,
+            self.routing,
+            self,
+            self._disk,
+            log,
+            key=load_or_make_key(paths.broker_state),
+            users=users,
+        )
+        self.lifelines = Lifelines(
+            watch=self._watch_lifeline,
+            on_hello=self.reception.hello,
+            on_message=self.reception.message,
+            on_gone=self._lifeline_gone,
+        )
+        self.reception.use(self.lifelines.cut)
+        self.metrics = MetricsServer(paths.metrics, config.metrics.listen, lambda: self)
+        self._doors = (
+            Door(paths.actors_door, 0o660, "actors"),
+            Door(paths.clients_door, 0o666, "clients"),
+            Door(paths.clients_door_read_only, 0o666, "clients-ro"),
+        )
+        for router in self.routers.values():
+            self._watch(router.fd, lambda router=router: setattr(router, "is_dirty", True))  # type: ignore[misc]
+        self._watch(self.publisher.fd, lambda: setattr(self.publisher, "is_dirty", True))
+        for door in self._doors:
+            self._watch(door.fileno(), lambda door=door: self.lifelines.knock(door, time.monotonic()))  # type: ignore[misc]
+        for worker in (self._disk, self._reading):
+            self._watch(worker.fd, worker.deliver)
+        self._watch(self._wake, lambda: None)
+        now = time.monotonic()
+        self._next_tick = now
+        self._next_alive = now
+        self._next_retire = now + RETIRE_S
+        self._last_turn = now
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Serves until `stop`, then lets go of everything in order."""
+        self.log.info(
+            "broker ready", pid=os.getpid(), generation=self.journal.generation, head=self.journal.head.offset
+        )
+        self.metrics.start()
+        passes = 0
+        while not self._stopping:
+            moved = self._move()
+            passes += 1
+            if moved and passes < PASSES:
+                continue
+            passes = 0
+            for fd, _ in self._epoll.poll(0 if moved else self._wait_s()):
+                handler = self._handlers.get(fd)
+                if handler is not None:
+                    handler()
+                else:
+                    self.lifelines.read(fd)
+            self._timers(time.monotonic())
+        self._close()
+
+    def stop(self) -> None:
+        """May be called by a signal handler or another thread."""
+        self._stopping = True
+        os.eventfd_write(self._wake, 1)
+
+    def serve_signals(self) -> None:
+        """SIGTERM and SIGINT stop the broker in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.stop())
+
+    def _move(self) -> bool:
+        moved = False
+        for router in self.routers.values():
+            if router.is_dirty:
+                router.is_dirty = False
+                self._drain(router)
+                moved = True
+        if not self.intake.is_idle:
+            self.intake.flush(time.monotonic())
+            moved = True
+        if self.publisher.is_dirty:
+            self.publisher.is_dirty = False
+            self._drain_subscriptions()
+        return moved
+
+    def _drain(self, router: Router) -> None:
+        receive, dispatch = router.receive, self._dispatch
+        # one look is cheaper than one failure; with many messages one failure is cheaper than many looks
+        if not router.has_more():
+            return
+        try:
+            for count in range(BUDGET):
+                message = receive()
+                if message is not None:
+                    dispatch(*message)
+                if count < 2 and not router.has_more():
+                    return
+        except zmq.Again:
+            return
+        router.is_dirty = True
+
+    def _drain_subscriptions(self) -> None:
+        try:
+            for _ in range(BUDGET):
+                self.subscriptions.receive(self.publisher.receive())
+        except zmq.Again:
+            return
+        self.publisher.is_dirty = True
+
+    def _dispatch(self, caller: Caller, destination: bytes, header: bytes, body: bytes) -> None:
+        version, kind, flags, ttl_ms, correlation = HEADER.unpack(header)
+        if version != VERSION:
+            self.misuse += 1
+        elif kind == _CALL:
+            self.routing.call(caller, destination, header, flags, ttl_ms, correlation, body, time.monotonic())
+        elif kind == _CANCEL:
+            self.routing.cancel(caller, header, correlation)
+        elif kind == _REPLAY:
+            self.replays.request(caller, correlation, body)
+        elif caller.desk is None:
+            self.misuse += 1  # everything else is an actor's to send
+        elif kind in (_REPLY, _ERROR):
+            self.routing.outcome(caller.desk, destination, header, correlation, kind == _ERROR, body, time.monotonic())
+        elif kind == _EVENT:
+            self.intake.event(caller.desk.actor, correlation, body)
+        elif kind == Kind.REGISTER:
+            self._register(caller, body)
+        elif kind == Kind.BYE:
+            caller.desk.actor.said_bye = True
+        else:
+            self.misuse += 1
+
+    # -- Outbox
+
+    def to_actor(self, routing_id: bytes, source: bytes, header: bytes, body: bytes) -> int:
+        """A message for the incarnation of that id."""
+        return self._actors.send(routing_id, source, header, body)
+
+    def to_caller(self, caller: Caller, source: bytes, header: bytes, body: bytes) -> int:
+        """A message for whoever called."""
+        router = self._router_of.get(caller)
+        if router is not None:
+            return router.send(caller.routing_id, source, header, body)
+        if caller.kind is CallerKind.BROKER:
+            self.warden.outcome(header, body)
+            return SENT
+        return GONE
+
+    # -- Announcer
+
+    def acknowledge(self, actor: Actor, seq: int, resend: bool) -> None:
+        """Tells an actor up to where its events are in the journal."""
+        if actor.routing_id is not None:
+            header = pack_header(Kind.EVENT_ACK, seq, 0, Flag.GAP if resend else 0)
+            self._actors.send(actor.routing_id, b"broker", header, b"")
+
+    def publish(self, source: bytes, position: bytes, body: bytes) -> None:
+        """Tells subscribers."""
+        self.publisher.publish(source, position, body)
+
+    # -- House
+
+    def journal_last(self, source: str) -> tuple[int, int]:
+        """What the journal holds of a source, with all that has come."""
+        self.intake.flush(time.monotonic())
+        return self.journal.last(source)
+
+    def generation(self) -> int:
+        """The journal's."""
+        return self.journal.generation
+
+    def moved_in(self, caller: Caller, door: str) -> None:
+        """From now on this peer's messages count."""
+        router = self.routers[door]
+        router.granted[caller.routing_id] = caller
+        self._router_of[caller] = router
+
+    def moved_out(self, caller: Caller, door: str) -> None:
+        """From now on they do not."""
+        self.routers[door].granted.pop(caller.routing_id, None)
+        self._router_of.pop(caller, None)
+
+    def actor_gone(self, actor: Actor, epoch: int, pid: int, orderly: bool) -> None:
+        """The warden has to know at once."""
+        if actor.name not in PLATFORM:
+            self.warden.gone(actor, epoch, pid, orderly, time.monotonic())
+
+    def actor_changed(self, actor: Actor) -> None:
+        """Subscribers see its state."""
+        self.intake.state(actor, pack_value({"state": str(actor.state), "why": actor.why}))
+
+    # -- what happens
+
+    def _register(self, caller: Caller, body: bytes) -> None:
+        assert caller.desk is not None
+        actor = caller.desk.actor
+        try:
+            said = unpack_value(body)
+            ready, procedures, version = said["ready"], said["procedures"], said["version"]
+            if not (
+                isinstance(ready, bool) and isinstance(version, str) and all(isinstance(p, str) for p in procedures)
+            ):
+                raise WireError("a field has the wrong type")
+        except (WireError, KeyError, TypeError, IndexError) as exc:
+            self.misuse += 1
+            self.log.warning("registration not understood", actor=actor.name, why=str(exc))
+            return
+        self.registry.register(actor, procedures, version, ready)
+        self.warden.connected(actor)
+        self.log.info("actor registered", actor=actor.name, epoch=actor.epoch, ready=ready)
+        body = pack_value({"last": list(self.journal_last(actor.name))})
+        self._actors.send(caller.routing_id, b"broker", pack_header(Kind.REGISTERED, 0), body)
+        self.routing.serve(caller.desk, time.monotonic())
+        self.actor_changed(actor)
+        if actor.name == "warden":
+            for desk in self.routing.desks:
+                if desk.depth and desk.routing_id is None and desk.actor.name not in PLATFORM:
+                    self._want(desk.actor)
+
+    def _told(self, actor: Actor, state: State, why: str, retry_at: float | None) -> None:
+        before = actor.state
+        self.registry.tell(actor, state, why, retry_at)
+        self.log.info("actor state", actor=actor.name, state=str(state), why=why or None)
+        desk = self.routing.find_desk(actor.name)
+        assert desk is not None
+        if state in (State.DEGRADED, State.DISABLED):
+            self.routing.give_up(desk)
+        else:
+            self.routing.serve(desk, time.monotonic())
+            if desk.depth and desk.routing_id is None and state is State.STOPPED:
+                self._want(actor)
+        if actor.state is not before:
+            self.actor_changed(actor)
+
+    def _want(self, actor: Actor) -> None:
+        warden = self.registry.find("warden")
+        if actor.name not in PLATFORM and actor.routing_id is None and warden is not None and warden.is_ready:
+            self.warden.ensure(actor, "a call needs it", time.monotonic())
+
+    def _own_call(self, caller: Caller, call: Call, prologue: CallPrologue) -> None:
+        try:
+            self.routing.finish(call, self._own.answer(call, prologue))
+        except VirtError as exc:
+            self.routing.end(call, exc)
+
+    def _lifeline_gone(self, lifeline: Lifeline, why: str) -> None:
+        # what the process still said before it ended is worth more than a verdict
+        self._drain(self._actors)
+        self.intake.flush(time.monotonic())
+        self.reception.gone(lifeline, why)
+
+    # -- time
+
+    def _wait_s(self) -> float:
+        return max(0.0, min(self._next_tick, self.intake.due_at) - time.monotonic())
+
+    def _timers(self, now: float) -> None:
+        stalled = now - self._last_turn
+        self._last_turn = now
+        if stalled > BEATLESS_AFTER_STALL_S:
+            self.log.warning("broker stood still", seconds=stalled)
+            self.registry.forgive(now)
+        self.intake.tick(now)
+        if now < self._next_tick:
+            return
+        self._next_tick = now + TICK_S
+        self.routing.tick(now)
+        self.lifelines.drop_silent(now)
+        self._check_hangs(now)
+        if now >= self._next_alive:
+            self._next_alive = now + 0.5
+            for actor in self.registry:
+                if actor.is_ready:
+                    self.intake.alive(actor)
+            for desk in self.routing.desks:
+                if desk.depth and desk.routing_id is None:
+                    self._want(desk.actor)
+        if now >= self._next_retire:
+            self._next_retire = now + RETIRE_S
+            gone = self.journal.retire()
+            if gone:
+                self._disk.submit(lambda: remove_segments(gone), lambda _: None)
+
+    def _check_hangs(self, now: float) -> None:
+        for actor, why in self.registry.hanging(now, self.config.broker.hang_after_s):
+            actor.hangs += 1
+            if actor.name in PLATFORM:
+                self.reception.kill(actor)
+            else:
+                self.warden.ensure(actor, f"it hangs: {why}", now, hung_epoch=actor.epoch)
+            self.reception.fence(actor, why)
+
+    # -- the end
+
+    def _close(self) -> None:
+        for door in self._doors:
+            door.close()
+        self._move()
+        self.intake.flush(time.monotonic())
+        self._disk.close()
+        self._reading.close()
+        self.journal.close()
+        self.metrics.close()
+        self.lifelines.close()
+        for router in self.routers.values():
+            router.close()
+        self.publisher.close()
+        self._context.term()
+        self._epoll.close()
+        os.close(self._wake)
+        self.log.info("broker stopped")
+
+    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
+        self._epoll.register(fd, select.EPOLLIN)
+        self._handlers[fd] = handler
+
+    def _watch_lifeline(self, fd: int) -> None:
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)
