@@ -22,7 +22,7 @@ from client.errors import (
     DriverStopped,
     UnsupportedCall,
 )
-from client.events import EventStream, HistoryLost, cursor_from
+from client.events import EventStream, cursor_from
 from client.facts import NodeInfo, Version
 from client.guests import Guest, list_guests
 from client.link import Link
@@ -241,20 +241,6 @@ class Connection:
     async def cursor(self) -> Cursor:
         """Where the journal of events ends now."""
         return await self._link.head()
-
-    async def first_cursor(self) -> Cursor:
-        """Where the journal of events begins: before the oldest event that it still has."""
-        begin = Cursor((await self._link.head()).generation, 0)
-        oldest = self._link.replay(begin)
-        try:
-            await anext(oldest, None)
-        except HistoryLost as lost:
-            return lost.first
-        finally:
-            close = getattr(oldest, "aclose", None)
-            if close is not None:
-                await close()
-        return begin
 
     def events(
         self,

@@ -13,6 +13,7 @@ REOPEN_S: Final = 15.0
 """How long a driver may take to offer the console again."""
 
 RETRY_S: Final = 0.1
+FINISH_S: Final = 0.5
 
 
 class Stream(Protocol):
@@ -21,7 +22,7 @@ class Stream(Protocol):
     async def read(self) -> bytes: ...
     async def write(self, data: bytes) -> None: ...
     async def finish(self) -> None: ...
-    async def aclose(self) -> None: ...
+    def close(self) -> None: ...
 
 
 Opening = Callable[[], Awaitable[dict[str, Any] | None]]
@@ -38,7 +39,7 @@ async def take_up(ticket: dict[str, Any]) -> Stream:
 async def read_stream(ticket: dict[str, Any] | None, taking: Taking = take_up) -> bytes:
     """Everything that a stream holds, to its end.
 
-    Raises the VirtError that the other side ends it with.
+    Raises the VirtError that the other side ends it with, and DriverGone when it breaks off.
     """
     if ticket is None:
         return b""
@@ -47,8 +48,10 @@ async def read_stream(ticket: dict[str, Any] | None, taking: Taking = take_up) -
     try:
         while data := await stream.read():
             parts.append(data)
+    except (OSError, EOFError) as exc:
+        raise DriverGone("stream", "it broke off before its end") from exc
     finally:
-        await stream.aclose()
+        stream.close()
     return b"".join(parts)
 
 
@@ -107,7 +110,13 @@ class Console:
     async def aclose(self) -> None:
         """Leaves the console; the guest does not notice."""
         self._over = True
-        await self._stream.aclose()
+        try:
+            async with asyncio.timeout(FINISH_S):
+                await self._stream.finish()
+        except (OSError, TimeoutError):
+            pass  # the other side is gone, or does not listen
+        finally:
+            self._stream.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,7 +130,7 @@ class Console:
         async with self._reopening:
             if self._turn != turn or self._over:
                 return
-            await self._stream.aclose()
+            self._stream.close()
             try:
                 async with asyncio.timeout(REOPEN_S):
                     self._stream = await self._reopened()

@@ -12,12 +12,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
+from broker.peer import HistoryLost
 from broker.wire import Cursor, Position, WireError
 from client.continuity import Continuity, Verdict
 from client.event import Event, Resync, event_from_record
 from client.snapshot import Snapshot
+
+BEGINNING: Final = Cursor(0, 0)
+"""Before the oldest event that the journal still has, whichever that is."""
 
 QUIET_S = 2.0
 """Ready sources publish a sign of life every half second; after this much silence the journal itself is asked."""
@@ -38,15 +42,6 @@ class Journal(Protocol):
     def replay(self, after: Cursor, sources: Sequence[str] | None = None) -> AsyncIterator[tuple[Cursor, bytes]]: ...
 
     async def head(self) -> Cursor: ...
-
-
-class HistoryLost(Exception):
-    """The journal has nothing at a cursor any more; `head` is where it ends now."""
-
-    def __init__(self, first: Cursor, head: Cursor) -> None:
-        super().__init__(f"the journal begins at {first}")
-        self.first = first
-        self.head = head
 
 
 class EventStream:

@@ -6,7 +6,6 @@ once, while one whose broker is just being restarted wants to wait.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -19,6 +18,9 @@ from settings.paths import Paths
 
 WAIT_S: Final = 10.0
 """How long a connection waits for a broker that is being restarted."""
+
+UNATTENDED_WAIT_S: Final = 2.0
+"""The same, where no supervisord is there to restart it."""
 
 
 class Answer(Protocol):
@@ -64,20 +66,19 @@ class Link(Protocol):
 async def open_link(paths: Paths, *, read_only: bool, program: str, wait_s: float) -> Link:
     """A peer of the agent's broker.
 
-    Raises AgentUnreachable when no agent runs, when it does not answer within `wait_s`, or when it does not let this
-    user in.
+    Raises AgentUnreachable when no agent runs or it does not answer within `wait_s`, AccessDenied when it does not let
+    this user in.
     """
+    from broker.peer import Peer
+
     door = paths.clients_door_read_only if read_only else paths.clients_door
     if not door.exists() and not is_agent_starting(paths):
         raise AgentUnreachable(f"No agent runs here: there is no socket '{door}'")
-    from broker.peer import Peer
-
+    # without supervisord nobody starts the broker again, unless somebody does it by hand
+    wait_s = wait_s if is_agent_starting(paths) else min(wait_s, UNATTENDED_WAIT_S)
     try:
-        async with asyncio.timeout(wait_s + 1.0):
-            return await Peer.connect_client(paths, read_only=read_only, program=program, wait_s=wait_s)
-    except PermissionError as exc:
-        raise AgentUnreachable(f"The agent's socket '{door}' is not open to this user") from exc
-    except (OSError, TimeoutError, DeadlinePassed) as exc:
+        return await Peer.connect_client(paths, read_only=read_only, program=program, wait_s=wait_s)
+    except DeadlinePassed as exc:
         raise AgentUnreachable(f"No agent answers at the socket '{door}'") from exc
 
 
@@ -87,7 +88,7 @@ def is_agent_starting(paths: Paths) -> bool:
         pid = int(paths.supervisor_pid.read_text(encoding="ascii"))
         os.kill(pid, 0)
     except PermissionError:
-        return True
+        return True  # another user's
     except (OSError, ValueError):
         return False
     return True

@@ -8,6 +8,7 @@ is here; it is written from the asynchronous classes, and a test holds the two t
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import os
 from collections.abc import Callable, Iterator
@@ -42,18 +43,15 @@ class Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._inner, name)
-        if inspect.iscoroutinefunction(value):
-            return self._plain(value)
-        if inspect.ismethod(value):
-            return lambda *args, **kwargs: self._wrapped(value(*map(_unwrapped, args), **kwargs))
-        return value
+        return self._plain(value) if inspect.ismethod(value) else value
 
     def _plain(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
         def call(*args: object, **kwargs: object) -> Any:
             given = {key: _unwrapped(value) for key, value in kwargs.items()}
-            return self._wrapped(self._runner.run(method(*map(_unwrapped, args), **given)))
+            answer = method(*map(_unwrapped, args), **given)
+            return self._wrapped(self._runner.run(answer) if inspect.iscoroutine(answer) else answer)
 
-        call.__name__, call.__doc__ = method.__name__, method.__doc__
         return call
 
     def _wrapped(self, value: Any) -> Any:

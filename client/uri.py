@@ -23,7 +23,7 @@ def scope_of(uri: str) -> str:
     if not colon or not driver or not rest.startswith("/"):
         raise InvalidArguments(f"'{uri}' is not a connection URI such as '{QEMU}'")
     if transport not in ("", "unix"):
-        raise InvalidArguments(f"'{uri}' names the transport '{transport}', and this library reaches the local agent only")
+        raise InvalidArguments(f"'{uri}' names the transport '{transport}', this library reaches only the local agent")
     if transport:
         rest = rest.partition("?")[0]
     return f"{driver.lower()}:{rest}"

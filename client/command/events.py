@@ -47,9 +47,11 @@ async def events(
     loop: Annotated[bool, typer.Option("--loop", hidden=True)] = False,
 ) -> None:
     """Show what happens, live; goes on across restarts of anything."""
+    from client.events import BEGINNING
+
     conn = await session.connect()
     stream = conn.events(
-        await conn.first_cursor() if after == BEGIN else after,
+        BEGINNING if after == BEGIN else after,
         kinds=kind,
         objects=None if domain is None else await _keys(conn, domain),
         everywhere=everywhere,

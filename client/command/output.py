@@ -16,7 +16,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     cells = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     lines = [_line(headings, widths)]
-    lines.append("-" * (sum(widths) + 3 * (len(widths) - 1) + 2))
+    lines.append("-" * (sum(widths) + 3 * len(widths)))
     lines += [_line(row, widths) for row in cells]
     return "\n".join(lines) + "\n"
 

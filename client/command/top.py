@@ -65,10 +65,13 @@ async def top(
 async def look(conn: Connection, all_: bool, before: Look | None) -> Look:
     """What is to be seen now; CPU shares are those since the look `before`."""
     from client.errors import VirtError
+    from schema.enums.connect import ConnectListAllDomainsFlags as Flags
 
     now = Look(conn.uri, time.monotonic())
     listed, status = await asyncio.gather(
-        conn.list_guests(0 if all_ else 2, timeout=ASK_S), conn.status(timeout=ASK_S), return_exceptions=True
+        conn.list_guests(0 if all_ else Flags.ACTIVE, timeout=ASK_S),
+        conn.status(timeout=ASK_S),
+        return_exceptions=True,
     )
     for told in (listed, status):
         if isinstance(told, VirtError):

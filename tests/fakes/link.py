@@ -13,9 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.peer import HistoryLost
 from broker.wire import Cursor, Position, Published, pack_value
 from client.continuity import RECORD_HEADER_LENGTH
-from client.events import HistoryLost
+from client.events import BEGINNING
 from schema.body import pack_result, unpack_args
 from schema.table import need_procedure
 
@@ -117,6 +118,8 @@ class FakeJournal:
     async def replay(self, after: Cursor, sources: Sequence[str] | None = None) -> AsyncIterator[tuple[Cursor, bytes]]:
         self.replays += 1
         await asyncio.sleep(0)
+        if after == BEGINNING:
+            after = Cursor(self.generation, self.begin)
         if after.generation != self.generation or not self.begin <= after.offset <= self.end:
             raise HistoryLost(Cursor(self.generation, self.begin), self.head)
         end = self.end
