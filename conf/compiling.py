@@ -135,11 +135,11 @@ def _missing(code: _Code, depth: int, one: Declared) -> None:
 def _build_parser(cls: type[Element]) -> Parser:
     code = _Code("def parse(node, flags):")
     code.add(1, f"self = {code.name(cls.__new__, 'new')}({code.name(cls, 'cls')})")
-    elements = [one for one in cls.declared if one.form.value >= Form.TEXT.value]
+    elements = [one for one in cls.declared if one.form.value >= Form.TEXT.value and not one.echo]
     if any(one.form is Form.ATTR for one in cls.declared):
         code.add(1, "get = node.get")
     for one in cls.declared:
-        _parse_own(code, one)
+        _parse_own(code, cls, one)
     for one in elements:
         if one.form in (Form.TEXTS, Form.CHILDREN):
             code.add(1, f"self.{one.name} = []")
@@ -170,7 +170,7 @@ def _build_parser(cls: type[Element]) -> Parser:
     return parser
 
 
-def _parse_own(code: _Code, one: Declared) -> None:
+def _parse_own(code: _Code, cls: type[Element], one: Declared) -> None:
     """Attributes and text of the element itself."""
     if one.form is Form.ATTR:
         code.add(1, f"v = get({one.xml!r})")
@@ -178,7 +178,11 @@ def _parse_own(code: _Code, one: Declared) -> None:
         depth = _guard(code, 2, one, "v")
         _convert(code, depth, one, _store(one), "node", one.xml)
     elif one.form is Form.CONTENT:
-        code.add(1, f"v = {code.name(text_of, 'text_of')}(node)")
+        if any(other.form.value >= Form.TEXT.value for other in cls.declared):
+            # text or children: what stands between children is layout
+            code.add(1, f"v = None if len(node) else {code.name(text_of, 'text_of')}(node)")
+        else:
+            code.add(1, f"v = {code.name(text_of, 'text_of')}(node)")
         code.add(1, "if v:" if not one.keep_empty else "if v is not None:")
         _convert(code, 2, one, _store(one), "node", "")
     elif one.form is Form.SCALED_CONTENT:
@@ -339,26 +343,34 @@ def _build_writer(cls: type[Element]) -> Writer:
             body = one
     if cls.root_namespaces:
         _write_namespaces(code, cls)
+    has_children = any(one.form.value >= Form.TEXT.value for one in cls.declared)
     if body is not None:
-        _write_content(code, cls, body)
-    else:
+        _write_content(code, cls, body, has_children)
+    if body is None or has_children:
         _write_children(code, cls)
     writer: Writer = code.build("write", f"write {cls.__name__}")
     return writer
 
 
 def _write_namespaces(code: _Code, cls: type[Element]) -> None:
+    users: dict[tuple[str, str], list[str]] = {}
     for one in cls.declared:
-        if one.form is not Form.CHILD:
-            continue
-        namespace = one.element_classes()[0].namespace
-        if namespace is not None:
-            code.add(1, f"if self.{one.name} is not None:")
-            code.add(2, f"head += \" xmlns:{namespace[0]}='{namespace[1]}'\"")
+        if one.form is Form.CHILD:
+            namespace = one.element_classes()[0].namespace
+            if namespace is not None:
+                users.setdefault(namespace, []).append(f"self.{one.name} is not None")
+    for (prefix, address), conditions in users.items():
+        code.add(1, f"if {' or '.join(conditions)}:")
+        code.add(2, f"head += \" xmlns:{prefix}='{address}'\"")
 
 
-def _write_content(code: _Code, cls: type[Element], body: Declared) -> None:
+def _write_content(code: _Code, cls: type[Element], body: Declared, has_children: bool) -> None:
     code.add(1, f"v = self.{body.name}")
+    if has_children:
+        code.add(1, "if v is not None:")
+        code.add(2, f'out.append(head + ">" + {_written(code, body)} + "</" + tag + ">\\n")')
+        code.add(2, "return")
+        return
     code.add(1, "if v is None:")
     if cls.empty is Empty.OMIT:
         code.add(2, 'if head == pad + "<" + tag: return')

@@ -17,6 +17,7 @@ _PARSER_OPTIONS = {
     "recover": False,
 }
 _CONTEXT_COLUMNS = 79
+NUL = b"\0"
 
 
 def parse_document(xml: bytes | str, *, name: str = "document", root: str | None = None) -> etree._Element:
@@ -28,12 +29,12 @@ def parse_document(xml: bytes | str, *, name: str = "document", root: str | None
     data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else bytes(xml)
     if len(data) > MAX_BYTES:
         raise XmlError(f"document of {len(data)} bytes is longer than {MAX_BYTES} bytes")
-    if b"\0" in data:
-        raise XmlError(f"document has a NUL byte in line {data.count(b'\n', 0, data.index(b'\0')) + 1}")
+    if NUL in data:
+        raise XmlError(f"document has a NUL byte in line {_line_of(data, data.index(NUL))}")
     try:
         data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        raise XmlError(f"document is not UTF-8 in line {data.count(b'\n', 0, exc.start) + 1}") from exc
+        raise XmlError(f"document is not UTF-8 in line {_line_of(data, exc.start)}") from exc
     # a DOCTYPE can stand only before the root element; looking for it first keeps libxml2 from reading its entities
     if b"<!DOCTYPE" in data and _has_doctype(data):
         raise XmlError("document type declarations are not allowed")
@@ -47,6 +48,10 @@ def parse_document(xml: bytes | str, *, name: str = "document", root: str | None
     if root is not None and node.tag != root:
         raise XmlError(f"expecting root element of '{root}', not '{etree.QName(node).localname}'")
     return node
+
+
+def _line_of(data: bytes, place: int) -> int:
+    return data.count(b"\n", 0, place) + 1
 
 
 def _has_doctype(data: bytes) -> bool:
@@ -66,7 +71,8 @@ def _has_doctype(data: bytes) -> bool:
 
 def _syntax_error(exc: etree.XMLSyntaxError, data: bytes, name: str) -> XmlDetailError:
     """libvirt's report of a syntax error: file, line, message, the line itself, and a mark below it."""
-    entry = exc.error_log.last_error if len(exc.error_log) else None
+    entries = list(exc.error_log)  # type: ignore[call-overload]
+    entry = entries[-1] if entries else None
     message = entry.message if entry is not None else str(exc.msg)
     line, column = exc.lineno or 1, (exc.offset or 1)
     lines = data.split(b"\n")

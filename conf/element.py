@@ -66,6 +66,7 @@ class Declared:
     classes: tuple[Any, ...] = ()
     keep_empty: bool = False
     missing: Callable[[], Exception] | None = None
+    echo: bool = False
     name: str = ""
     last: bool = False
 
@@ -226,6 +227,13 @@ def child(
     return Declared(Form.CHILD, tag or "", None, default, default_factory, classes=(cls,), **options)
 
 
+def echo(cls: type[E], *, shown: Callable[[Any, int], E | None]) -> E | None:
+    """A second place where a child declared elsewhere is written: `shown` says when; it is never read here."""
+    return Declared(  # type: ignore[return-value]
+        Form.CHILD, "", None, None, classes=(cls,), shown=shown, echo=True
+    )
+
+
 def children(
     cls: Source[E],
     *,
@@ -275,7 +283,21 @@ class Empty(StrEnum):
 
 @dataclass_transform(
     kw_only_default=True,
-    field_specifiers=(attr, content, scaled_content, text, texts, size, flag, value, child, children, one_of, verbatim),
+    field_specifiers=(
+        attr,
+        content,
+        scaled_content,
+        text,
+        texts,
+        size,
+        flag,
+        value,
+        child,
+        children,
+        one_of,
+        verbatim,
+        echo,
+    ),
 )
 class Element:
     """An XML element. The class body declares its parts, the class keywords how it stands in its parent.
@@ -375,7 +397,8 @@ class Element:
         """
         from conf.compiling import parser_of
 
-        return parser_of(cls)(node, int(flags))
+        element: Self = parser_of(cls)(node, int(flags))
+        return element
 
     def write(self, out: list[str], pad: str = "", flags: int = 0) -> None:
         """Appends the element's text to `out`, indented by `pad`; `flags` are `XmlFlags`."""

@@ -133,3 +133,9 @@ def bytes_per_unit(unit: str) -> int | None:
     if tail in ("", "ib"):
         return _FACTORS[head]
     return _DECIMAL[head] if tail == "b" else None
+
+
+def words(*known: str) -> Codec[str]:
+    """One of a few words, kept as text."""
+    table = {word: word for word in known}
+    return Codec(table.__getitem__, lambda value: value)

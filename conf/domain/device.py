@@ -43,3 +43,9 @@ class Device(Element, trailing=True):
     rom: Rom | None = child(Rom, default=None)
     acpi_index: int | None = value("acpi", "index", UINT, default=None)
     address: Address | None = one_of(*ADDRESSES, by="type", default=None)
+
+
+class DriverLast(Device, trailing=True):
+    """A virtio device whose driver stands after its address."""
+
+    driver: VirtioDriver | None = child(VirtioDriver, default=None)

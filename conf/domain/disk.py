@@ -188,6 +188,12 @@ class DiskTarget(Element, tag="target"):
     rotation_rate: int | None = attr("rotation_rate", UINT, default=None)
 
 
+class Transient(Element, tag="transient"):
+    """What the guest writes is thrown away when it stops."""
+
+    share_backing: bool | None = attr("shareBacking", YES_NO, default=None)
+
+
 class IoTune(Element, tag="iotune", empty=Empty.OMIT):
     """Limits on a disk's input and output."""
 
@@ -234,7 +240,7 @@ class Disk(Device, tag="disk"):
     iotune: IoTune | None = child(IoTune, default=None)
     readonly: bool = flag("readonly")
     shareable: bool = flag("shareable")
-    transient: bool = flag("transient")
+    transient: Transient | None = child(Transient, default=None)
     serial: str | None = text("serial", str, default=None, keep_empty=True)
     wwn: str | None = text("wwn", str, default=None)
     vendor: str | None = text("vendor", str, default=None)

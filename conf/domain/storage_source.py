@@ -206,6 +206,7 @@ class NvmeSource(StorageSource, case="nvme", empty=Empty.OMIT):
     namespace_id: int = attr("namespace", ULONG)
     index: int | None = attr("index", UINT, default=None, live=True)
     address: SourcePciAddress | None = child(SourcePciAddress, default=None)
+    slices: list[Slice] = children(Slice, within="slices", default=[])
     encryption: Encryption | None = child(Encryption, default=None)
 
 

@@ -1,0 +1,182 @@
+"""Processors as documents describe them: `<cpu>` of a guest and of a host."""
+
+from enum import StrEnum
+
+from conf.element import Element, Empty, attr, child, children, content, text
+from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
+
+
+class CpuMode(StrEnum):
+    """Where the guest's processor model comes from."""
+
+    CUSTOM = "custom"
+    HOST_MODEL = "host-model"
+    HOST_PASSTHROUGH = "host-passthrough"
+    MAXIMUM = "maximum"
+
+
+class CpuMatch(StrEnum):
+    """How the host's processor must compare."""
+
+    MINIMUM = "minimum"
+    EXACT = "exact"
+    STRICT = "strict"
+
+
+class CpuCheck(StrEnum):
+    """What is checked when a guest starts."""
+
+    NONE = "none"
+    PARTIAL = "partial"
+    FULL = "full"
+
+
+class FeaturePolicy(StrEnum):
+    """What a guest asks of a processor feature."""
+
+    FORCE = "force"
+    REQUIRE = "require"
+    OPTIONAL = "optional"
+    DISABLE = "disable"
+    FORBID = "forbid"
+
+
+class CpuModel(Element, tag="model"):
+    """The model's name."""
+
+    fallback: str | None = attr("fallback", words("allow", "forbid"), default=None)
+    vendor_id: str | None = attr("vendor_id", str, default=None)
+    name: str | None = content(str, default=None)
+
+
+class CpuTopology(Element, tag="topology"):
+    """Sockets, dies, cores and threads."""
+
+    sockets: int = attr("sockets", UINT)
+    dies: int = attr("dies", UINT, default=1)
+    cores: int = attr("cores", UINT)
+    threads: int = attr("threads", UINT)
+
+
+class CpuCache(Element, tag="cache"):
+    """The cache the guest sees."""
+
+    level: int | None = attr("level", UINT, default=None)
+    mode: str = attr("mode", words("emulate", "passthrough", "disable"))
+
+
+class MaxPhysAddr(Element, tag="maxphysaddr"):
+    """The width of physical addresses."""
+
+    mode: str = attr("mode", words("emulate", "passthrough"))
+    bits: int | None = attr("bits", UINT, default=None)
+    limit: int | None = attr("limit", UINT, default=None)
+
+
+class CpuFeature(Element, tag="feature"):
+    """A processor feature."""
+
+    policy: FeaturePolicy | None = attr("policy", FeaturePolicy, default=None)
+    name: str = attr("name", str)
+
+
+class Distance(Element, tag="sibling"):
+    """The distance to another node."""
+
+    id: int = attr("id", UINT)
+    value: int = attr("value", UINT)
+
+
+class Distances(Element, tag="distances", empty=Empty.OMIT):
+    """The distances to other nodes."""
+
+    siblings: list[Distance] = children(Distance, default=[])
+
+
+class CacheAmount(Element):
+    """A number of bytes with its unit."""
+
+    value: int = attr("value", ULONG)
+    unit: str = attr("unit", str)
+
+
+class CacheSize(CacheAmount, tag="size"):
+    """A cache's size."""
+
+
+class CacheLine(CacheAmount, tag="line"):
+    """The size of a cache line."""
+
+
+class NumaCache(Element, tag="cache"):
+    """A cache on the memory side of a node."""
+
+    level: int = attr("level", UINT)
+    associativity: str = attr("associativity", words("none", "direct", "full"))
+    policy: str = attr("policy", words("none", "writeback", "writethrough"))
+    size: CacheSize = child(CacheSize)
+    line: CacheLine = child(CacheLine)
+
+
+class NumaCell(Element, tag="cell"):
+    """A node of the guest; `memory` counts in `unit`, KiB when written."""
+
+    id: int | None = attr("id", UINT, default=None)
+    cpus: str | None = attr("cpus", str, default=None)
+    memory: int = attr("memory", ULONG)
+    unit: str | None = attr("unit", str, default=None)
+    mem_access: str | None = attr("memAccess", words("shared", "private"), default=None)
+    discard: bool | None = attr("discard", YES_NO, default=None)
+    distances: Distances | None = child(Distances, default=None)
+    caches: list[NumaCache] = children(NumaCache, default=[])
+
+
+class Latency(Element, tag="latency"):
+    """The time from one node to another's memory."""
+
+    initiator: int = attr("initiator", UINT)
+    target: int = attr("target", UINT)
+    cache: int | None = attr("cache", UINT, default=None)
+    type: str = attr("type", words("access", "read", "write"))
+    value: int = attr("value", ULONG)
+
+
+class Bandwidth(Element, tag="bandwidth"):
+    """The bandwidth from one node to another's memory."""
+
+    initiator: int = attr("initiator", UINT)
+    target: int = attr("target", UINT)
+    cache: int | None = attr("cache", UINT, default=None)
+    type: str = attr("type", words("access", "read", "write"))
+    value: int = attr("value", ULONG)
+    unit: str | None = attr("unit", str, default=None)
+
+
+class Interconnects(Element, tag="interconnects", empty=Empty.OMIT):
+    """The paths between nodes."""
+
+    latencies: list[Latency] = children(Latency, default=[])
+    bandwidths: list[Bandwidth] = children(Bandwidth, default=[])
+
+
+class Numa(Element, tag="numa", empty=Empty.OMIT):
+    """The nodes of a guest."""
+
+    cells: list[NumaCell] = children(NumaCell, default=[])
+    interconnects: Interconnects | None = child(Interconnects, default=None)
+
+
+class GuestCpu(Element, tag="cpu", empty=Empty.OMIT):
+    """The processor of a guest."""
+
+    mode: CpuMode | None = attr("mode", CpuMode, default=None)
+    match: CpuMatch | None = attr("match", CpuMatch, default=None)
+    check: CpuCheck | None = attr("check", CpuCheck, default=None)
+    migratable: bool | None = attr("migratable", ON_OFF, default=None)
+    model: CpuModel | None = child(CpuModel, default=None)
+    vendor: str | None = text("vendor", str, default=None)
+    topology: CpuTopology | None = child(CpuTopology, default=None)
+    cache: CpuCache | None = child(CpuCache, default=None)
+    maxphysaddr: MaxPhysAddr | None = child(MaxPhysAddr, default=None)
+    features: list[CpuFeature] = children(CpuFeature, default=[])
+    numa: Numa | None = child(Numa, default=None)

@@ -1,0 +1,109 @@
+"""Devices whose host end is a character device: random number generators, smart cards, USB redirection, TPMs."""
+
+from enum import StrEnum
+from uuid import UUID
+
+from conf.domain.chardev import CHAR_SOURCES, CharSource, CharType, UdpSource
+from conf.domain.device import Device, VirtioDriver
+from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
+from conf.values import UINT, UUID_TEXT, YES_NO, words
+
+
+class RngRate(Element, tag="rate"):
+    """How many bytes the guest gets in how many ms."""
+
+    bytes: int = attr("bytes", UINT)
+    period_ms: int | None = attr("period", UINT, default=None)
+
+
+class RngModel(StrEnum):
+    """The models of random number generators."""
+
+    VIRTIO = "virtio"
+    VIRTIO_TRANSITIONAL = "virtio-transitional"
+    VIRTIO_NON_TRANSITIONAL = "virtio-non-transitional"
+
+
+class RngBackend(Element, tag="backend"):
+    """Where randomness comes from: a device file as text, an EGD server, or the hypervisor."""
+
+    model: str = attr("model", words("random", "egd", "builtin"))
+    type: CharType | None = attr("type", CharType, default=None)
+    path: str | None = content(str, default=None)
+    source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
+    protocol: str | None = value("protocol", "type", str, default=None)
+
+
+class Rng(Device, tag="rng"):
+    """A random number generator."""
+
+    model: RngModel = attr("model", RngModel)
+    rate: RngRate | None = child(RngRate, default=None)
+    backend: RngBackend = child(RngBackend)
+    driver: VirtioDriver | None = child(VirtioDriver, default=None)
+
+
+class Smartcard(Device, tag="smartcard"):
+    """A smart card."""
+
+    mode: str = attr("mode", words("host", "host-certificates", "passthrough"))
+    type: CharType | None = attr("type", CharType, default=None)
+    source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    protocol: str | None = value("protocol", "type", str, default=None)
+    certificates: list[str] = texts("certificate", str, default=[])
+    database: str | None = text("database", str, default=None)
+
+
+class RedirDev(Device, tag="redirdev"):
+    """A USB device that a client of the display gives."""
+
+    bus: str = attr("bus", words("usb"), default="usb")
+    type: CharType = attr("type", CharType)
+    source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    protocol: str | None = value("protocol", "type", str, default=None)
+
+
+class TpmModel(StrEnum):
+    """The models of TPMs."""
+
+    TIS = "tpm-tis"
+    CRB = "tpm-crb"
+    SPAPR = "tpm-spapr"
+    SPAPR_PROXY = "spapr-tpm-proxy"
+
+
+class PcrBanks(Element, tag="active_pcr_banks", empty=Empty.OMIT):
+    """The banks of registers that are active."""
+
+    sha1: bool = flag("sha1")
+    sha256: bool = flag("sha256")
+    sha384: bool = flag("sha384")
+    sha512: bool = flag("sha512")
+
+
+class TpmSource(Element, tag="source"):
+    """The socket of an external emulator."""
+
+    type: CharType = attr("type", CharType)
+    mode: str | None = attr("mode", str, default=None)
+    path: str | None = attr("path", str, default=None)
+
+
+class TpmBackend(Element, tag="backend"):
+    """The host's TPM, or an emulated one."""
+
+    type: str = attr("type", words("passthrough", "emulator", "external"))
+    version: str | None = attr("version", words("default", "1.2", "2.0"), default=None)
+    persistent_state: bool | None = attr("persistent_state", YES_NO, default=None)
+    device: str | None = value("device", "path", str, default=None)
+    encryption_secret: UUID | None = value("encryption", "secret", UUID_TEXT, default=None)
+    active_pcr_banks: PcrBanks | None = child(PcrBanks, default=None)
+    source: TpmSource | None = child(TpmSource, default=None)
+
+
+class Tpm(Device, tag="tpm"):
+    """A trusted platform module."""
+
+    model: TpmModel | None = attr("model", TpmModel, default=None)
+    backend: TpmBackend = child(TpmBackend)

@@ -1,0 +1,104 @@
+"""What only QEMU understands: `<qemu:commandline>`, `<qemu:capabilities>`, `<qemu:override>`; and bhyve's arguments."""
+
+from conf.element import Element, attr, children
+from conf.values import words
+
+QEMU = ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+BHYVE = ("bhyve", "http://libvirt.org/schemas/domain/bhyve/1.0")
+XEN = ("xen", "http://libvirt.org/schemas/domain/xen/1.0")
+
+
+class QemuArgument(Element, tag="arg", namespace=QEMU):
+    """A word of the command line."""
+
+    value: str = attr("value", str)
+
+
+class QemuVariable(Element, tag="env", namespace=QEMU):
+    """A variable of the environment."""
+
+    name: str = attr("name", str)
+    value: str | None = attr("value", str, default=None)
+
+
+class QemuCommandLine(Element, tag="commandline", namespace=QEMU):
+    """Words and variables added to QEMU's command."""
+
+    arguments: list[QemuArgument] = children(QemuArgument, default=[])
+    variables: list[QemuVariable] = children(QemuVariable, default=[])
+
+
+class AddedCapability(Element, tag="add", namespace=QEMU):
+    """A capability QEMU is said to have."""
+
+    capability: str = attr("capability", str)
+
+
+class RemovedCapability(Element, tag="del", namespace=QEMU):
+    """A capability QEMU is said to lack."""
+
+    capability: str = attr("capability", str)
+
+
+class QemuCapabilitiesOverride(Element, tag="capabilities", namespace=QEMU):
+    """Corrects what was found out about QEMU."""
+
+    added: list[AddedCapability] = children(AddedCapability, default=[])
+    removed: list[RemovedCapability] = children(RemovedCapability, default=[])
+
+
+class OverrideProperty(Element, tag="property", namespace=QEMU):
+    """A property of a device."""
+
+    name: str = attr("name", str)
+    type: str = attr("type", words("string", "signed", "unsigned", "bool", "remove"))
+    value: str | None = attr("value", str, default=None)
+
+
+class OverrideFrontend(Element, tag="frontend", namespace=QEMU):
+    """The guest's end of a device."""
+
+    properties: list[OverrideProperty] = children(OverrideProperty, default=[])
+
+
+class OverrideDevice(Element, tag="device", namespace=QEMU):
+    """A device by alias."""
+
+    alias: str = attr("alias", str)
+    frontends: list[OverrideFrontend] = children(OverrideFrontend, default=[])
+
+
+class QemuOverride(Element, tag="override", namespace=QEMU):
+    """Properties that replace libvirt's."""
+
+    devices: list[OverrideDevice] = children(OverrideDevice, default=[])
+
+
+class QemuDeprecation(Element, tag="deprecation", namespace=QEMU):
+    """What QEMU does with deprecated use."""
+
+    behavior: str | None = attr("behavior", str, default=None)
+
+
+class BhyveArgument(Element, tag="arg", namespace=BHYVE):
+    """A word of bhyve's command line."""
+
+    value: str = attr("value", str)
+
+
+class BhyveCommandLine(Element, tag="commandline", namespace=BHYVE):
+    """Words added to bhyve's command."""
+
+    arguments: list[BhyveArgument] = children(BhyveArgument, default=[])
+
+
+class XenArgument(Element, tag="arg", namespace=XEN):
+    """A word of the device model's command line."""
+
+    value: str = attr("value", str)
+
+
+class XenCommandLine(Element, tag="commandline", namespace=XEN):
+    """Words added to the device model's command."""
+
+    arguments: list[XenArgument] = children(XenArgument, default=[])

@@ -1,0 +1,97 @@
+"""A guest's shares of host resources that have no module of their own: block devices, partitions, perf events."""
+
+from conf.element import Element, Empty, attr, children, text, value
+from conf.values import UINT, ULONG, YES_NO
+
+
+class BlkioDevice(Element, tag="device"):
+    """The share of one block device."""
+
+    path: str | None = text("path", str, default=None)
+    weight: int | None = text("weight", UINT, default=None)
+    read_iops_sec: int | None = text("read_iops_sec", UINT, default=None)
+    write_iops_sec: int | None = text("write_iops_sec", UINT, default=None)
+    read_bytes_sec: int | None = text("read_bytes_sec", ULONG, default=None)
+    write_bytes_sec: int | None = text("write_bytes_sec", ULONG, default=None)
+
+
+class BlkioTune(Element, tag="blkiotune", empty=Empty.OMIT):
+    """A guest's share of block devices."""
+
+    weight: int | None = text("weight", UINT, default=None)
+    devices: list[BlkioDevice] = children(BlkioDevice, default=[])
+
+
+class Resource(Element, tag="resource", empty=Empty.OMIT):
+    """The partition of the host that the guest runs in, and its fibre channel tag."""
+
+    partition: str | None = text("partition", str, default=None)
+    fibrechannel_appid: str | None = value("fibrechannel", "appid", str, default=None)
+
+
+class PerfEvent(Element, tag="event"):
+    """One performance event."""
+
+    name: str = attr("name", str)
+    enabled: bool = attr("enabled", YES_NO)
+
+
+class Perf(Element, tag="perf", empty=Empty.OMIT):
+    """Performance events that the host counts for the guest."""
+
+    events: list[PerfEvent] = children(PerfEvent, default=[])
+
+
+class IdMapEntry(Element):
+    """A range of user or group ids and where it begins in the host."""
+
+    start: int = attr("start", UINT)
+    target: int = attr("target", UINT)
+    count: int = attr("count", UINT)
+
+
+class UidMap(IdMapEntry, tag="uid"):
+    """A range of users."""
+
+
+class GidMap(IdMapEntry, tag="gid"):
+    """A range of groups."""
+
+
+class IdMap(Element, tag="idmap", empty=Empty.OMIT):
+    """A container's users and groups in the host."""
+
+    uids: list[UidMap] = children(UidMap, default=[])
+    gids: list[GidMap] = children(GidMap, default=[])
+
+
+class PowerManagement(Element, tag="pm", empty=Empty.OMIT):
+    """The sleep states that the firmware offers."""
+
+    suspend_to_mem: bool | None = value("suspend-to-mem", "enabled", YES_NO, default=None)
+    suspend_to_disk: bool | None = value("suspend-to-disk", "enabled", YES_NO, default=None)
+
+
+class KeyWrapCipher(Element, tag="cipher"):
+    """A protected-key cipher of s390."""
+
+    name: str = attr("name", str)
+    state: str = attr("state", str)
+
+
+class KeyWrap(Element, tag="keywrap", empty=Empty.OMIT):
+    """Protected-key operations of s390."""
+
+    ciphers: list[KeyWrapCipher] = children(KeyWrapCipher, default=[])
+
+
+class LaunchSecurity(Element, tag="launchSecurity"):
+    """Confidential computing: `sev` or `s390-pv`."""
+
+    type: str = attr("type", str)
+    kernel_hashes: bool | None = attr("kernelHashes", YES_NO, default=None)
+    cbitpos: int | None = text("cbitpos", UINT, default=None)
+    reduced_phys_bits: int | None = text("reducedPhysBits", UINT, default=None)
+    policy: str | None = text("policy", str, default=None)
+    dh_cert: str | None = text("dhCert", str, default=None)
+    session: str | None = text("session", str, default=None)

@@ -1,0 +1,36 @@
+"""Memory shared between guests: `<shmem>`."""
+
+from conf.domain.device import Device
+from conf.element import Element, attr, child, content, value
+from conf.values import ON_OFF, UINT, ULONG, words
+
+
+class ShmemSize(Element, tag="size"):
+    """The size of the shared memory; written in MiB."""
+
+    unit: str | None = attr("unit", str, default=None)
+    value: int = content(ULONG)
+
+
+class ShmemMsi(Element, tag="msi"):
+    """Interrupts of a doorbell device."""
+
+    vectors: int | None = attr("vectors", UINT, default=None)
+    ioeventfd: bool | None = attr("ioeventfd", ON_OFF, default=None)
+
+
+class ShmemServer(Element, tag="server"):
+    """The socket of the server."""
+
+    path: str | None = attr("path", str, default=None)
+
+
+class Shmem(Device, tag="shmem"):
+    """Memory shared between guests."""
+
+    name: str = attr("name", str)
+    role: str | None = attr("role", words("master", "peer"), default=None)
+    model: str | None = value("model", "type", words("ivshmem", "ivshmem-plain", "ivshmem-doorbell"), default=None)
+    size: ShmemSize | None = child(ShmemSize, default=None)
+    server: ShmemServer | None = child(ShmemServer, default=None)
+    msi: ShmemMsi | None = child(ShmemMsi, default=None)

@@ -1,0 +1,177 @@
+"""A guest's processors and input/output threads, and how the host runs them."""
+
+from enum import StrEnum
+
+from conf.element import Element, Empty, attr, child, children, content, text
+from conf.values import INT, UINT, ULONG, YES_NO, words
+
+
+class Placement(StrEnum):
+    """Who chooses host processors or memory nodes."""
+
+    STATIC = "static"
+    AUTO = "auto"
+
+
+class Vcpu(Element, tag="vcpu"):
+    """The number of processors: at most `count`, `current` of them plugged in (None: all)."""
+
+    placement: Placement | None = attr("placement", Placement, default=None)
+    cpuset: str | None = attr("cpuset", str, default=None)
+    current: int | None = attr("current", UINT, default=None)
+    count: int = content(UINT, default=1)
+
+
+class SingleVcpu(Element, tag="vcpu"):
+    """The state of one processor."""
+
+    id: int = attr("id", UINT)
+    enabled: bool = attr("enabled", YES_NO)
+    hotpluggable: bool | None = attr("hotpluggable", YES_NO, default=None)
+    order: int | None = attr("order", UINT, default=None)
+
+
+class Vcpus(Element, tag="vcpus", empty=Empty.OMIT):
+    """The state of each processor."""
+
+    vcpus: list[SingleVcpu] = children(SingleVcpu, default=[])
+
+
+class ThreadPoll(Element, tag="poll"):
+    """How long an input/output thread polls before it sleeps, in ns."""
+
+    max_ns: int | None = attr("max", ULONG, default=None)
+    grow: int | None = attr("grow", ULONG, default=None)
+    shrink: int | None = attr("shrink", ULONG, default=None)
+
+
+class IoThread(Element, tag="iothread"):
+    """An input/output thread."""
+
+    id: int = attr("id", UINT)
+    thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
+    thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
+    poll: ThreadPoll | None = child(ThreadPoll, default=None)
+
+
+class IoThreadIds(Element, tag="iothreadids", empty=Empty.OMIT):
+    """The numbers of the input/output threads."""
+
+    iothreads: list[IoThread] = children(IoThread, default=[])
+
+
+class DefaultIoThread(Element, tag="defaultiothread"):
+    """The thread pool of QEMU's main loop."""
+
+    thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
+    thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
+
+
+class VcpuPin(Element, tag="vcpupin"):
+    """The host processors on which one virtual processor may run."""
+
+    vcpu: int = attr("vcpu", UINT)
+    cpuset: str = attr("cpuset", str)
+
+
+class EmulatorPin(Element, tag="emulatorpin"):
+    """The host processors on which the emulator's other threads may run."""
+
+    cpuset: str = attr("cpuset", str)
+
+
+class IoThreadPin(Element, tag="iothreadpin"):
+    """The host processors on which an input/output thread may run."""
+
+    iothread: int = attr("iothread", UINT)
+    cpuset: str = attr("cpuset", str)
+
+
+SCHEDULERS = words("batch", "idle", "fifo", "rr")
+
+
+class VcpuSched(Element, tag="vcpusched"):
+    """The scheduling of some virtual processors."""
+
+    vcpus: str = attr("vcpus", str)
+    scheduler: str = attr("scheduler", SCHEDULERS)
+    priority: int | None = attr("priority", INT, default=None)
+
+
+class IoThreadSched(Element, tag="iothreadsched"):
+    """The scheduling of some input/output threads."""
+
+    iothreads: str = attr("iothreads", str)
+    scheduler: str = attr("scheduler", SCHEDULERS)
+    priority: int | None = attr("priority", INT, default=None)
+
+
+class EmulatorSched(Element, tag="emulatorsched"):
+    """The scheduling of the emulator's other threads."""
+
+    scheduler: str = attr("scheduler", SCHEDULERS)
+    priority: int | None = attr("priority", INT, default=None)
+
+
+class CacheShare(Element, tag="cache"):
+    """A share of a host cache."""
+
+    id: int = attr("id", UINT)
+    level: int = attr("level", UINT)
+    type: str = attr("type", words("both", "code", "data"))
+    size: int = attr("size", ULONG)
+    unit: str | None = attr("unit", str, default=None)
+
+
+class CacheMonitor(Element, tag="monitor"):
+    """Watches the use of a host cache by some virtual processors."""
+
+    level: int | None = attr("level", UINT, default=None)
+    vcpus: str = attr("vcpus", str)
+
+
+class CacheTune(Element, tag="cachetune"):
+    """The host cache of some virtual processors."""
+
+    vcpus: str = attr("vcpus", str)
+    id: str | None = attr("id", str, default=None, live=True)
+    caches: list[CacheShare] = children(CacheShare, default=[])
+    monitors: list[CacheMonitor] = children(CacheMonitor, default=[])
+
+
+class MemoryBandwidth(Element, tag="node"):
+    """A share of a host node's memory bandwidth, in percent."""
+
+    id: int = attr("id", UINT)
+    bandwidth: int = attr("bandwidth", UINT)
+
+
+class MemoryTune(Element, tag="memorytune"):
+    """The memory bandwidth of some virtual processors."""
+
+    vcpus: str = attr("vcpus", str)
+    id: str | None = attr("id", str, default=None, live=True)
+    nodes: list[MemoryBandwidth] = children(MemoryBandwidth, default=[])
+    monitors: list[CacheMonitor] = children(CacheMonitor, default=[])
+
+
+class CpuTune(Element, tag="cputune", empty=Empty.OMIT):
+    """How the host schedules a guest."""
+
+    shares: int | None = text("shares", ULONG, default=None)
+    period: int | None = text("period", ULONG, default=None)
+    quota: int | None = text("quota", INT, default=None)
+    global_period: int | None = text("global_period", ULONG, default=None)
+    global_quota: int | None = text("global_quota", INT, default=None)
+    emulator_period: int | None = text("emulator_period", ULONG, default=None)
+    emulator_quota: int | None = text("emulator_quota", INT, default=None)
+    iothread_period: int | None = text("iothread_period", ULONG, default=None)
+    iothread_quota: int | None = text("iothread_quota", INT, default=None)
+    vcpupins: list[VcpuPin] = children(VcpuPin, default=[])
+    emulatorpin: EmulatorPin | None = child(EmulatorPin, default=None)
+    iothreadpins: list[IoThreadPin] = children(IoThreadPin, default=[])
+    emulatorsched: EmulatorSched | None = child(EmulatorSched, default=None)
+    vcpuscheds: list[VcpuSched] = children(VcpuSched, default=[])
+    iothreadscheds: list[IoThreadSched] = children(IoThreadSched, default=[])
+    cachetunes: list[CacheTune] = children(CacheTune, default=[])
+    memorytunes: list[MemoryTune] = children(MemoryTune, default=[])
