@@ -1,0 +1,225 @@
+"""A driver as a process: it starts, finds what outlived its predecessor, answers calls, and stops without harm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+
+from actors.runtime.calls import Calls, Handler, combine
+from actors.runtime.derived.table import derived_handlers
+from actors.runtime.differences import Events, differences
+from actors.runtime.dispatch import Dispatcher
+from actors.runtime.limits import confine
+from actors.runtime.mailbox import MailboxKey
+from actors.runtime.objects import Entry
+from actors.runtime.recovery import Recovery
+from actors.runtime.runtime import Runtime
+from broker.peer import IncomingCall, Peer
+from schema.errors import ErrorDomain, VirtError
+from settings.process import current, seal
+from util.structured_log import StructuredLog
+
+if TYPE_CHECKING:
+    from settings.config import Config
+    from settings.paths import Paths
+
+TICK_S: Final = 0.25
+STOP_GRACE_S: Final = 3.0
+EXIT_FENCED: Final = 70
+EXIT_FAILED: Final = 1
+VERSION: Final = "1"
+
+H = TypeVar("H")
+
+
+class Actor(Generic[H]):
+    """The base of each driver's table: what it is called, what it answers, how it starts and stops."""
+
+    name: ClassVar[str]
+    schemes: ClassVar[tuple[str, ...]] = ()
+    serves: ClassVar[tuple[str, ...]] = ("domain",)
+    """Types of objects whose lists, lookups and states the runtime answers from the registry."""
+    calls: ClassVar[tuple[Calls[Any], ...]] = ()
+    error_domain: ClassVar[ErrorDomain] = ErrorDomain.NONE
+    """Put into errors that name no domain."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "calls" in cls.__dict__:
+            combine(cls.calls)
+
+    async def start(self, runtime: Runtime) -> H:
+        """Reads what is on disk, then finds what outlived the last process: `runtime.objects.restore` for each object.
+
+        Unfinished changes are in `runtime.intents.open`. What it raises ends the process.
+        """
+        raise NotImplementedError
+
+    async def stop(self, host: H) -> None:
+        """Lets go of what this process holds. Guests keep running."""
+
+    async def refresh(self, host: H, key: MailboxKey) -> None:
+        """Reads an object anew, before its next call, after a handler failed in an unexpected way."""
+
+    def differences(self, host: H, old: Entry | None, new: Entry | None) -> Events:
+        """The events for an object that changed while no process of this driver was there."""
+        return differences(old, new)
+
+    def handlers(self) -> dict[str, Handler]:
+        """Everything that this actor answers: its own, and what the runtime derives."""
+        return derived_handlers(combine(self.calls), self.serves)
+
+
+class Stage:
+    """A started actor without its broker: runtime, host and dispatcher. The parts that `run` and tests share."""
+
+    def __init__(self, actor: Actor[Any], runtime: Runtime) -> None:
+        self.actor = actor
+        self.runtime = runtime
+        self.host: Any = None
+        self.dispatcher: Dispatcher | None = None
+
+    async def set(self, port: Any, epoch: int, last: tuple[int, int]) -> Dispatcher:
+        """Starts the driver, publishes what changed meanwhile, and gives who answers calls.
+
+        Raises what the driver's start raises, and HostSystemError.
+        """
+        runtime, actor = self.runtime, self.actor
+        runtime.load()
+        recovery = Recovery(runtime.call_log, runtime.ledger, runtime.store)
+        gc.disable()  # reading thousands of definitions makes no garbage, and collections would cost a third of it
+        try:
+            self.host = host = await actor.start(runtime)
+        finally:
+            gc.enable()
+            gc.freeze()
+        await runtime.intents.undo_open()
+        runtime.publisher.begin(port, epoch, last)
+        recovery.publish(runtime.objects, runtime.publisher, lambda old, new: actor.differences(host, old, new))
+        runtime.objects.attach(runtime.publisher)
+        recovery.settle(runtime.objects)
+        runtime.ledger.forget_start()
+
+        async def refresh(key: MailboxKey) -> None:
+            await actor.refresh(host, key)
+
+        runtime.mailboxes.refresh = refresh
+        self.dispatcher = dispatcher = Dispatcher(runtime, host, actor.handlers(), port, actor.error_domain)
+        runtime.procedures = dispatcher.procedures
+        runtime.is_running = dispatcher.is_running
+        return dispatcher
+
+    async def strike(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Lets running calls end, then the driver lets go."""
+        if self.dispatcher is not None:
+            await self.dispatcher.stop(grace_s)
+        if self.host is not None:
+            await self.actor.stop(self.host)
+        await self.runtime.close()
+
+
+class Role:
+    """What the broker's peer tells the actor, handed on to those whom it concerns."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.dispatcher: Dispatcher | None = None
+
+    def on_call(self, call: IncomingCall) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.on_call(call)
+
+    def on_cancel(self, source: bytes, correlation: int) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.on_cancel(source, correlation)
+
+    def on_registered(self, last: tuple[int, int]) -> None:
+        self._runtime.publisher.resume(last[1])
+
+    def on_event_ack(self, seq: int, resend: bool) -> None:
+        self._runtime.publisher.acknowledged(seq, resend=resend)
+
+    def on_broker_lost(self) -> None:
+        self._runtime.publisher.lost()
+
+    def on_fenced(self, why: str) -> None:
+        # a newer incarnation serves: nothing may be written, published or answered any more
+        self._runtime.log.error("fenced", why=why)
+        os._exit(EXIT_FENCED)
+
+
+def run(actor: Actor[Any]) -> None:
+    """Everything that a driver's `__main__` does after the import guard. Ends the process."""
+    paths, config = current()
+    seal(actor.name, paths)
+    log = StructuredLog(actor.name, level=config.log.level, as_json=config.log.json)
+    confine(actor.name, paths, config.actor(actor.name))
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        code = runner.run(_serve(actor, paths, config, log))
+    sys.exit(code)
+
+
+async def _serve(actor: Actor[Any], paths: Paths, config: Config, log: StructuredLog) -> int:
+    runtime = Runtime(actor.name, paths, config, log)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    role = Role(runtime)
+    peer = await Peer.connect_role(paths, actor.name, role)
+    runtime.attach(peer)
+    stage = Stage(actor, runtime)
+    try:
+        role.dispatcher = dispatcher = await stage.set(peer, peer.epoch, peer.last)
+        peer.ready(dispatcher.procedures, VERSION)
+        log.info("ready", epoch=peer.epoch, objects=sum(1 for _ in runtime.objects.everything()))
+        ticker = runtime.spawn(_tick(runtime, dispatcher, peer), "tick")
+        code = await _until_end(runtime, stopping)
+        ticker.cancel()
+        if code == 0:
+            peer.bye()
+        await stage.strike()
+    except VirtError as exc:
+        log.error("cannot start", error=exc.message)
+        code = EXIT_FAILED
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(peer.aclose(), STOP_GRACE_S)
+    return code
+
+
+async def _until_end(runtime: Runtime, stopping: asyncio.Event) -> int:
+    stopped: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+    failed: asyncio.Future[Any] = runtime.failure
+    await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not runtime.failure.done():
+        runtime.log.info("stopping")
+        return 0
+    exc = runtime.failure.result()
+    runtime.log.error(
+        "background work failed",
+        error=f"{type(exc).__name__}: {exc}",
+        traceback="".join(traceback.format_exception(exc)),
+    )
+    return EXIT_FAILED
+
+
+async def _tick(runtime: Runtime, dispatcher: Dispatcher, peer: Peer) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        runtime.tick()
+        peer.set_gauges(seq=runtime.publisher.seq, depth=dispatcher.depth)
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

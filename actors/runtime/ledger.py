@@ -1,0 +1,170 @@
+"""What was last published, on disk: each object's summary, and the events that the broker has not acknowledged.
+
+State is written first, its event second. So whatever a killed driver did without an event is the difference between
+its real objects and this ledger, and whatever it recorded without being heard lies here to be sent again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from actors.runtime.objects import TOMBSTONES_MAX, Entry, Identity
+from actors.runtime.record_log import OldSegment, RecordLog
+
+COMPACT_BYTES: Final = 4 * 1024 * 1024
+KEPT_ACKNOWLEDGED: Final = 256
+"""Events that stay although they were acknowledged: a journal that lost its tail with its host gets them again."""
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder()
+
+
+class LedgerEvent(NamedTuple):
+    """An event as it is published, and what the ledger has to know of its object besides."""
+
+    seq: int
+    record: bytes
+    key: bytes | str = b""
+    digest: bytes = b""
+
+
+class Ledger:
+    """The file, and what it says. `epoch` and `seq` are those of the last event in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._log = RecordLog(folder, "ledger")
+        self._live_bytes = 0
+        self.is_new = True
+        self.epoch = 0
+        self.seq = 0
+        self.entries: dict[Identity, Entry] = {}
+        self.tombs: dict[Identity, int] = {}
+        self.places: deque[tuple[int, int]] = deque()
+        """(seq, where its record begins) of the events in the current segment; only used while starting."""
+        self.calls: set[bytes] = set()
+        """The calls that events in the current segment name; only used while starting."""
+
+    @property
+    def end(self) -> int:
+        """The place behind the last record."""
+        return self._log.end
+
+    def load(self) -> None:
+        """Reads what the last process wrote. Raises HostSystemError."""
+        begin = 0
+        for end, payload in self._log.load():
+            self._take(_decoder.decode(payload), begin)
+            begin = end
+            self.is_new = False
+
+    def append(self, event: LedgerEvent) -> None:
+        """Writes an event. Raises HostSystemError; then nothing is written."""
+        self._log.append(_event_payload(event))
+
+    def note(self, seq: int, epoch: int, entry: Entry | None, *, gone: bool) -> None:
+        """Remembers what an event made true."""
+        self._apply(seq, epoch, entry, gone=gone)
+
+    def reserve(self) -> None:
+        """Raises HostSystemError when the disk has no room for the events of another change."""
+        self._log.reserve()
+
+    def sync(self) -> None:
+        """Blocks until all is on the disk. Raises HostSystemError."""
+        self._log.sync()
+
+    def events_behind(self, place: int) -> Iterator[tuple[int, LedgerEvent]]:
+        """Each event that was written behind a place, with the place behind it."""
+        for end, payload in self._log.read(place):
+            item = _decoder.decode(payload)
+            if item[0] == "evt":
+                _, seq, key, digest, record = item
+                yield end, LedgerEvent(seq, record, key, digest)
+
+    def place_of(self, seq: int) -> int | None:
+        """Where the event of that number begins, if it is still here."""
+        begin = 0
+        for end, payload in self._log.read(0):
+            item = _decoder.decode(payload)
+            if item[0] == "evt" and item[1] == seq:
+                return begin
+            begin = end
+        return None
+
+    @property
+    def wants_compaction(self) -> bool:
+        return self._log.end > COMPACT_BYTES and self._log.end > 4 * self._live_bytes
+
+    def compact(self, recent: Iterable[LedgerEvent]) -> OldSegment:
+        """Begins a segment that holds the objects and the `recent` events.
+
+        Raises HostSystemError, and then the ledger goes on in the old one.
+        """
+        old = self._log.start_segment(self._live(recent))
+        self._live_bytes = self._log.end
+        return old
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        self._log.close()
+
+    def forget_start(self) -> None:
+        """Drops what only a start needs."""
+        self.places.clear()
+        self.calls.clear()
+        self._live_bytes = min(self._live_bytes or self._log.end, self._log.end)
+
+    def _live(self, recent: Iterable[LedgerEvent]) -> Iterator[bytes]:
+        yield _encoder.encode(["base", self.epoch, self.seq])
+        for e in self.entries.values():
+            yield _encoder.encode(["obj", e.type, e.scope, e.key, e.name, e.version, e.digest, e.summary])
+        for (kind, scope, key), version in self.tombs.items():
+            yield _encoder.encode(["tomb", kind, scope, key, version])
+        for event in recent:
+            yield _event_payload(event)
+
+    def _take(self, item: list[Any], begin: int) -> None:
+        match item:
+            case ["base", epoch, seq]:
+                self.epoch, self.seq = epoch, seq
+            case ["obj", kind, scope, key, name, version, digest, summary]:
+                entry = Entry(kind, scope, key, name, summary, version, digest)
+                self.entries[entry.identity] = entry
+            case ["tomb", kind, scope, key, version]:
+                self.tombs[kind, scope, key] = version
+            case ["evt", seq, key, digest, record]:
+                self._take_event(seq, key, digest, _decoder.decode(record), begin)
+
+    def _take_event(self, seq: int, key: bytes | str, digest: bytes, fields: dict[str, Any], begin: int) -> None:
+        self.places.append((seq, begin))
+        if fields["call"] is not None:
+            self.calls.add(fields["call"])
+        if seq <= self.seq and fields["epoch"] <= self.epoch:
+            return  # a recent event behind the objects that it already made true
+        entry = None
+        if fields["object"] is not None:
+            kind, _, name = fields["object"]
+            entry = Entry(kind, fields["scope"], key, name, fields["summary"] or {}, fields["version"], digest)
+        self._apply(seq, fields["epoch"], entry, gone=fields["summary"] is None)
+
+    def _apply(self, seq: int, epoch: int, entry: Entry | None, *, gone: bool) -> None:
+        self.seq, self.epoch = seq, epoch
+        if entry is None:
+            return
+        if gone:
+            self.entries.pop(entry.identity, None)
+            self.tombs[entry.identity] = entry.version
+            if len(self.tombs) > TOMBSTONES_MAX:
+                del self.tombs[next(iter(self.tombs))]
+        else:
+            self.entries[entry.identity] = entry
+            self.tombs.pop(entry.identity, None)
+
+
+def _event_payload(event: LedgerEvent) -> bytes:
+    return _encoder.encode(["evt", event.seq, event.key, event.digest, event.record])

@@ -1,0 +1,51 @@
+"""Limits of an actor's process, and the folders that it needs, before it gives up its rights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import resource
+from pathlib import Path
+
+from settings.config import ActorSettings
+from settings.paths import Paths
+from settings.process import drop_privileges
+
+
+def confine(role: str, paths: Paths, settings: ActorSettings) -> None:
+    """Makes the actor's folders, limits its open files, and goes on as its own user when there is one.
+
+    Memory is watched by the warden: an address space limit would break programs that map much and use little.
+    Raises OSError when a folder cannot be made, KeyError for an unknown user.
+    """
+    limit_open_files(settings.open_files)
+    make_folders(role, paths, settings.user if os.geteuid() == 0 else "")
+    drop_privileges(settings.user)
+
+
+def limit_open_files(count: int) -> None:
+    """At most so many descriptors; the hard limit is lowered only as far as the host's own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def make_folders(role: str, paths: Paths, user: str) -> None:
+    """The actor's own folders, owned by its user. Raises OSError and KeyError."""
+    folders = (paths.role_state(role), paths.role_cache(role), paths.role_run(role))
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not user:
+        return
+    entry = pwd.getpwnam(user)
+    for folder in folders:
+        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        for parent in _made_by_us(folder, paths):
+            parent.chmod(parent.stat().st_mode | 0o011)  # the way through, not the view
+
+
+def _made_by_us(folder: Path, paths: Paths) -> list[Path]:
+    roots = {paths.state, paths.cache, paths.run}
+    return [parent for parent in folder.parents if parent in roots or any(parent in r.parents for r in roots)][:2]
