@@ -210,7 +210,7 @@ class Connection:
 
     # The host
 
-    async def type(self, **options: Unpack[CallOptions]) -> str:
+    async def hypervisor(self, **options: Unpack[CallOptions]) -> str:
         """The hypervisor's name, as the driver calls it."""
         return str((await self.called("connect_get_type", {}, options)).result.type)
 

@@ -22,6 +22,7 @@ from client import events as _events
 from client import network as _network
 from client import storage_pool as _storage_pool
 from client.connecting import connect as _connect
+from client.event import Event, Resync
 from client.link import WAIT_S
 
 
@@ -88,16 +89,17 @@ class Console(Wrapped):
 class EventStream(Wrapped):
     """What happens, as a plain iterator; see `client.events.EventStream`."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Event | Resync]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Event | Resync:
         try:
-            return self._runner.run(self._inner.__anext__())
+            item: Event | Resync = self._runner.run(self._inner.__anext__())
+            return item
         except StopAsyncIteration:
             raise StopIteration from None
 
-    def next_within(self, timeout: float) -> Any:
+    def next_within(self, timeout: float) -> Event | Resync | None:
         """The next item, or None when nothing happens within `timeout` seconds; nothing is lost either way."""
         return self._runner.run(_next_within(self._inner, timeout))
 
@@ -154,7 +156,7 @@ async def _connected(
     return await _connect(uri, root=root, read_only=read_only, program=program, wait_s=wait_s)
 
 
-async def _next_within(stream: _events.EventStream, timeout: float) -> Any:
+async def _next_within(stream: _events.EventStream, timeout: float) -> Event | Resync | None:
     try:
         async with asyncio.timeout(timeout):
             return await anext(stream)

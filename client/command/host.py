@@ -59,7 +59,7 @@ async def version(session: Session) -> None:
     from client.command.output import facts
 
     conn = await session.connect()
-    api, hypervisor, kind = await asyncio.gather(conn.api_version(), conn.version(), conn.type())
+    api, hypervisor, kind = await asyncio.gather(conn.api_version(), conn.version(), conn.hypervisor())
     own = installed("virtroupe")
     words = facts([("Virtroupe", own), ("API", f"libvirt {api}"), ("Hypervisor", f"{kind} {hypervisor}")])
     told = {"virtroupe": own, "api": str(api), "hypervisor": str(hypervisor), "type": kind}

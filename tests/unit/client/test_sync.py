@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,7 @@ from client.event import Event
 from schema.enums.domain_state import DomainState
 from tests.fakes.link import FakeLink
 from tests.unit.client.guests import OFF, RUNNING, SCOPE
+from tests.unit.client.sync_stub import stub
 
 
 @pytest.fixture
@@ -24,6 +27,23 @@ def link(monkeypatch: pytest.MonkeyPatch) -> FakeLink:
 
     monkeypatch.setattr(connecting, "open_link", open_link)
     return made
+
+
+def test_the_stub_says_what_the_asynchronous_classes_say() -> None:
+    written = Path(sync.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    assert _meaning(written) == _meaning(stub()), "run: python -m tests.unit.client.sync_stub > client/sync.pyi"
+
+
+def _meaning(text: str) -> tuple[set[str], list[str]]:
+    tree = ast.parse(text)
+    imports = {
+        f"{getattr(node, 'module', '')} {alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    rest = [ast.unparse(node) for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    return imports, rest
 
 
 def test_calls_are_plain_functions_and_no_thread_is_started(link: FakeLink) -> None:
