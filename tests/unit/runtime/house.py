@@ -1,9 +1,10 @@
-"""An actor without processes: a small driver with one kind of guest, its runtime on a temporary folder, a broker that only listens."""
+"""An actor without processes: a small driver, its runtime on a temporary folder, a broker that only listens."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from settings.paths import resolve_paths
 from util.structured_log import StructuredLog
 
 SCOPE = "toy:///"
-DEVNULL = open("/dev/null", "wb", buffering=0)  # noqa: SIM115 - one for all tests
+DEVNULL = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # one for all tests
 
 
 def summary(**values: Any) -> DomainSummary:
@@ -218,14 +219,14 @@ class ToyActor(Actor[ToyHost]):
 class House:
     """One incarnation of the toy actor."""
 
-    def __init__(self, root: Path, settings: ActorSettings, broker: FakeBroker) -> None:
+    def __init__(self, root: Path, settings: ActorSettings, broker: FakeBroker, epoch: int) -> None:
         self.broker = broker
         self.runtime = Runtime(
-            "toy", resolve_paths(root), Config(actors={"toy": settings}), StructuredLog("toy", fd=DEVNULL.fileno())
+            "toy", resolve_paths(root), Config(actors={"toy": settings}), StructuredLog("toy", fd=DEVNULL)
         )
         self.actor = ToyActor()
         self.stage = Stage(self.actor, self.runtime)
-        self._correlations = itertools.count(1)
+        self._correlations = itertools.count(1000 * epoch)
 
     @property
     def host(self) -> ToyHost:
@@ -289,7 +290,7 @@ async def open_house(
 ) -> AsyncIterator[House]:
     """A started toy actor. Not `orderly`: it ends like one that was killed, with nothing recorded at its end."""
     broker = broker or FakeBroker()
-    house = House(root, settings or ActorSettings(), broker)
+    house = House(root, settings or ActorSettings(), broker, epoch)
     await house.stage.set(broker, epoch, broker.last() if last is None else last)
     try:
         yield house

@@ -89,7 +89,7 @@ async def test_what_nobody_answers_is_unsupported_by_its_public_name(tmp_path: P
 
 async def test_a_body_that_does_not_fit_is_refused_by_procedure_and_field(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
-        with pytest.raises(InvalidArguments, match="domain_get_state.*flags"):
+        with pytest.raises(InvalidArguments, match=r"domain_get_state.*flags"):
             await house.outcome(house.post("domain_get_state", body=b"\x81\xa5flags\xa1x"))
 
 
