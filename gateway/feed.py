@@ -22,6 +22,7 @@ HELD_MAX: Final = 8192
 SNAPSHOT_DEADLINE_S: Final = 30.0
 RETRY_S: Final = 0.2
 AT_ONCE: Final = 32
+PLATFORM: Final = frozenset({"broker", "gateway", "warden"})  # sources without objects
 
 
 class Subscription(Protocol):
@@ -134,6 +135,8 @@ class Feed:
 
     def take(self, source: str, position: Position, body: bytes) -> None:
         """Takes one published message."""
+        if source in PLATFORM:
+            return
         now = self._clock()
         replica = self.replica(source)
         if position.what == Published.EVENT:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from broker.peer import Peer
 from gateway.connection import Connection
-from gateway.feed import Feed
+from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
 from gateway.link import ReadBuffer
 from gateway.listening import Listening
@@ -158,7 +158,7 @@ class Gateway:
         status = unpack_result(row, reply.body).status
         for name, actor in status.get("actors", {}).items():
             replica = self.feed.replica(name)
-            if not replica.known:
+            if not replica.known and name not in PLATFORM:
                 replica.set_state(actor.get("state", "stopped"))
 
     def _on_lost(self, source: str) -> None:

@@ -1,11 +1,12 @@
 """The server's side of one libvirt connection: what a client may send when, and how many calls it may have open.
 
 A session is fed bytes and asked for events. It stops giving out calls while too many are unanswered, and says then that
-reading should pause; keepalive and stream messages still pass, so that a client with slow calls is not taken for dead.
+reading should pause. Keepalive and stream messages pass the calls that wait, so a client with slow calls is not dead.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Container
 from enum import Enum
 from typing import Final, NamedTuple
@@ -103,7 +104,17 @@ class ServerSession:
     client has proved who it is.
     """
 
-    __slots__ = ("_open_calls", "_pending_max", "_reader", "_served", "auth", "pending", "streams")
+    __slots__ = (
+        "_blocked",
+        "_blocked_bytes",
+        "_open_calls",
+        "_pending_max",
+        "_reader",
+        "_served",
+        "auth",
+        "pending",
+        "streams",
+    )
 
     def __init__(
         self,
@@ -114,6 +125,8 @@ class ServerSession:
         open_calls: Container[tuple[int, int]] = (),
     ) -> None:
         self._reader = PacketReader()
+        self._blocked: deque[Packet] = deque()
+        self._blocked_bytes = 0
         self._pending_max = pending_max
         self._served = served
         self._open_calls = open_calls
@@ -128,24 +141,25 @@ class ServerSession:
     @property
     def wants_pause(self) -> bool:
         """Whether the socket should not be read until a call is answered."""
-        return self.pending >= self._pending_max and self._reader.buffered > BUFFER_WHILE_BLOCKED
+        return self.pending >= self._pending_max and self.buffered > BUFFER_WHILE_BLOCKED
 
     @property
     def buffered(self) -> int:
         """Bytes that were fed and not yet given out as events."""
-        return self._reader.buffered
+        return self._reader.buffered + self._blocked_bytes
 
     def next_event(self) -> Event | None:
         """What the client sent next; nothing when more bytes, or answers to its calls, are needed first.
 
         Raises RemoteProtocolError or PacketError when the connection cannot go on.
         """
-        reader = self._reader
-        if self.pending >= self._pending_max:
-            type_ = reader.next_type()
-            if type_ is None or type_ in _CALLS:
-                return None
-        packet = reader.next_packet()
+        if self._blocked and self.pending < self._pending_max:
+            packet: Packet | None = self._blocked.popleft()
+            self._blocked_bytes -= LENGTH_MIN + len(packet.payload)  # type: ignore[union-attr]
+        elif self._blocked_bytes > BUFFER_WHILE_BLOCKED:
+            return None
+        else:
+            packet = self._next_unblocked()
         if packet is None:
             return None
         program = packet.program
@@ -171,6 +185,17 @@ class ServerSession:
         if type_ == PacketType.STREAM_HOLE:
             return HoleReceived(program, packet.procedure, packet.serial, packet.payload)
         raise RemoteProtocolError(f"a client does not send messages of type {type_}")
+
+    def _next_unblocked(self) -> Packet | None:
+        """The next message; calls that are not yet due are put aside, so that what comes behind them is seen."""
+        while True:
+            packet = self._reader.next_packet()
+            if packet is None or self.pending < self._pending_max or packet.type not in _CALLS:
+                return packet
+            self._blocked.append(packet)
+            self._blocked_bytes += LENGTH_MIN + len(packet.payload)
+            if self._blocked_bytes > BUFFER_WHILE_BLOCKED:
+                return None
 
     @staticmethod
     def _keepalive(packet: Packet) -> Event:
