@@ -79,5 +79,5 @@ def _syntax_error(exc: etree.XMLSyntaxError, data: bytes, name: str) -> XmlDetai
     context = lines[line - 1] if 0 < line <= len(lines) else b""
     start = max(0, column - 1 - _CONTEXT_COLUMNS)
     shown = context[start : start + _CONTEXT_COLUMNS].decode("utf-8", "replace")
-    mark = " " * max(0, column - 1 - start) + "^"
+    mark = "-" * max(0, column - 1 - start) + "^"
     return XmlDetailError(f"({name}):{line}: {message.strip()}\n{shown or '(null)'}\n{mark}")

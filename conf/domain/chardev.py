@@ -152,12 +152,20 @@ class ChannelTarget(Element, tag="target"):
     state: str | None = attr("state", str, default=None, live=True)
 
 
+def shown_end(source: CharSource | None) -> CharSource | None:
+    """A socket whose path the hypervisor will choose is not written."""
+    return None if isinstance(source, UnixSource) and source.path is None else source
+
+
 class CharDevice(Device):
     """What all character devices have. A second `<source>` is UDP's other direction."""
 
     type: CharType = attr("type", CharType)
-    source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    source: CharSource | None = one_of(
+        *CHAR_SOURCES, by_parent="type", default=None, shown=lambda self, flags: shown_end(self.source)
+    )
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
+    surplus_source: UdpSource | None = child(UdpSource, default=None, tag="source", shown=lambda self, flags: None)
     protocol: str | None = value("protocol", "type", str, default=None)
     log: CharLog | None = child(CharLog, default=None)
 

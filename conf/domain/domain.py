@@ -5,7 +5,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from conf.cpu.cpu import GuestCpu
-from conf.domain.chardev import Channel, Console, Parallel, Serial
+from conf.domain.chardev import Channel, Console, ConsoleTarget, Parallel, PtySource, Serial
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.clock import Clock, LifecycleAction, LockFailureAction
 from conf.domain.controller import Controller
@@ -76,6 +76,26 @@ class VirtType(StrEnum):
     HVF = "hvf"
 
 
+def shown_consoles(devices: "Devices") -> list[Console]:
+    """The consoles as they are written: one that stands for the first serial port shows that port's host end."""
+    consoles, serials = devices.consoles, devices.serials
+    if not consoles or not serials or consoles[0].target is None or consoles[0].target.type != "serial":
+        return consoles
+    serial = serials[0]
+    shown = Console(
+        type=serial.type,
+        source=serial.source,
+        second_source=serial.second_source,
+        protocol=serial.protocol,
+        log=serial.log,
+        target=ConsoleTarget(type="serial", port=serial.target.port if serial.target is not None else 0),
+        alias=serial.alias,
+        address=serial.address,
+        tty=serial.source.path if isinstance(serial.source, PtySource) else None,
+    )
+    return [shown, *consoles[1:]]
+
+
 class Devices(Element, tag="devices", empty=Empty.OPEN):
     """All devices."""
 
@@ -88,7 +108,7 @@ class Devices(Element, tag="devices", empty=Empty.OPEN):
     smartcards: list[Smartcard] = children(Smartcard, default=[])
     serials: list[Serial] = children(Serial, default=[])
     parallels: list[Parallel] = children(Parallel, default=[])
-    consoles: list[Console] = children(Console, default=[])
+    consoles: list[Console] = children(Console, default=[], shown=lambda self, flags: shown_consoles(self))
     channels: list[Channel] = children(Channel, default=[])
     inputs: list[Input] = children(Input, default=[])
     tpms: list[Tpm] = children(Tpm, default=[])

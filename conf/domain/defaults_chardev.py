@@ -1,0 +1,162 @@
+"""Defaults of character devices: modes and protocols of host ends, ports, the console that stands for a serial port."""
+
+from __future__ import annotations
+
+from conf.domain.chardev import (
+    CharDevice,
+    CharMode,
+    CharType,
+    Console,
+    ConsoleTarget,
+    NmdmSource,
+    Parallel,
+    ParallelTarget,
+    PathSource,
+    Serial,
+    SerialTarget,
+    SpicePortSource,
+    TcpSource,
+    UdpSource,
+    UnixSource,
+)
+from conf.domain.chardev_users import RedirDev, Rng, RngBackend, Smartcard
+from conf.domain.device import Device
+from conf.domain.domain import Domain
+from conf.domain.graphics import Graphics
+from conf.domain.os import OsType
+from conf.domain.sound import Audio
+from schema.errors import ConfigUnsupported, XmlError
+
+
+def complete_source(device: Device | Graphics | Audio) -> None:
+    """Fills in the host end of a device that is no character device itself."""
+    if isinstance(device, Rng):
+        if device.backend.type is not None:
+            _complete_end(device.backend, needs_path=True)
+    elif isinstance(device, Smartcard | RedirDev) and device.type is not None:
+        _complete_end(device, needs_path=True)
+
+
+def complete(device: CharDevice, domain: Domain) -> None:
+    """Fills in the host end and the port.
+
+    Raises XmlError when the host end lacks what its type needs.
+    """
+    _complete_end(device, needs_path=False)
+    if isinstance(device, Serial):
+        device.target = device.target or SerialTarget()
+        device.target.port = _port(device.target.port, [one.target for one in domain.devices.serials])
+    elif isinstance(device, Parallel):
+        device.target = device.target or ParallelTarget()
+        device.target.port = _port(device.target.port, [one.target for one in domain.devices.parallels])
+    elif isinstance(device, Console):
+        device.target = device.target or ConsoleTarget()
+        device.target.port = _port(device.target.port, [one.target for one in domain.devices.consoles])
+
+
+def _port(
+    port: int | None, others: list[SerialTarget | None] | list[ParallelTarget | None] | list[ConsoleTarget | None]
+) -> int:
+    if port is not None:
+        return port
+    return 1 + max((one.port for one in others if one is not None and one.port is not None), default=-1)
+
+
+def _complete_end(end: CharDevice | RngBackend | Smartcard | RedirDev, *, needs_path: bool) -> None:
+    source = end.source
+    if end.type is CharType.UDP:
+        if isinstance(end, CharDevice | RngBackend):
+            _order_directions(end)
+    elif end.type is CharType.TCP:
+        if not isinstance(source, TcpSource) or source.host is None:
+            raise XmlError("Missing source host attribute for char device")
+        if source.service is None:
+            raise XmlError("Missing source service attribute for char device")
+        end.protocol = end.protocol or "raw"
+    elif end.type is CharType.UNIX:
+        if isinstance(source, UnixSource):
+            source.mode = source.mode or CharMode.CONNECT
+        if needs_path and (not isinstance(source, UnixSource) or source.path is None):
+            raise XmlError("Missing source path attribute for char device")
+    elif end.type in (CharType.FILE, CharType.DEV, CharType.PIPE):
+        if not isinstance(source, PathSource) or source.path is None:
+            raise XmlError("Missing source path attribute for char device")
+    elif end.type is CharType.NMDM:
+        if not isinstance(source, NmdmSource) or source.master is None:
+            raise XmlError("Missing master path attribute for nmdm device")
+        if source.slave is None:
+            raise XmlError("Missing slave path attribute for nmdm device")
+    elif end.type is CharType.SPICEPORT and (not isinstance(source, SpicePortSource) or source.channel is None):
+        raise XmlError("Missing source channel attribute for char device")
+    if end.type is not CharType.TCP:
+        end.protocol = None
+    if isinstance(source, TcpSource | UnixSource) and source.reconnect is not None:
+        if source.reconnect.enabled and source.mode is not CharMode.CONNECT:
+            raise ConfigUnsupported("chardev reconnect is possible only for connect mode")
+
+
+def _order_directions(end: CharDevice | RngBackend) -> None:
+    """UDP's directions are written with the bound one first."""
+    ends = [one for one in (end.source, end.second_source) if isinstance(one, UdpSource)]
+    if isinstance(end, CharDevice) and end.surplus_source is not None:
+        raise XmlError("A UDP character device has at most two source elements")
+    for one in ends:
+        one.mode = one.mode or CharMode.CONNECT
+    bound = next((one for one in ends if one.mode is CharMode.BIND), None)
+    connected = next((one for one in reversed(ends) if one.mode is CharMode.CONNECT), None)
+    if connected is None or connected.service is None:
+        raise XmlError("Missing source service attribute for char device")
+    end.source = bound or connected
+    end.second_source = connected if bound is not None else None
+
+
+_COMPATIBLE_SERIALS = (None, "isa-serial", "spapr-vio-serial", "system-serial", "sclp-serial")
+
+
+def complete_consoles(domain: Domain) -> None:
+    """Makes the first console of a full virtual machine stand for its first serial port.
+
+    Raises ConfigUnsupported when a later console claims to do so.
+    """
+    devices = domain.devices
+    if domain.os.kind.type != OsType.HVM:
+        return
+    if devices.consoles and _stands_for_serial(devices.consoles[0]):
+        for other in devices.consoles[1:]:
+            if other.target is not None and other.target.type == "serial":
+                raise ConfigUnsupported("Only the first console can be a serial port")
+        console = devices.consoles[0]
+        target = console.target or ConsoleTarget()
+        target.type = "serial"
+        target.port = target.port or 0
+        console.target = target
+        if not devices.serials:
+            devices.serials.append(serial_of(console))
+    elif not devices.consoles and devices.serials:
+        serial = devices.serials[0]
+        if (serial.target.type if serial.target is not None else None) in _COMPATIBLE_SERIALS:
+            devices.consoles.append(
+                Console(
+                    type=serial.type,
+                    source=serial.source,
+                    protocol=serial.protocol,
+                    target=ConsoleTarget(type="serial", port=serial.target.port if serial.target else 0),
+                )
+            )
+
+
+def _stands_for_serial(console: Console) -> bool:
+    return console.target is None or console.target.type in (None, "serial")
+
+
+def serial_of(console: Console) -> Serial:
+    """The serial port that a console alone stands for."""
+    return Serial(
+        type=console.type,
+        source=console.source,
+        second_source=console.second_source,
+        protocol=console.protocol,
+        log=console.log,
+        alias=console.alias,
+        target=SerialTarget(port=0),
+    )

@@ -1,0 +1,137 @@
+"""Defaults of controllers: their order, their numbers, and those that devices need without naming them."""
+
+from __future__ import annotations
+
+from conf.domain.address import CcidAddress, DriveAddress, VirtioSerialAddress
+from conf.domain.chardev import Channel, Console
+from conf.domain.controller import Controller, ControllerType
+from conf.domain.disk import DiskBus
+from conf.domain.domain import Domain
+from conf.domain.hostdev import HostdevType
+
+_COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
+
+
+def insert_controller(domain: Domain, controller: Controller) -> None:
+    """Adds a controller; those of one type stay in the order of their numbers."""
+    controllers = domain.devices.controllers
+    place = None
+    for at in range(len(controllers) - 1, -1, -1):
+        other = controllers[at]
+        if other.type is not controller.type:
+            continue
+        if controller.index is None:
+            place = at + 1
+            break
+        if (other.index if other.index is not None else -1) > controller.index or (
+            other.index == controller.index and _goes_before(controller, other)
+        ):
+            place = at
+        elif place is None:
+            place = at + 1
+    controllers.insert(len(controllers) if place is None else place, controller)
+
+
+def _goes_before(new: Controller, other: Controller) -> bool:
+    """A USB controller goes before its companions, and they in the order of their ports."""
+    if other.master_startport is None:
+        return False
+    return new.master_startport is None or new.master_startport < other.master_startport
+
+
+def sort_controllers(domain: Domain) -> None:
+    """Puts the controllers of a text in order."""
+    given = domain.devices.controllers
+    domain.devices.controllers = []
+    for controller in given:
+        insert_controller(domain, controller)
+
+
+def number_controllers(domain: Domain) -> None:
+    """Numbers the controllers that have no number; USB companions share their master's."""
+    controllers = domain.devices.controllers
+    for controller in controllers:
+        if controller.index is not None:
+            continue
+        same = [one for one in controllers if one.type is controller.type and one.index is not None]
+        if controller.type is ControllerType.USB and controller.model in _COMPANIONS:
+            masters = [one for one in same if one.model == "ich9-ehci1"]
+            if masters:
+                controller.index = masters[-1].index
+                continue
+        controller.index = 1 + max((one.index for one in same if one.index is not None), default=-1)
+
+
+def has_controller(domain: Domain, type: ControllerType, index: int) -> bool:
+    """Is there such a controller?"""
+    return any(one.type is type and one.index == index for one in domain.devices.controllers)
+
+
+def ensure_controller(domain: Domain, type: ControllerType, index: int, model: str | None = None) -> None:
+    """Adds a controller unless it is there."""
+    if not has_controller(domain, type, index):
+        insert_controller(domain, Controller(type=type, index=index, model=model))
+
+
+def _ensure_up_to(domain: Domain, type: ControllerType, highest: int, model: str | None = None) -> None:
+    for index in range(highest + 1):
+        ensure_controller(domain, type, index, model)
+
+
+_BUS_CONTROLLERS = (
+    (DiskBus.IDE, ControllerType.IDE),
+    (DiskBus.FDC, ControllerType.FDC),
+    (DiskBus.SATA, ControllerType.SATA),
+)
+
+
+def add_implicit_controllers(domain: Domain) -> None:
+    """Adds the controllers that disks, channels, smart cards and SCSI devices of the host are on."""
+    devices = domain.devices
+    for bus, type in _BUS_CONTROLLERS:
+        _ensure_up_to(domain, type, _highest_drive(domain, bus))
+    _ensure_up_to(domain, ControllerType.SCSI, _highest_drive(domain, DiskBus.SCSI), _scsi_model(domain))
+    for host in devices.hostdevs:
+        if host.type is HostdevType.SCSI and isinstance(host.address, DriveAddress):
+            _ensure_up_to(domain, ControllerType.SCSI, host.address.controller, _scsi_model(domain))
+    ports: list[Channel | Console] = [*devices.channels, *devices.consoles]
+    for port in ports:
+        if port.target is not None and port.target.type == "virtio":
+            address = port.address
+            ensure_controller(
+                domain,
+                ControllerType.VIRTIO_SERIAL,
+                address.controller if isinstance(address, VirtioSerialAddress) else 0,
+            )
+    _place_smartcards(domain)
+
+
+def _scsi_model(domain: Domain) -> str | None:
+    """New SCSI controllers are like the ones there are."""
+    return next(
+        (one.model for one in domain.devices.controllers if one.type is ControllerType.SCSI and one.model), None
+    )
+
+
+def _highest_drive(domain: Domain, bus: DiskBus) -> int:
+    return max(
+        (
+            disk.address.controller
+            for disk in domain.devices.disks
+            if disk.target.bus is bus and isinstance(disk.address, DriveAddress)
+        ),
+        default=-1,
+    )
+
+
+def _place_smartcards(domain: Domain) -> None:
+    highest = -1
+    for card in domain.devices.smartcards:
+        if isinstance(card.address, CcidAddress):
+            highest = max(highest, card.address.slot)
+        elif card.address is None:
+            highest += 1
+            card.address = CcidAddress(controller=0, slot=highest)
+        else:
+            continue
+        ensure_controller(domain, ControllerType.CCID, card.address.controller)

@@ -1,0 +1,98 @@
+"""Defaults of disks: bus by name, order, place by name."""
+
+from __future__ import annotations
+
+from conf.domain.address import DriveAddress
+from conf.domain.disk import Disk, DiskBus, DiskDevice
+from conf.domain.disk_names import disk_index
+from conf.domain.domain import Domain
+from conf.domain.hostdev import Hostdev, HostdevType
+from conf.domain.rules import DomainRules
+from conf.domain.storage_source import NetworkSource, Protocol
+from schema.errors import XmlError
+
+_BUSES = (
+    ("fd", DiskBus.FDC),
+    ("hd", DiskBus.IDE),
+    ("sd", DiskBus.SCSI),
+    ("vd", DiskBus.VIRTIO),
+    ("xvd", DiskBus.XEN),
+    ("ubd", DiskBus.UML),
+)
+_DRIVE_BUSES = (DiskBus.SCSI, DiskBus.IDE, DiskBus.FDC, DiskBus.SATA)
+
+
+def normalize(disk: Disk) -> None:
+    """Settles what reading a text does."""
+    if disk.target.bus is None:
+        if disk.device is DiskDevice.FLOPPY:
+            disk.target.bus = DiskBus.FDC
+        else:
+            disk.target.bus = next((bus for head, bus in _BUSES if disk.target.dev.startswith(head)), DiskBus.IDE)
+    if disk.device is DiskDevice.CDROM:
+        disk.readonly = True
+
+
+def sort_disks(domain: Domain) -> None:
+    """Puts disks of one bus in the order of their names."""
+    ordered: list[Disk] = []
+    for disk in domain.devices.disks:
+        normalize(disk)
+        index = disk_index(disk.target.dev)
+        place = None
+        for at in range(len(ordered) - 1, -1, -1):
+            other = ordered[at]
+            if other.target.bus is not disk.target.bus:
+                continue
+            if (disk_index(other.target.dev) or 0) > (index or 0):
+                place = at
+            elif place is None:
+                place = at + 1
+        ordered.insert(len(ordered) if place is None else place, disk)
+    domain.devices.disks = ordered
+
+
+def complete(disk: Disk, domain: Domain, rules: DomainRules) -> None:
+    """Fills in the place of a disk from its name.
+
+    Raises XmlError for a name that means no disk.
+    """
+    source = disk.source
+    if isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI and source.name is not None:
+        if "/" not in source.name:
+            source.name += "/0"
+    if disk.address is None and disk.target.bus in _DRIVE_BUSES:
+        disk.address = drive_address(disk, domain, rules)
+
+
+def drive_address(disk: Disk, domain: Domain, rules: DomainRules) -> DriveAddress:
+    """The place on its bus that a disk's name stands for."""
+    index = disk_index(disk.target.dev)
+    if index is None:
+        raise XmlError(f"Unknown disk name '{disk.target.dev}' and no address specified")
+    bus = disk.target.bus
+    if bus is DiskBus.IDE:
+        return DriveAddress(controller=index // 4, bus=index % 4 // 2, unit=index % 2)
+    if bus is DiskBus.SATA:
+        return DriveAddress(controller=index // 6, unit=index % 6)
+    if bus is DiskBus.FDC:
+        return DriveAddress(controller=index // 2, unit=index % 2)
+    taken = {
+        (host.address.controller, host.address.bus, host.address.target, host.address.unit)
+        for host in domain.devices.hostdevs
+        if _is_scsi(host) and isinstance(host.address, DriveAddress)
+    }
+    while True:
+        if rules.wide_scsi:
+            # unit 7 is the controller's own
+            unit = index % 15
+            address = DriveAddress(controller=index // 15, unit=unit + (unit >= 7))
+        else:
+            address = DriveAddress(controller=index // 7, unit=index % 7)
+        if (address.controller, 0, 0, address.unit) not in taken:
+            return address
+        index += 1
+
+
+def _is_scsi(device: Hostdev) -> bool:
+    return device.type is HostdevType.SCSI

@@ -1,0 +1,71 @@
+"""Defaults of displays: ports and places to listen on."""
+
+from __future__ import annotations
+
+from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
+from conf.flags import ParseFlags
+from schema.errors import XmlError
+
+_LISTENING = (GraphicsType.VNC, GraphicsType.SPICE, GraphicsType.RDP)
+
+
+def normalize(graphics: Graphics, flags: ParseFlags) -> None:
+    """Settles ports and listens as reading a text does.
+
+    Raises XmlError when the short and the long form of an address differ.
+    """
+    if graphics.type not in _LISTENING:
+        graphics.listens = []
+        return
+    _normalize_listens(graphics, flags)
+    _normalize_ports(graphics, flags)
+
+
+def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
+    short = graphics.listen or None
+    listens = graphics.listens
+    for listen in listens:
+        if listen.address == "":
+            listen.address = None
+        if listen.type is ListenType.NETWORK and listen.network is None:
+            raise XmlError("'network' attribute is required for listen type 'network'")
+        if listen.type is ListenType.ADDRESS and listen.address is None and listen is listens[0]:
+            listen.address = short
+        if listen.type is ListenType.NETWORK and flags & ParseFlags.INACTIVE:
+            listen.address = None
+    if listens and short is not None and listens[0].type is ListenType.ADDRESS and listens[0].address != short:
+        raise XmlError(
+            f"graphics 'listen' attribute '{short}' must match 'address' attribute of first listen element "
+            f"(found '{listens[0].address or 'none'}')"
+        )
+    if graphics.type is GraphicsType.VNC and graphics.socket is not None:
+        first = Listen(type=ListenType.SOCKET, socket=graphics.socket)
+        if listens and listens[0].type is ListenType.SOCKET:
+            listens[0].socket = listens[0].socket or graphics.socket
+        elif listens:
+            listens[0] = first
+        else:
+            listens.append(first)
+    elif not listens:
+        listens.append(Listen(type=ListenType.ADDRESS, address=short))
+    # the short forms are written from the first listen
+    graphics.listen = graphics.socket = None
+
+
+def _normalize_ports(graphics: Graphics, flags: ParseFlags) -> None:
+    live = bool(flags & ParseFlags.STATUS)
+    if graphics.port == -1:
+        graphics.port = None
+        graphics.autoport = True
+    if graphics.tls_port == -1:
+        graphics.tls_port = None
+        graphics.autoport = True
+    if graphics.type is GraphicsType.VNC and graphics.port is None and graphics.autoport is None:
+        graphics.autoport = True
+    if graphics.autoport and not live:
+        graphics.port = graphics.tls_port = None
+    if graphics.port == 0:
+        graphics.port = None
+    if graphics.tls_port == 0:
+        graphics.tls_port = None
+    graphics.autoport = bool(graphics.autoport)

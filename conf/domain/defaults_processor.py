@@ -1,0 +1,195 @@
+"""Defaults of processors, input/output threads, their scheduling, and NUMA nodes."""
+
+from __future__ import annotations
+
+from conf.cpu.cpu import CpuMatch, CpuMode, GuestCpu
+from conf.domain.domain import Domain
+from conf.domain.vcpu import (
+    CacheTune,
+    CpuTune,
+    IoThread,
+    IoThreadIds,
+    IoThreadSched,
+    Placement,
+    VcpuSched,
+)
+from conf.values import bytes_per_unit
+from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
+from util.cpuset import parse_cpuset, write_cpuset
+
+MAX_VCPUS = 16384
+"""More virtual processors than any hypervisor has; a larger number is a mistake or an attack."""
+
+
+def normalize(domain: Domain) -> None:
+    """Settles processors, threads and nodes as reading a text does."""
+    _normalize_vcpu(domain)
+    _normalize_iothreads(domain)
+    if domain.cputune is not None:
+        _normalize_cputune(domain.cputune, domain)
+    if domain.numatune is not None:
+        memory = domain.numatune.memory
+        if memory is not None and memory.nodeset is not None:
+            memory.nodeset = cpuset(memory.nodeset)
+        for node in domain.numatune.memnodes:
+            node.nodeset = cpuset(node.nodeset)
+    if domain.cpu is not None:
+        _normalize_cpu(domain.cpu)
+
+
+def cpuset(text: str) -> str:
+    """The shortest text for the same processors. Raises XmlError for what names none."""
+    try:
+        return write_cpuset(parse_cpuset(text))
+    except ValueError:
+        raise InvalidArguments(f"Failed to parse bitmap '{text}'") from None
+
+
+def _normalize_vcpu(domain: Domain) -> None:
+    vcpu = domain.vcpu
+    if not 0 < vcpu.count <= MAX_VCPUS:
+        raise XmlError(f"Invalid maximum number of vCPUs '{vcpu.count}'")
+    if vcpu.current is not None:
+        if vcpu.current > vcpu.count:
+            raise ConfigUnsupported(f"maxvcpus must not be less than current vcpus ({vcpu.count} < {vcpu.current})")
+        if vcpu.current in (0, vcpu.count):
+            vcpu.current = None
+    if vcpu.placement is Placement.AUTO:
+        vcpu.cpuset = None
+    else:
+        vcpu.placement = Placement.STATIC
+        if vcpu.cpuset is not None:
+            vcpu.cpuset = cpuset(vcpu.cpuset)
+
+
+def _normalize_iothreads(domain: Domain) -> None:
+    count = domain.iothreads or 0
+    known = domain.iothreadids.iothreads if domain.iothreadids is not None else []
+    if len({one.id for one in known}) != len(known):
+        raise XmlError("duplicate iothread id found")
+    if count > MAX_VCPUS:
+        raise XmlError(f"invalid iothreads count '{count}'")
+    if known:
+        taken = {one.id for one in known}
+        free = (number for number in range(1, count + len(known) + 1) if number not in taken)
+        domain.iothreadids = IoThreadIds(iothreads=known + [IoThread(id=next(free)) for _ in range(count - len(known))])
+        count = max(count, len(known))
+    domain.iothreads = count or None
+
+
+def iothread_ids(domain: Domain) -> list[int]:
+    """The numbers of all input/output threads."""
+    if domain.iothreadids is not None and domain.iothreadids.iothreads:
+        return [one.id for one in domain.iothreadids.iothreads]
+    return list(range(1, (domain.iothreads or 0) + 1))
+
+
+def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
+    count = domain.vcpu.count
+    tune.vcpupins = sorted((pin for pin in tune.vcpupins if pin.vcpu < count), key=lambda pin: pin.vcpu)
+    for pin in tune.vcpupins:
+        pin.cpuset = cpuset(pin.cpuset)
+    if tune.emulatorpin is not None:
+        tune.emulatorpin.cpuset = cpuset(tune.emulatorpin.cpuset)
+    for thread in tune.iothreadpins:
+        thread.cpuset = cpuset(thread.cpuset)
+    schedules = [
+        VcpuSched(vcpus=str(number), scheduler=sched.scheduler, priority=_priority(sched))
+        for sched in tune.vcpuscheds
+        for number in parse_cpuset(cpuset(sched.vcpus))
+        if number < count
+    ]
+    tune.vcpuscheds = sorted(schedules, key=lambda sched: int(sched.vcpus))
+    threads = set(iothread_ids(domain))
+    iothreads = [
+        IoThreadSched(iothreads=str(number), scheduler=sched.scheduler, priority=_priority(sched))
+        for sched in tune.iothreadscheds
+        for number in parse_cpuset(cpuset(sched.iothreads))
+        if number in threads
+    ]
+    tune.iothreadscheds = sorted(iothreads, key=lambda sched: int(sched.iothreads))
+    if tune.emulatorsched is not None:
+        tune.emulatorsched.priority = _priority(tune.emulatorsched)
+    tune.cachetunes = [one for one in tune.cachetunes if _normalize_cachetune(one, count)]
+    _check_overlaps(tune)
+    for memory in tune.memorytunes:
+        memory.vcpus = _existing(memory.vcpus, count)
+        for watch in memory.monitors:
+            watch.vcpus = _existing(watch.vcpus, count)
+    tune.memorytunes = [one for one in tune.memorytunes if one.vcpus]
+
+
+def _priority(sched: object) -> int | None:
+    scheduler, priority = getattr(sched, "scheduler"), getattr(sched, "priority")  # noqa: B009
+    if scheduler not in ("fifo", "rr"):
+        return None
+    if priority is None:
+        raise XmlError("Missing required attribute 'priority' for real-time scheduler")
+    return int(priority)
+
+
+def _existing(text: str, count: int) -> str:
+    return write_cpuset(number for number in parse_cpuset(cpuset(text)) if number < count)
+
+
+def _normalize_cachetune(tune: CacheTune, count: int) -> bool:
+    tune.vcpus = _existing(tune.vcpus, count)
+    if not tune.vcpus:
+        return False
+    seen: dict[tuple[int, int], set[str]] = {}
+    for share in tune.caches:
+        kinds = seen.setdefault((share.level, share.id), set())
+        if share.type in kinds or (kinds and "both" in {*kinds, share.type}):
+            raise XmlError(f"Cache allocation for level {share.level} and id {share.id} overlaps another one")
+        kinds.add(share.type)
+        factor = bytes_per_unit(share.unit or "bytes")
+        if factor is None:
+            raise InvalidArguments(f"unknown suffix '{share.unit}'")
+        share.size, share.unit = pretty(share.size * factor)
+    for watch in tune.monitors:
+        watch.vcpus = _existing(watch.vcpus, count)
+    return bool(tune.caches or tune.monitors)
+
+
+def pretty(amount: int) -> tuple[int, str]:
+    """The amount in the largest unit that divides it."""
+    for unit, factor in (("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if amount and not amount & ((1 << factor) - 1):
+            return amount >> factor, unit
+    return amount, "B"
+
+
+def _check_overlaps(tune: CpuTune) -> None:
+    """A processor is in one allocation at most; cache and bandwidth may only be given to the same group."""
+    groups: list[frozenset[int]] = []
+    for cache in tune.cachetunes:
+        vcpus = parse_cpuset(cache.vcpus)
+        if any(vcpus & other for other in groups):
+            raise XmlError("Overlapping vcpus in cachetunes")
+        groups.append(vcpus)
+    memory_groups: list[frozenset[int]] = []
+    for memory in tune.memorytunes:
+        vcpus = parse_cpuset(cpuset(memory.vcpus))
+        if any(vcpus & other and vcpus != other for other in groups) or any(vcpus & other for other in memory_groups):
+            raise XmlError("Overlapping vcpus in memorytunes")
+        memory_groups.append(vcpus)
+
+
+def _normalize_cpu(cpu: GuestCpu) -> None:
+    if cpu.model is not None:
+        cpu.mode = cpu.mode or CpuMode.CUSTOM
+    if cpu.mode is CpuMode.CUSTOM and cpu.model is not None:
+        cpu.match = cpu.match or CpuMatch.EXACT
+        cpu.model.fallback = cpu.model.fallback or "allow"
+    if cpu.numa is not None:
+        for place, cell in enumerate(cpu.numa.cells):
+            if cell.id is None:
+                cell.id = place
+            if cell.cpus is not None:
+                cell.cpus = cpuset(cell.cpus)
+            factor = bytes_per_unit(cell.unit or "KiB")
+            if factor is None:
+                raise InvalidArguments(f"unknown suffix '{cell.unit}'")
+            cell.memory = -(-cell.memory * factor // 1024)
+            cell.unit = "KiB"
+        cpu.numa.cells.sort(key=lambda cell: cell.id or 0)

@@ -1,0 +1,153 @@
+"""From a domain's text to the checked definition and back."""
+
+from __future__ import annotations
+
+import secrets
+from uuid import UUID
+
+from conf.document import parse_document
+from conf.domain import checks, defaults
+from conf.domain.chardev import Channel, Console, Parallel, Serial
+from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
+from conf.domain.controller import Controller
+from conf.domain.device import Device
+from conf.domain.disk import Disk
+from conf.domain.domain import NO_UUID, Domain
+from conf.domain.filesystem import Filesystem
+from conf.domain.graphics import Graphics
+from conf.domain.hostdev import Hostdev
+from conf.domain.interface import Interface
+from conf.domain.memory_device import MemoryDevice
+from conf.domain.rules import GENERIC_RULES, DomainRules
+from conf.domain.shmem import Shmem
+from conf.domain.small_devices import (
+    Crypto,
+    Hub,
+    Input,
+    Iommu,
+    Lease,
+    MemBalloon,
+    Nvram,
+    Panic,
+    RedirFilter,
+    Vsock,
+    Watchdog,
+)
+from conf.domain.sound import Audio, Sound
+from conf.domain.video import Video
+from conf.element import Element
+from conf.flags import ParseFlags, XmlFlags
+from schema.enums.error import ErrorDomain
+from schema.errors import VirtError, XmlError
+
+_DEVICE_CLASSES: tuple[type[Element], ...] = (
+    Disk,
+    Controller,
+    Lease,
+    Filesystem,
+    Interface,
+    Smartcard,
+    Serial,
+    Parallel,
+    Console,
+    Channel,
+    Input,
+    Tpm,
+    Graphics,
+    Sound,
+    Audio,
+    Video,
+    Hostdev,
+    RedirDev,
+    RedirFilter,
+    Hub,
+    Watchdog,
+    MemBalloon,
+    Rng,
+    Nvram,
+    Panic,
+    Shmem,
+    MemoryDevice,
+    Crypto,
+    Iommu,
+    Vsock,
+)
+DEVICE_CLASSES = {cls.tag_name: cls for cls in _DEVICE_CLASSES}
+"""The classes of devices by element name."""
+
+
+def new_uuid() -> UUID:
+    """A random identity."""
+    return UUID(bytes=secrets.token_bytes(16), version=4)
+
+
+def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: ParseFlags = ParseFlags.NONE) -> Domain:
+    """The definition that a text describes, with every default filled in.
+
+    Definitions are read with `ParseFlags.INACTIVE`, which leaves out what only a running guest has; a domain without
+    a UUID gets a new one.
+
+    Raises XmlError and XmlDetailError for what is no domain document, ConfigUnsupported and others for combinations
+    that cannot be; errors that name no origin get `ErrorDomain.DOMAIN`.
+    """
+    try:
+        node = parse_document(xml, name="domain_definition", root="domain")
+        domain = Domain.parse(node, flags)
+        if domain.uuid == NO_UUID:
+            domain.uuid = new_uuid()
+        complete_domain(domain, rules, flags)
+    except VirtError as exc:
+        if exc.domain == ErrorDomain.NONE:
+            exc.domain = ErrorDomain.DOMAIN
+        raise
+    return domain
+
+
+def complete_domain(domain: Domain, rules: DomainRules, flags: ParseFlags = ParseFlags.NONE) -> None:
+    """Fills in defaults and checks a definition that came from elsewhere than a text."""
+    defaults.complete(domain, rules, flags)
+    if not flags & ParseFlags.SKIP_VALIDATE:
+        checks.check(domain, rules)
+
+
+def write_domain(domain: Domain, flags: XmlFlags = XmlFlags.NONE, *, id: int | None = None) -> str:
+    """The domain's text. `id` is the number of a running guest; inactive texts have none."""
+    if id is not None and not flags & XmlFlags.INACTIVE:
+        known, domain.id = domain.id, id
+        try:
+            return domain.to_xml(flags)
+        finally:
+            domain.id = known
+    return domain.to_xml(flags)
+
+
+def parse_device(
+    xml: str | bytes,
+    domain: Domain,
+    rules: DomainRules = GENERIC_RULES,
+    flags: ParseFlags = ParseFlags.NONE,
+) -> Element:
+    """One device of a guest, with its defaults filled in; the guest is left as it is.
+
+    Raises like `parse_domain`.
+    """
+    try:
+        node = parse_document(xml, name="device_definition")
+        cls = DEVICE_CLASSES.get(str(node.tag))
+        if cls is None:
+            raise XmlError(f"unknown device type '{node.tag}'")
+        device = cls.parse(node, flags)
+        if isinstance(device, Device | Graphics | Audio):
+            defaults.complete_device(device, domain, rules, flags)
+            if not flags & ParseFlags.SKIP_VALIDATE:
+                checks.check_device(device, domain, rules)
+    except VirtError as exc:
+        if exc.domain == ErrorDomain.NONE:
+            exc.domain = ErrorDomain.DOMAIN
+        raise
+    return device
+
+
+def write_device(device: Element, flags: XmlFlags = XmlFlags.NONE) -> str:
+    """The device's text, as it stands in `<devices>` but without indentation."""
+    return device.to_xml(flags)

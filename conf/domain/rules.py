@@ -1,0 +1,56 @@
+"""What a driver adds to the common rules of domain documents: hooks, all of which do nothing here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conf.flags import ParseFlags
+
+if TYPE_CHECKING:
+    from conf.domain.device import Device
+    from conf.domain.domain import Domain
+    from conf.domain.graphics import Graphics
+    from conf.domain.sound import Audio
+
+
+class DomainRules:
+    """The common rules alone. A driver derives a class and hands an instance to `parse_domain`.
+
+    The hooks are called in this order: `basic`, `domain`, `device` for each device in `walk` order, `assign_addresses`,
+    and, unless validation is skipped, `check_device` for each device and `check`. All of them may change the domain
+    except the checks; refusals are raised as VirtError.
+    """
+
+    name = "generic"
+    mac_prefix = "52:54:00"
+    """The first bytes of addresses that are made up for interfaces."""
+    default_arch: str | None = None
+    """The architecture of guests that do not name one."""
+    wide_scsi = False
+    """Do SCSI controllers take 15 disks instead of 7 when a disk's name gives its address?"""
+    has_boot_order = True
+    """Is a disk the default thing to boot?"""
+    name_may_have_slash = False
+    """May a domain's name hold a slash?"""
+
+    def basic(self, domain: Domain, flags: ParseFlags) -> None:
+        """Fills in type, architecture, machine and emulator, before anything looks at devices."""
+
+    def domain(self, domain: Domain, flags: ParseFlags) -> None:
+        """Fills in the driver's defaults for the domain and adds the devices that its machine always has."""
+
+    def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
+        """Fills in the driver's defaults for one device; called before the common ones."""
+
+    def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
+        """Gives every device its place; see `conf.domain.addresses`."""
+
+    def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
+        """Refuses a device that the driver cannot provide."""
+
+    def check(self, domain: Domain) -> None:
+        """Refuses a domain that the driver cannot run."""
+
+
+GENERIC_RULES = DomainRules()
+"""Nothing beyond the common rules, for drivers without a hypervisor."""
