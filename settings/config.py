@@ -110,6 +110,7 @@ class TestSettings:
 
     __test__ = False
     keep: bool = False  # keep the default state's changes when the last libvirt connection closes
+    screenshot: str = "/usr/share/libvirt/test-screenshot.png"  # what screenshots show; without it, one of our own
 
 
 @dataclass(frozen=True, slots=True)

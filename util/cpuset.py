@@ -1,4 +1,4 @@
-"""Sets of processor numbers: as text (`0-3,^2,8`), as bits (processor 0 is the lowest bit of the first byte), as sets."""
+"""Sets of processor numbers: as text (`0-3,^2,8`), as bits (number 0 is the lowest bit of the first byte), as sets."""
 
 from __future__ import annotations
 

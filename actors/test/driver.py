@@ -1,0 +1,59 @@
+"""The test driver: guests, networks and the rest that exist in its documents only, and behave as libvirt's own do."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from actors.runtime.actor import Actor
+from actors.runtime.calls import Calls
+from actors.runtime.runtime import Runtime
+from actors.test import (
+    connect,
+    definitions,
+    inside,
+    iothreads,
+    lifecycle,
+    memory,
+    metadata,
+    node,
+    saving,
+    scopes,
+    screenshot,
+    statistics,
+    tuning,
+    vcpus,
+)
+from actors.test.host import TestHost
+from schema.enums.error import ErrorDomain
+
+
+class TestActor(Actor[TestHost]):
+    """Serves `test:///default` and `test:///FILE.xml`."""
+
+    __test__ = False
+
+    name = "test"
+    schemes = ("test",)
+    serves = ("domain",)
+    calls: ClassVar[tuple[Calls[TestHost], ...]] = (
+        connect.calls,
+        node.calls,
+        definitions.calls,
+        lifecycle.calls,
+        saving.calls,
+        memory.calls,
+        vcpus.calls,
+        tuning.calls,
+        iothreads.calls,
+        metadata.calls,
+        inside.calls,
+        statistics.calls,
+        screenshot.calls,
+    )
+    error_domain = ErrorDomain.TEST
+
+    async def start(self, runtime: Runtime) -> TestHost:
+        """Everything that is on disk is as it was: guests of this driver run as long as their documents say so."""
+        host = TestHost(runtime)
+        await scopes.start_scopes(host)
+        return host

@@ -1,0 +1,125 @@
+"""The state of this driver's process: its scopes, and the one way in which a change becomes real.
+
+A change is on disk before anybody is told of it: one document is written, then the guest in memory is the new one, then
+lists and subscribers know, in one step without a pause. Then the reply goes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from actors.runtime.context import current_call, find_call
+from actors.runtime.host import Host
+from actors.runtime.objects import digest_of
+from actors.runtime.runtime import Runtime
+from actors.test.guest import Draft, Guest
+from actors.test.records import WorldRecord, encode
+from actors.test.states import Move
+from actors.test.world import DOMAINS, World
+from schema.errors import NoConnection
+from schema.objects import DomainRef
+
+VIA_LIBVIRT: Final = "libvirt"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of a guest before it is known under which id it happens; `name` when it is told of another name."""
+
+    kind: str
+    data: dict[str, Any]
+    name: str | None = None
+
+    @classmethod
+    def lifecycle(cls, event: int, detail: int, name: str | None = None) -> Told:
+        """libvirt's lifecycle event."""
+        return cls("domain_event_lifecycle", {"event": int(event), "detail": int(detail)}, name)
+
+    @classmethod
+    def of(cls, move: Move) -> tuple[Told, ...]:
+        """What is told of a change of state: one event or none."""
+        return () if move.event is None else (cls.lifecycle(move.event, move.detail),)
+
+    def about(self, dom: DomainRef) -> tuple[str, dict[str, Any]]:
+        """The event as it is published."""
+        name = dom.name if self.name is None else self.name
+        return self.kind, {"dom": DomainRef(name, dom.uuid, dom.id), **self.data}
+
+
+class TestHost(Host):
+    """Given to every handler as its first argument."""
+
+    __test__ = False
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.worlds: dict[str, World] = {}
+
+    @property
+    def world(self) -> World:
+        """What the current call's connection is about. Raises NoConnection when nobody opened it."""
+        scope = current_call().scope
+        world = self.worlds.get(scope)
+        if world is None:
+            raise NoConnection(f"'{scope}': it has not been opened")
+        return world
+
+    def guest(self, dom: DomainRef) -> Guest:
+        """The guest that a reference means. Raises NoSuchDomain."""
+        return self.world.need(dom)
+
+    async def commit(self, draft: Draft, told: Sequence[Told] = (), *, result: Any = None) -> None:
+        """Makes a draft real and tells it. `result` is what the call answers, should this process die right after.
+
+        Raises HostSystemError when the disk refuses; nothing changed then.
+        """
+        guest = draft.guest
+        world = self.worlds[guest.scope]
+        await self.touch(world)
+        if draft.gone:
+            await self._drop(world, draft, told, result)
+            return
+        record = draft.record()
+        data = encode(record)
+        await self.store.write(world.path(DOMAINS, record.uuid), data, result=result)
+        old_name = guest.name
+        guest.adopt(draft, record)
+        if guest.uuid in world.guests:
+            world.renamed(guest, old_name)
+        else:
+            world.add(guest)
+        self.publish(guest, told, data)
+
+    def publish(self, guest: Guest, told: Sequence[Told], data: bytes) -> None:
+        """Lists and subscribers learn what the guest is now."""
+        events = [one.about(guest.ref) for one in told]
+        self.objects.put("domain", guest.uuid, guest.name, guest.summary(), events=events, digest=digest_of(data))
+
+    async def touch(self, world: World) -> None:
+        """Marks a scope as changed, and for ever as changed by a native client if one is calling."""
+        while not world.record.whole:  # it is being made anew
+            async with self.runtime.mailbox(("world", world.scope)).change():
+                pass
+        world.changed = True
+        call = find_call()
+        if call is not None and call.caller.get("via") != VIA_LIBVIRT and not world.record.kept:
+            await self.write_world(world, kept=True)
+
+    async def write_world(self, world: World, **values: Any) -> None:
+        """Changes what is known of the whole scope. Says nothing about the current call."""
+        record: WorldRecord = msgspec.structs.replace(world.record, **values)
+        await self.store.write(world.own_path, encode(record), completes=False)
+        world.record = record
+
+    async def _drop(self, world: World, draft: Draft, told: Sequence[Told], result: Any) -> None:
+        guest = draft.guest
+        if guest.record.last_id > world.record.last_id:  # its id is not given again after a restart either
+            await self.write_world(world, last_id=guest.record.last_id)
+        await self.store.remove(world.path(DOMAINS, guest.record.uuid), result=result)
+        events = [one.about(guest.ref) for one in told]
+        world.remove(guest)
+        self.objects.drop("domain", guest.uuid, events=events, scope=world.scope)

@@ -1,0 +1,120 @@
+"""A guest's input/output threads."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.runtime.calls import Calls
+from actors.test.flags import AFFECT, check_flags
+from actors.test.host import TestHost
+from actors.test.parameters import Parameters
+from conf.domain.domain import Domain
+from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin, ThreadPoll
+from schema.errors import InvalidArguments
+from schema.objects import DomainIothreadInfo, DomainRef, TypedParam
+from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_cpuset
+
+calls: Calls[TestHost] = Calls()
+
+_CPU_MAP_BYTES: Final = 1
+_HOST_CPUS: Final = (0,)  # where a thread runs that nobody has bound
+_POLLING: Final = {
+    "poll_max_ns": "ullong",
+    "poll_grow": "uint",
+    "poll_shrink": "uint",
+    "thread_pool_min": "int",
+    "thread_pool_max": "int",
+}
+
+
+@calls.handles()
+def domain_get_iothread_info(host: TestHost, dom: DomainRef, flags: int) -> list[DomainIothreadInfo]:
+    """The threads and where they may run. Raises NoSuchDomain, DomainStateError."""
+    check_flags(flags, AFFECT, "testDomainGetIOThreadInfo")
+    definition = host.guest(dom).one(flags)
+    pins = {pin.iothread: parse_cpuset(pin.cpuset) for pin in (definition.cputune or CpuTune()).iothreadpins}
+    return [
+        DomainIothreadInfo(thread.id, bits_from_cpuset(pins.get(thread.id, _HOST_CPUS), _CPU_MAP_BYTES))
+        for thread in _threads(definition)
+    ]
+
+
+@calls.handles(key="dom")
+async def domain_add_iothread(host: TestHost, dom: DomainRef, iothread_id: int, flags: int) -> None:
+    """Adds a thread. Raises NoSuchDomain, DomainStateError, InvalidArguments for a number that is taken or zero."""
+    check_flags(flags, AFFECT, "testDomainAddIOThread")
+    if iothread_id == 0:
+        raise InvalidArguments("invalid value of 0 for iothread_id")
+    draft = host.guest(dom).draft()
+    definition = draft.one(flags)
+    if _find(definition, iothread_id) is not None:
+        raise InvalidArguments(f"an IOThread is already using iothread_id '{iothread_id}'")
+    ids = definition.iothreadids = definition.iothreadids or IoThreadIds()
+    ids.iothreads.append(IoThread(id=iothread_id))
+    definition.iothreads = len(ids.iothreads)
+    await host.commit(draft)
+
+
+@calls.handles(key="dom")
+async def domain_del_iothread(host: TestHost, dom: DomainRef, iothread_id: int, flags: int) -> None:
+    """Removes a thread. Raises NoSuchDomain, DomainStateError, InvalidArguments for one that is not there."""
+    check_flags(flags, AFFECT, "testDomainDelIOThread")
+    draft = host.guest(dom).draft()
+    definition = draft.one(flags)
+    _need(definition, iothread_id)
+    ids = definition.iothreadids = definition.iothreadids or IoThreadIds()
+    ids.iothreads = [thread for thread in ids.iothreads if thread.id != iothread_id]
+    definition.iothreads = len(ids.iothreads) or None
+    if definition.cputune is not None:
+        pins = definition.cputune.iothreadpins
+        definition.cputune.iothreadpins = [pin for pin in pins if pin.iothread != iothread_id]
+    await host.commit(draft)
+
+
+@calls.handles(key="dom")
+async def domain_pin_iothread(host: TestHost, dom: DomainRef, iothreads_id: int, cpumap: bytes, flags: int) -> None:
+    """Binds a thread. Raises NoSuchDomain, DomainStateError, InvalidArguments for one that is not there."""
+    check_flags(flags, AFFECT, "testDomainPinIOThread")
+    draft = host.guest(dom).draft()
+    definition = draft.one(flags)
+    _need(definition, iothreads_id)
+    tune = definition.cputune = definition.cputune or CpuTune()
+    pins = [pin for pin in tune.iothreadpins if pin.iothread != iothreads_id]
+    pins.append(IoThreadPin(iothread=iothreads_id, cpuset=write_cpuset(cpuset_from_bits(cpumap))))
+    tune.iothreadpins = sorted(pins, key=lambda pin: pin.iothread)
+    await host.commit(draft)
+
+
+@calls.handles(key="dom")
+async def domain_set_iothread_params(
+    host: TestHost, dom: DomainRef, iothread_id: int, params: list[TypedParam], flags: int
+) -> None:
+    """How long a thread polls. Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported."""
+    check_flags(flags, AFFECT, "testDomainSetIOThreadParams")
+    given = Parameters(params, _POLLING).values
+    draft = host.guest(dom).draft()
+    thread = _need(draft.one(flags), iothread_id)
+    poll = thread.poll or ThreadPoll()
+    for name, attribute in (("poll_max_ns", "max_ns"), ("poll_grow", "grow"), ("poll_shrink", "shrink")):
+        if name in given:
+            setattr(poll, attribute, given[name])
+    thread.poll = None if poll == ThreadPoll() else poll
+    for name in ("thread_pool_min", "thread_pool_max"):
+        if name in given:
+            setattr(thread, name, given[name])
+    await host.commit(draft)
+
+
+def _threads(definition: Domain) -> list[IoThread]:
+    return definition.iothreadids.iothreads if definition.iothreadids is not None else []
+
+
+def _find(definition: Domain, number: int) -> IoThread | None:
+    return next((thread for thread in _threads(definition) if thread.id == number), None)
+
+
+def _need(definition: Domain, number: int) -> IoThread:
+    thread = _find(definition, number)
+    if thread is None:
+        raise InvalidArguments(f"cannot find IOThread '{number}' in iothreadids list")
+    return thread

@@ -1,0 +1,105 @@
+"""How much memory a guest has, and the limits on it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actors.runtime.calls import Calls
+from actors.test import rules
+from actors.test.flags import AFFECT, check_flags
+from actors.test.host import TestHost
+from actors.test.parameters import Parameters, asked_for
+from conf.domain.memory import MemTune
+from schema.enums.domain import DomainModificationImpact as Impact
+from schema.enums.domain_resources import DomainMemoryModFlags as MemoryFlags
+from schema.errors import ConfigUnsupported, DomainStateError, InvalidArguments
+from schema.objects import DomainRef, TypedParam
+
+calls: Calls[TestHost] = Calls()
+
+UNLIMITED: Final = (1 << 53) - 1  # libvirt's VIR_DOMAIN_MEMORY_PARAM_UNLIMITED, in KiB
+_STRING_OKAY: Final = 4
+_LIMITS: Final = {
+    "hard_limit": "hard_limit_kib",
+    "soft_limit": "soft_limit_kib",
+    "swap_hard_limit": "swap_hard_limit_kib",
+}
+
+
+@calls.handles(key="dom")
+async def domain_set_memory_flags(host: TestHost, dom: DomainRef, memory: int, flags: int) -> None:
+    """Changes the memory of a guest in KiB, or with MAXIMUM what it can grow to.
+
+    Raises NoSuchDomain, InvalidArguments for more than the maximum, DomainStateError when the maximum of a running
+    guest is to change.
+    """
+    check_flags(flags, AFFECT | MemoryFlags.MAXIMUM, "testDomainSetMemoryFlags")
+    draft = host.guest(dom).draft()
+    definitions = draft.definitions(flags)
+    if flags & MemoryFlags.MAXIMUM:
+        if draft.changed_live is not None:
+            raise DomainStateError("cannot resize the maximum memory on an active domain")
+        for definition in definitions:
+            rules.set_max_memory(definition, memory)
+    else:
+        if any(memory > rules.max_memory(definition) for definition in definitions):
+            raise InvalidArguments("cannot set memory higher than max memory")
+        for definition in definitions:
+            definition.current_memory_kib = memory
+    await host.commit(draft)
+
+
+@calls.handles(key="dom")
+async def domain_set_memory(host: TestHost, dom: DomainRef, memory: int) -> None:
+    """`domain_set_memory_flags` of a running guest."""
+    await domain_set_memory_flags(host, dom, memory, Impact.LIVE)
+
+
+@calls.handles(key="dom")
+async def domain_set_max_memory(host: TestHost, dom: DomainRef, memory: int) -> None:
+    """`domain_set_memory_flags` with MAXIMUM."""
+    await domain_set_memory_flags(host, dom, memory, MemoryFlags.MAXIMUM)
+
+
+@calls.handles()
+def domain_get_memory_parameters(host: TestHost, dom: DomainRef, nparams: int, flags: int) -> dict[str, Any]:
+    """The limits on a guest's memory in KiB. Raises NoSuchDomain, DomainStateError."""
+    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetMemoryParameters")
+    tune = host.guest(dom).one(flags).memtune or MemTune()
+    found = []
+    for name, attribute in _LIMITS.items():
+        limit = getattr(tune, attribute)
+        found.append(TypedParam.of_ullong(name, UNLIMITED if limit is None else limit))
+    return asked_for(found, nparams)
+
+
+@calls.handles(key="dom")
+async def domain_set_memory_parameters(host: TestHost, dom: DomainRef, params: list[TypedParam], flags: int) -> None:
+    """Changes limits on a guest's memory.
+
+    Raises NoSuchDomain, DomainStateError, ArgumentUnsupported and InvalidArguments for limits that cannot be.
+    """
+    check_flags(flags, AFFECT, "testDomainSetMemoryParameters")
+    given = Parameters(params, dict.fromkeys(_LIMITS, "ullong"))
+    draft = host.guest(dom).draft()
+    for definition in draft.definitions(flags):
+        tune = definition.memtune or MemTune()
+        for name, value in given.values.items():
+            setattr(tune, _LIMITS[name], None if value >= UNLIMITED else value)
+        swap = UNLIMITED if tune.swap_hard_limit_kib is None else tune.swap_hard_limit_kib
+        hard = UNLIMITED if tune.hard_limit_kib is None else tune.hard_limit_kib
+        if "swap_hard_limit" in given.values and hard > swap:
+            raise InvalidArguments("memory hard_limit tunable value must be lower than or equal to swap_hard_limit")
+        definition.memtune = None if tune == MemTune() else tune
+    await host.commit(draft)
+
+
+@calls.handles(key="dom")
+async def domain_set_memory_stats_period(host: TestHost, dom: DomainRef, period: int, flags: int) -> None:
+    """How often a guest reports on its memory, in seconds. Raises NoSuchDomain, DomainStateError, ConfigUnsupported."""
+    check_flags(flags, AFFECT, "testDomainSetMemoryStatsPeriod")
+    draft = host.guest(dom).draft()
+    for definition in draft.definitions(flags):
+        if not rules.set_stats_period(definition, period):
+            raise ConfigUnsupported("Memory balloon model must be virtio to set the collection period")
+    await host.commit(draft)

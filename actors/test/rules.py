@@ -1,0 +1,173 @@
+"""What this driver asks of definitions, and how it reads, keeps and writes them.
+
+libvirt's test driver takes every guest whatever its hypervisor, so nothing is refused beyond the general rules.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Final
+
+from actors.test.records import DefinitionFacts
+from conf.domain.clock import LifecycleAction
+from conf.domain.device import Device
+from conf.domain.documents import parse_domain, write_domain
+from conf.domain.domain import Domain
+from conf.domain.graphics import Graphics
+from conf.domain.interface import Interface, InterfaceTarget
+from conf.domain.rules import DomainRules
+from conf.domain.sound import Audio
+from conf.flags import ParseFlags, XmlFlags
+from schema.enums.domain import DomainLifecycle, DomainLifecycleAction
+from schema.errors import ConfigUnsupported
+
+
+class TestRules(DomainRules):
+    """The defaults of this driver's guests."""
+
+    __test__ = False
+    name = "test"
+
+    def basic(self, domain: Domain, flags: ParseFlags) -> None:
+        """Guests are of the fake host's architecture unless they say otherwise."""
+        domain.os.kind.arch = domain.os.kind.arch or ARCH
+
+    def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
+        """Interfaces have names in the host from the beginning."""
+        if isinstance(device, Interface) and (device.target is None or device.target.dev is None):
+            device.target = InterfaceTarget(dev=_free_name(domain))
+
+
+ARCH: Final = "i686"
+RULES: Final = TestRules()
+_STORED: Final = ParseFlags.SKIP_VALIDATE
+_WORDS: Final = {
+    DomainLifecycleAction.DESTROY: LifecycleAction.DESTROY,
+    DomainLifecycleAction.RESTART: LifecycleAction.RESTART,
+    DomainLifecycleAction.RESTART_RENAME: LifecycleAction.RENAME_RESTART,
+    DomainLifecycleAction.PRESERVE: LifecycleAction.PRESERVE,
+    DomainLifecycleAction.COREDUMP_DESTROY: LifecycleAction.COREDUMP_DESTROY,
+    DomainLifecycleAction.COREDUMP_RESTART: LifecycleAction.COREDUMP_RESTART,
+}
+_ACTIONS: Final = {word: action for action, word in _WORDS.items()}
+_PLACES: Final = {
+    DomainLifecycle.POWEROFF: "on_poweroff",
+    DomainLifecycle.REBOOT: "on_reboot",
+    DomainLifecycle.CRASH: "on_crash",
+}
+_ONLY_AFTER_CRASH: Final = (DomainLifecycleAction.COREDUMP_DESTROY, DomainLifecycleAction.COREDUMP_RESTART)
+
+
+def _free_name(domain: Domain) -> str:
+    """The first host name that no interface of the guest has."""
+    taken = {one.target.dev for one in domain.devices.interfaces if one.target is not None}
+    return next(name for number in itertools.count() if (name := f"testnet{number}") not in taken)
+
+
+def parse_definition(xml: str | bytes) -> Domain:
+    """A definition that a client brings. Raises XmlError, ConfigUnsupported and their kin."""
+    return parse_domain(xml, RULES, ParseFlags.INACTIVE)
+
+
+def read_config(xml: str) -> Domain:
+    """A configuration that this driver wrote."""
+    return parse_domain(xml, RULES, ParseFlags.INACTIVE | _STORED)
+
+
+def read_live(xml: str) -> Domain:
+    """A running guest's definition that this driver wrote."""
+    return parse_domain(xml, RULES, _STORED)
+
+
+def write_config(definition: Domain) -> str:
+    """A configuration, to be read again."""
+    return write_domain(definition, XmlFlags.INACTIVE | XmlFlags.SECURE)
+
+
+def write_live(definition: Domain, id: int) -> str:
+    """A running guest's definition, to be read again."""
+    return write_domain(definition, XmlFlags.SECURE, id=id)
+
+
+def describe(definition: Domain, flags: int, id: int) -> str:
+    """A definition as a client gets it; `flags` are libvirt's."""
+    return write_domain(definition, XmlFlags(flags), id=None if id == -1 else id)
+
+
+def started(config: Domain) -> Domain:
+    """What a guest that starts from a configuration is described by."""
+    return config.copy()
+
+
+def facts_of(definition: Domain) -> DefinitionFacts:
+    """What lists tell of a definition."""
+    return DefinitionFacts(
+        max_memory(definition), current_memory(definition), current_vcpus(definition), definition.title
+    )
+
+
+def max_memory(definition: Domain) -> int:
+    """The memory that the guest can have, in KiB."""
+    return definition.memory.kib
+
+
+def current_memory(definition: Domain) -> int:
+    """The memory that the guest has, in KiB."""
+    current = definition.current_memory_kib
+    return definition.memory.kib if current is None else current
+
+
+def set_max_memory(definition: Domain, memory_kib: int) -> None:
+    """Changes what the guest can have; it never has more than that."""
+    current = min(current_memory(definition), memory_kib)
+    definition.memory.kib = memory_kib
+    definition.current_memory_kib = current
+
+
+def set_stats_period(definition: Domain, period_s: int) -> bool:
+    """How often the balloon tells of the guest's memory; False without a balloon that can."""
+    balloon = definition.devices.memballoon
+    if balloon is None or not balloon.model.startswith("virtio"):
+        return False
+    balloon.stats_period_s = period_s or None
+    return True
+
+
+def max_vcpus(definition: Domain) -> int:
+    """The processors that the guest can have."""
+    return definition.vcpu.count
+
+
+def current_vcpus(definition: Domain) -> int:
+    """The processors that the guest has."""
+    current = definition.vcpu.current
+    return definition.vcpu.count if current is None else current
+
+
+def set_max_vcpus(definition: Domain, count: int) -> None:
+    """Changes what the guest can have; it never has more than that."""
+    current = min(current_vcpus(definition), count)
+    definition.vcpu.count = count
+    set_vcpus(definition, current)
+
+
+def set_vcpus(definition: Domain, count: int) -> None:
+    """Changes the number of processors plugged in."""
+    definition.vcpu.current = None if count == definition.vcpu.count else count
+
+
+def on_reboot(definition: Domain) -> DomainLifecycleAction:
+    """What the definition says of a reboot."""
+    return _ACTIONS[definition.on_reboot]
+
+
+def check_lifecycle_action(event: DomainLifecycle, action: DomainLifecycleAction) -> None:
+    """Raises ConfigUnsupported for what makes sense after a crash only."""
+    if action in _ONLY_AFTER_CRASH and event is not DomainLifecycle.CRASH:
+        word = event.name.lower()
+        raise ConfigUnsupported(f"Lifecycle event '{word}' doesn't support '{_WORDS[action].value}' action")
+
+
+def set_lifecycle_action(definition: Domain, event: DomainLifecycle, action: DomainLifecycleAction) -> None:
+    """Changes what follows an event."""
+    setattr(definition, _PLACES[event], _WORDS[action])

@@ -1,0 +1,92 @@
+"""Networks between text and object: what is left unsaid is filled in, what cannot be is refused."""
+
+from __future__ import annotations
+
+import ipaddress
+from uuid import uuid4
+
+from conf.document import parse_document
+from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
+from conf.text import text_of
+from schema.errors import ConfigUnsupported, ErrorCode, VirtError, XmlError
+
+_BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
+MISSING_NAME = "missing name information"
+
+
+def parse_network(xml: str | bytes) -> Network:
+    """The network that a document describes.
+
+    Raises XmlDetailError and XmlError for a document that cannot be read, ConfigUnsupported for one that cannot be had.
+    """
+    root = parse_document(xml, name="network_definition", root="network")
+    name = root.find("name")
+    if name is None or not text_of(name):
+        raise _no_name()
+    network = Network.parse(root)
+    if network.uuid == NO_UUID:
+        network.uuid = uuid4()
+    if "/" in network.name:
+        raise XmlError(f"name {network.name} cannot contain '/'")
+    mode = forward_mode(network)
+    _fill_forward(network)
+    if mode in _BRIDGED:
+        bridge = network.bridge = network.bridge or Bridge()
+        bridge.stp = True if bridge.stp is None else bridge.stp
+        bridge.delay = bridge.delay or 0
+    _check_addresses(network)
+    return network
+
+
+def write_network(network: Network) -> str:
+    """The document of a network, as libvirt writes it."""
+    return network.to_xml()
+
+
+def forward_mode(network: Network) -> ForwardMode | None:
+    """How packets leave the network; None when they do not. Raises ConfigUnsupported for an unknown word."""
+    if network.forward is None:
+        return None
+    if network.forward.mode is None:
+        return ForwardMode.NAT
+    try:
+        return ForwardMode(network.forward.mode)
+    except ValueError:
+        raise ConfigUnsupported(f"unknown forwarding type '{network.forward.mode}'") from None
+
+
+def _fill_forward(network: Network) -> None:
+    forward: Forward | None = network.forward
+    if forward is None:
+        return
+    forward.mode = forward.mode or ForwardMode.NAT.value
+    if forward.dev is not None and not forward.interfaces:
+        forward.interfaces = [ForwardInterface(dev=forward.dev)]
+    elif forward.dev is None and forward.interfaces and forward.mode != ForwardMode.HOSTDEV:
+        forward.dev = forward.interfaces[0].dev
+
+
+def _check_addresses(network: Network) -> None:
+    for ip in network.ips:
+        if ip.address is None:
+            continue
+        try:
+            version = ipaddress.ip_address(ip.address).version
+        except ValueError:
+            raise XmlError(f"Invalid address '{ip.address}' in network '{network.name}'") from None
+        if (ip.family or "ipv4") != f"ipv{version}":
+            family = ip.family or "ipv4"
+            raise XmlError(f"family '{family}' does not match address '{ip.address}' of network '{network.name}'")
+        if ip.netmask is not None:
+            _check_netmask(ip.netmask, network.name)
+
+
+def _check_netmask(netmask: str, name: str) -> None:
+    try:
+        ipaddress.ip_network(f"0.0.0.0/{netmask}")
+    except ValueError:
+        raise XmlError(f"Invalid netmask '{netmask}' in network '{name}'") from None
+
+
+def _no_name() -> VirtError:
+    return VirtError(MISSING_NAME, code=ErrorCode.NO_NAME)

@@ -1,0 +1,213 @@
+"""A virtual network: `<network>`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from uuid import UUID
+
+from conf.element import Element, Empty, attr, child, children, text, texts, value, verbatim
+from conf.network.parts import Bandwidth, Route, VirtualPort, Vlan
+from conf.values import MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, words
+
+NO_UUID = UUID(int=0)
+"""Stands for "not chosen yet"; `parse_network` never leaves it."""
+
+
+class ForwardMode(StrEnum):
+    """How packets leave the network."""
+
+    NONE = "none"
+    NAT = "nat"
+    ROUTE = "route"
+    OPEN = "open"
+    BRIDGE = "bridge"
+    PRIVATE = "private"
+    VEPA = "vepa"
+    PASSTHROUGH = "passthrough"
+    HOSTDEV = "hostdev"
+
+
+class AddressRange(Element, tag="address"):
+    """Addresses that packets leave with."""
+
+    start: str = attr("start", str)
+    end: str = attr("end", str)
+
+
+class PortRange(Element, tag="port"):
+    """Ports that packets leave with."""
+
+    start: int = attr("start", UINT)
+    end: int = attr("end", UINT)
+
+
+class Nat(Element, tag="nat", empty=Empty.OMIT):
+    """How addresses are translated."""
+
+    ipv6: bool | None = attr("ipv6", YES_NO, default=None)
+    address: AddressRange | None = child(AddressRange, default=None)
+    port: PortRange | None = child(PortRange, default=None)
+
+
+class ForwardInterface(Element, tag="interface"):
+    """An interface of the host through which packets leave."""
+
+    dev: str = attr("dev", str)
+
+
+class Forward(Element, tag="forward"):
+    """How packets leave the network, and through which interfaces of the host."""
+
+    dev: str | None = attr("dev", str, default=None)
+    mode: str | None = attr("mode", str, default=None)
+    managed: bool | None = attr("managed", YES_NO, default=None)
+    driver: str | None = value("driver", "name", str, default=None)
+    nat: Nat | None = child(Nat, default=None)
+    interfaces: list[ForwardInterface] = children(ForwardInterface, default=[])
+
+
+class Bridge(Element, tag="bridge"):
+    """The host's bridge that stands for the network."""
+
+    name: str | None = attr("name", str, default=None)
+    zone: str | None = attr("zone", str, default=None)
+    stp: bool | None = attr("stp", ON_OFF, default=None)
+    delay: int | None = attr("delay", UINT, default=None)
+    mac_table_manager: str | None = attr("macTableManager", words("kernel", "libvirt"), default=None)
+
+
+class DnsDomain(Element, tag="domain"):
+    """The DNS domain of the guests."""
+
+    name: str = attr("name", str)
+    local_only: bool | None = attr("localOnly", YES_NO, default=None)
+
+
+class Forwarder(Element, tag="forwarder"):
+    """A server that is asked for other domains."""
+
+    domain: str | None = attr("domain", str, default=None)
+    addr: str | None = attr("addr", str, default=None)
+
+
+class DnsTxt(Element, tag="txt"):
+    """A TXT record."""
+
+    name: str = attr("name", str)
+    value: str | None = attr("value", str, default=None)
+
+
+class DnsSrv(Element, tag="srv"):
+    """An SRV record."""
+
+    service: str = attr("service", str)
+    protocol: str = attr("protocol", str)
+    domain: str | None = attr("domain", str, default=None)
+    target: str | None = attr("target", str, default=None)
+    port: int | None = attr("port", UINT, default=None)
+    priority: int | None = attr("priority", UINT, default=None)
+    weight: int | None = attr("weight", UINT, default=None)
+
+
+class DnsHost(Element, tag="host"):
+    """An address and its names."""
+
+    ip: str = attr("ip", str)
+    hostnames: list[str] = texts("hostname", str, default=[])
+
+
+class Dns(Element, tag="dns", empty=Empty.OMIT):
+    """What the network's DNS server answers."""
+
+    enable: bool | None = attr("enable", YES_NO, default=None)
+    forward_plain_names: bool | None = attr("forwardPlainNames", YES_NO, default=None)
+    forwarders: list[Forwarder] = children(Forwarder, default=[])
+    txts: list[DnsTxt] = children(DnsTxt, default=[])
+    srvs: list[DnsSrv] = children(DnsSrv, default=[])
+    hosts: list[DnsHost] = children(DnsHost, default=[])
+
+
+class Lease(Element, tag="lease"):
+    """How long an address is lent."""
+
+    expiry: int = attr("expiry", UINT)
+    unit: str | None = attr("unit", words("seconds", "minutes", "hours"), default=None)
+
+
+class DhcpRange(Element, tag="range"):
+    """Addresses that are lent."""
+
+    start: str = attr("start", str)
+    end: str = attr("end", str)
+    lease: Lease | None = child(Lease, default=None)
+
+
+class DhcpHost(Element, tag="host"):
+    """The address that one guest gets."""
+
+    id: str | None = attr("id", str, default=None)
+    mac: str | None = attr("mac", MAC, default=None)
+    name: str | None = attr("name", str, default=None)
+    ip: str | None = attr("ip", str, default=None)
+    lease: Lease | None = child(Lease, default=None)
+
+
+class Bootp(Element, tag="bootp"):
+    """What guests boot from the network."""
+
+    file: str = attr("file", str)
+    server: str | None = attr("server", str, default=None)
+
+
+class Dhcp(Element, tag="dhcp", empty=Empty.OMIT):
+    """Addresses for guests."""
+
+    ranges: list[DhcpRange] = children(DhcpRange, default=[])
+    hosts: list[DhcpHost] = children(DhcpHost, default=[])
+    bootp: Bootp | None = child(Bootp, default=None)
+
+
+class NetworkIp(Element, tag="ip", empty=Empty.OPEN):
+    """An address of the host in the network, and what it serves there."""
+
+    family: str | None = attr("family", words("ipv4", "ipv6"), default=None)
+    address: str | None = attr("address", str, default=None)
+    netmask: str | None = attr("netmask", str, default=None)
+    prefix: int | None = attr("prefix", UINT, default=None)
+    local_ptr: bool | None = attr("localPtr", YES_NO, default=None)
+    tftp_root: str | None = value("tftp", "root", str, default=None)
+    dhcp: Dhcp | None = child(Dhcp, default=None)
+
+
+class PortGroup(Element, tag="portgroup", empty=Empty.OPEN):
+    """Settings that a guest's interface can choose."""
+
+    name: str = attr("name", str)
+    default: bool | None = attr("default", YES_NO, default=None)
+    trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
+    vlan: Vlan | None = child(Vlan, default=None)
+    virtualport: VirtualPort | None = child(VirtualPort, default=None)
+    bandwidth: Bandwidth | None = child(Bandwidth, default=None)
+
+
+class Network(Element, tag="network", root=True):
+    """A virtual network."""
+
+    ipv6: bool | None = attr("ipv6", YES_NO, default=None)
+    trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
+    name: str = text("name", str)
+    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
+    metadata: str | None = verbatim("metadata", default=None)
+    forward: Forward | None = child(Forward, default=None)
+    bridge: Bridge | None = child(Bridge, default=None)
+    mtu: int | None = value("mtu", "size", UINT, default=None)
+    mac: str | None = value("mac", "address", MAC, default=None)
+    domain: DnsDomain | None = child(DnsDomain, default=None)
+    dns: Dns | None = child(Dns, default=None)
+    bandwidth: Bandwidth | None = child(Bandwidth, default=None)
+    vlan: Vlan | None = child(Vlan, default=None)
+    port_isolated: bool | None = value("port", "isolated", YES_NO, default=None)
+    ips: list[NetworkIp] = children(NetworkIp, default=[])
+    routes: list[Route] = children(Route, default=[])
+    virtualport: VirtualPort | None = child(VirtualPort, default=None)
+    portgroups: list[PortGroup] = children(PortGroup, default=[])

@@ -1,0 +1,16 @@
+"""Devices of the host between text and object."""
+
+from __future__ import annotations
+
+from conf.document import parse_document
+from conf.node_device.device import NodeDevice
+
+
+def parse_node_device(xml: str | bytes) -> NodeDevice:
+    """The device that a document describes. Raises XmlDetailError and XmlError."""
+    return NodeDevice.parse(parse_document(xml, name="node_device_definition", root="device"))
+
+
+def write_node_device(device: NodeDevice) -> str:
+    """The document of a device, as libvirt writes it."""
+    return device.to_xml()

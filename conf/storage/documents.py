@@ -1,0 +1,130 @@
+"""Pools and volumes between text and object: what is left unsaid is filled in, what cannot be is refused."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import uuid4
+
+from lxml import etree
+
+from conf.document import parse_document
+from conf.faults import read_scaled
+from conf.storage.pool import NO_UUID, Pool, PoolType
+from conf.storage.volume import Volume, VolumeType
+from schema.errors import ConfigUnsupported, ErrorCode, VirtError, XmlError
+
+_WITHOUT_PATH: Final = frozenset(
+    {PoolType.RBD, PoolType.SHEEPDOG, PoolType.GLUSTER, PoolType.ZFS, PoolType.ISCSI_DIRECT}
+)
+_FORMATS: Final[dict[PoolType, tuple[str, ...]]] = {
+    PoolType.FS: (
+        "auto",
+        "ext2",
+        "ext3",
+        "ext4",
+        "ufs",
+        "iso9660",
+        "udf",
+        "gfs",
+        "gfs2",
+        "vfat",
+        "hfs+",
+        "xfs",
+        "ocfs2",
+        "vmfs",
+    ),
+    PoolType.NETFS: ("auto", "nfs", "glusterfs", "cifs"),
+    PoolType.DISK: ("unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"),
+    PoolType.LOGICAL: ("lvm2", "unknown"),
+}
+_DEFAULT_FORMATS: Final = {
+    PoolType.FS: "auto",
+    PoolType.NETFS: "auto",
+    PoolType.DISK: "unknown",
+    PoolType.LOGICAL: "lvm2",
+}
+_FILE_POOLS: Final = frozenset({PoolType.DIR, PoolType.FS, PoolType.NETFS, PoolType.VSTORAGE})
+_VOLUME_FORMATS: Final = frozenset(
+    "none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk".split()
+)
+
+
+def parse_pool(xml: str | bytes) -> Pool:
+    """The pool that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
+    pool = Pool.parse(parse_document(xml, name="storage_pool_definition", root="pool"))
+    if pool.name is None:
+        pool.name = pool.source.name
+    if pool.name is None:
+        raise XmlError("missing pool source name element")
+    if "/" in pool.name:
+        raise XmlError(f"name {pool.name} cannot contain '/'")
+    if pool.uuid == NO_UUID:
+        pool.uuid = uuid4()
+    pool.source.format = _checked_format(pool)
+    if pool.type is PoolType.LOGICAL:
+        pool.source.name = pool.source.name or pool.name
+        pool.target.path = pool.target.path or f"/dev/{pool.source.name}"
+    if pool.type is PoolType.NETFS and not pool.source.hosts:
+        raise XmlError("missing storage pool source host name")
+    if pool.type is PoolType.NETFS and pool.source.dir is None:
+        raise XmlError("missing storage pool source path")
+    if pool.target.path is None and pool.type not in _WITHOUT_PATH:
+        raise XmlError("missing storage pool target path")
+    return pool
+
+
+def write_pool(pool: Pool) -> str:
+    """The document of a pool, as libvirt writes it."""
+    return pool.to_xml()
+
+
+def parse_volume(xml: str | bytes, pool: Pool) -> Volume:
+    """The volume that a document describes, to be in `pool`. Raises XmlDetailError, XmlError, ConfigUnsupported."""
+    root = parse_document(xml, name="storage_vol_definition", root="volume")
+    _check_size(root, "capacity")
+    _check_size(root, "allocation")
+    volume = Volume.parse(root)
+    if volume.name is None:
+        raise VirtError("missing volume name element", code=ErrorCode.XML_ERROR)
+    if volume.capacity_bytes is None and volume.backing is None:
+        raise XmlError("missing capacity element")
+    volume.capacity_bytes = volume.capacity_bytes or 0
+    if volume.allocation_bytes is None:
+        volume.allocation_bytes = volume.capacity_bytes
+    if pool.type in _FILE_POOLS:
+        volume.target.format = volume.target.format or "raw"
+        if volume.target.format not in _VOLUME_FORMATS:
+            raise ConfigUnsupported(f"unknown volume format type {volume.target.format}")
+    return volume
+
+
+def write_volume(volume: Volume) -> str:
+    """The document of a volume, as libvirt writes it."""
+    return volume.to_xml()
+
+
+def volume_type(volume: Volume, pool: Pool) -> VolumeType:
+    """What a volume of this pool is in the host."""
+    if volume.type is not None:
+        return VolumeType(volume.type)
+    return VolumeType.FILE if pool.type in _FILE_POOLS else VolumeType.BLOCK
+
+
+def _checked_format(pool: Pool) -> str | None:
+    known = _FORMATS.get(pool.type)
+    if known is None:
+        return pool.source.format
+    found = pool.source.format or _DEFAULT_FORMATS[pool.type]
+    if found not in known:
+        raise XmlError(f"unknown pool format type {found}")
+    return found
+
+
+def _check_size(root: etree._Element, tag: str) -> None:
+    node = root.find(tag)
+    if node is None:
+        return
+    try:
+        read_scaled(node, 1)
+    except XmlError:
+        raise XmlError(f"malformed {tag} element") from None
