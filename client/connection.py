@@ -20,6 +20,7 @@ from client.errors import (
     DriverDegraded,
     DriverGone,
     DriverStopped,
+    InvalidArguments,
     UnsupportedCall,
 )
 from client.events import EventStream, cursor_from
@@ -33,6 +34,7 @@ from schema.enums.connect import ConnectListAllDomainsFlags
 from schema.enums.domain import DomainCreateFlags, DomainDefineFlags, DomainSaveRestoreFlags
 from schema.enums.network import ConnectListAllNetworksFlags
 from schema.enums.storage_pool import ConnectListAllStoragePoolsFlags
+from schema.table import all_events, find_event
 
 SILENT: Final = (Busy, CallPending, DeadlinePassed, DriverDegraded, DriverGone, DriverStopped, UnsupportedCall)
 """The errors of a driver that cannot be asked now, as opposed to one that answers with an error."""
@@ -309,8 +311,15 @@ class Connection:
 
 
 def kind_names(kind: str) -> list[str]:
-    """The names of the schema that an event kind may be short for."""
-    return [prefix + kind for prefix in _KIND_PREFIXES]
+    """The events of the schema that a kind means: one of them, or the short form of one about guests.
+
+    Raises InvalidArguments when there is none.
+    """
+    names = [prefix + kind for prefix in _KIND_PREFIXES if find_event(prefix + kind) is not None]
+    if not names:
+        known = ", ".join(event.name.removeprefix("domain_event_") for event in all_events())
+        raise InvalidArguments(f"there is no event '{kind}', there are {known}")
+    return names
 
 
 def _event_key(item: Domain | UUID | str | bytes) -> str | bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -91,6 +92,8 @@ async def list_(
     ):
         flags |= int(flag) if wanted else 0
     guests = await (await session.connect()).list_guests(flags)
+    if any(guest.state.unknown for guest in guests):
+        sys.stderr.write("note: the driver is down, this was known last ('virtroupe status' says why)\n")
     if names or uuids:
         shown = [guest.name if names else str(guest.uuid) for guest in guests]
         session.show("".join(f"{item}\n" for item in shown), shown)

@@ -199,9 +199,9 @@ def actor_rows(seen: Look) -> list[list[str]]:
 def _headline(seen: Look) -> str:
     running = sum(1 for guest in seen.guests if guest.id is not None)
     clients = seen.status.get("clients")
-    told = f"{seen.uri}  {running} guests running of {len(seen.guests)} shown"
+    told = f"{seen.uri}  guests: {running} running, {len(seen.guests)} shown"
     if clients is not None:
-        told += f", {len(clients) if isinstance(clients, list | dict) else clients} clients"
+        told += f"  clients: {len(clients) if isinstance(clients, list | dict) else clients}"
     return told + (f"  ({seen.trouble})" if seen.trouble else "")
 
 

@@ -82,7 +82,9 @@ def test_list_of_a_driver_that_is_down_says_unknown(run: Run, link: FakeLink) ->
         "connect_list_all_domains": [RUNNING],
         "domain_get_state": Answered({"state": 0, "reason": 0}, source="gateway", ticket={"age_s": 4.2}),
     }
-    assert run("list")[1].splitlines()[-1] == " 3    web1   unknown for 4 s"
+    code, out, err = run("list")
+    assert (code, out.splitlines()[-1]) == (0, " 3    web1   unknown for 4 s")
+    assert "virtroupe status" in err
 
 
 @pytest.mark.parametrize(
@@ -287,6 +289,12 @@ def test_events_that_are_lost_are_told_as_such(run: Run, link: FakeLink) -> None
 
 def test_events_end_after_a_while(run: Run, link: FakeLink) -> None:
     assert run("events", "--timeout", "0.05") == (0, "", "")
+
+
+def test_a_wrong_kind_of_event_is_an_error_that_names_those_there_are(run: Run) -> None:
+    code, _, err = run("events", "--kind", "lifecycel")
+    assert code == 1
+    assert "'lifecycel'" in err and " lifecycle," in err
 
 
 def test_a_wrong_cursor_is_an_error_that_shows_the_form(run: Run) -> None:
