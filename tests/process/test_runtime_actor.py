@@ -20,7 +20,6 @@ from broker.peer import Peer
 from broker.wire import Cursor
 from schema.body import pack_args, unpack_result
 from schema.errors import CallPending, DeadlinePassed, VirtError
-from schema.objects import DomainRef
 from schema.table import need_procedure
 from tests.process.broker_process import REPOSITORY, BrokerHouse
 
@@ -233,18 +232,22 @@ async def test_memory_stays_flat_under_load(house: ToyHouse, client: Client) -> 
     assert rss_kib() - before < 8_000
 
 
-async def test_the_skeleton_answers_what_the_runtime_answers(house: ToyHouse) -> None:
-    token = house.paths.token("skeleton")
-    token.write_bytes(secrets.token_bytes(32))
-    house.kill_broker()
-    house.start_broker()
+def start_skeleton(house: ToyHouse) -> subprocess.Popen[bytes]:
     with (house.root / "skeleton.log").open("ab") as log:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-I", "-m", "actors.skeleton"],
             env={**os.environ, "VIRTROUPE_ROOT": str(house.root)},
             stdin=subprocess.DEVNULL,
             stderr=log,
         )
+
+
+async def test_the_skeleton_answers_what_the_runtime_answers(house: ToyHouse) -> None:
+    token = house.paths.token("skeleton")
+    token.write_bytes(secrets.token_bytes(32))
+    house.kill_broker()
+    house.start_broker()
+    process = start_skeleton(house)
     try:
         peer = await Peer.connect_client(house.paths)
         row = need_procedure("actor_capabilities")

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.runtime.calls import Calls, Handler
-from actors.runtime.derived import domains, native
+from actors.runtime.derived import domains, host_devices, native, networks, secrets_and_filters, storage_pools
 from actors.runtime.derived.newer import DERIVATIONS, derive
 
-_BY_TYPE: Final[dict[str, Calls[Any]]] = {"domain": domains.calls}
+_BY_TYPE: Final[dict[str, Calls[Any]]] = {
+    "domain": domains.calls,
+    "network": networks.calls,
+    "storage_pool": storage_pools.calls,
+    "interface": host_devices.interface_calls,
+    "node_device": host_devices.node_device_calls,
+    "secret": secrets_and_filters.secret_calls,
+    "nwfilter": secrets_and_filters.nwfilter_calls,
+}
 
 
 def derived_handlers(own: Mapping[str, Handler], serves: tuple[str, ...]) -> dict[str, Handler]:

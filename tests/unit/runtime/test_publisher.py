@@ -139,7 +139,7 @@ def test_a_ledger_ahead_of_a_journal_that_cannot_have_it_goes_on_from_the_ledger
 def test_compaction_keeps_objects_and_what_was_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(tmp_path)
     monkeypatch.setattr("actors.runtime.ledger.COMPACT_BYTES", 10_000)
-    desk.put(100)
+    desk.put(1000)
     desk.put(name="b")
     desk.objects.drop("domain", b"b")
     desk.acknowledge()
@@ -151,8 +151,8 @@ def test_compaction_keeps_objects_and_what_was_not_heard(tmp_path: Path, monkeyp
     desk.ledger.close()
     after = Desk(tmp_path, epoch=2, last=(1, desk.publisher.seq - 3))
     kinds = [(r["kind"], r["version"]) for r in after.broker.records]
-    assert kinds == [("epoch", 0), ("changed", 101), ("changed", 102), ("changed", 103)]
-    assert after.ledger.entries["domain", "toy:///", b"a"].version == 103
+    assert kinds == [("epoch", 0), ("changed", 1001), ("changed", 1002), ("changed", 1003)]
+    assert after.ledger.entries["domain", "toy:///", b"a"].version == 1003
     assert after.ledger.tombs["domain", "toy:///", b"b"] == 2
     assert len(list(tmp_path.glob("ledger-*.log"))) == 1
 

@@ -1,4 +1,4 @@
-"""Kills at every point of a change: a copy of the state folder, made at that instant, is what the next process finds."""
+"""Kills at every point of a change: what the next process finds is a copy of the state folder, made at that instant."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ async def test_a_key_is_kept_across_the_death_of_the_driver(tmp_path: Path) -> N
 
 
 async def test_a_suspend_that_was_seen_in_the_difference_is_done(tmp_path: Path) -> None:
-    """The hypervisor did it, the driver died before its event: found, told, put down to the call, and not done again."""
+    """The hypervisor did it, the driver died before its event: found, told, put down to the call, not done again."""
     root, copy = tmp_path / "1", tmp_path / "2"
     async with open_house(root) as house:
         await house.call("domain_define_xml_flags", xml="a", flags=1)

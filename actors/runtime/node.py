@@ -1,0 +1,207 @@
+"""This host, for drivers whose guests run on it: processors and memory, read from /proc and /sys at each question."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from actors.runtime.calls import Calls
+from actors.runtime.derived.flags import check_flags
+from actors.runtime.host import Host
+from schema.errors import HostSystemError, InvalidArguments
+from schema.objects import NodeCpuStat, NodeMemoryStat
+from util.cpuset import bits_from_cpuset, parse_cpuset
+
+calls: Calls[Host] = Calls()
+
+_MODEL_LENGTH: Final = 32
+_CPU_STATS: Final = ("kernel", "user", "idle", "iowait")
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Processors that are online, and how they are arranged; where that is uneven, as cores of one socket."""
+
+    cpus: int
+    nodes: int
+    sockets: int
+    cores: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """What the kernel says, below folders that a test may choose."""
+
+    proc: Path = field(default=Path("/proc"))
+    sys: Path = field(default=Path("/sys/devices/system"))
+
+    def present_cpus(self) -> frozenset[int]:
+        """Processors that there are, online or not. Raises HostSystemError."""
+        return parse_cpuset(self._read(self.sys / "cpu" / "present"))
+
+    def online_cpus(self) -> frozenset[int]:
+        """Processors that run. Raises HostSystemError."""
+        return parse_cpuset(self._read(self.sys / "cpu" / "online"))
+
+    def cells(self) -> list[int]:
+        """The host's NUMA cells; one where the kernel knows none."""
+        found = sorted(int(path.name[4:]) for path in (self.sys / "node").glob("node[0-9]*"))
+        return found or [0]
+
+    def topology(self) -> Topology:
+        """How the processors are arranged. Raises HostSystemError."""
+        online = self.online_cpus()
+        sockets: set[tuple[int, int]] = set()
+        cores: dict[tuple[int, int], set[int]] = {}
+        threads: dict[tuple[int, int, int], int] = {}
+        cell_of = {cpu: cell for cell in self.cells() for cpu in self._cpus_of(cell)}
+        for cpu in online:
+            folder = self.sys / "cpu" / f"cpu{cpu}" / "topology"
+            socket_ = (cell_of.get(cpu, 0), self._number(folder / "physical_package_id", 0))
+            core = self._number(folder / "core_id", cpu)
+            sockets.add(socket_)
+            cores.setdefault(socket_, set()).add(core)
+            threads[(*socket_, core)] = threads.get((*socket_, core), 0) + 1
+        nodes = len({cell for cell, _ in sockets})
+        per_node = max(sum(1 for cell, _ in sockets if cell == node) for node in {cell for cell, _ in sockets})
+        whole = Topology(
+            len(online), nodes, per_node, max(len(found) for found in cores.values()), max(threads.values())
+        )
+        if whole.nodes * whole.sockets * whole.cores * whole.threads != whole.cpus:
+            return Topology(len(online), 1, 1, len(online), 1)
+        return whole
+
+    def mhz(self) -> int:
+        """The clock of the first processor; 0 when it is not told."""
+        match = re.search(r"^cpu MHz\s*:\s*(\d+)", self._read(self.proc / "cpuinfo"), re.MULTILINE)
+        return int(match[1]) if match else 0
+
+    def memory_kib(self, cell: int = -1) -> dict[str, int]:
+        """The lines of meminfo, of one cell or of the host. Raises HostSystemError."""
+        path = self.proc / "meminfo" if cell < 0 else self.sys / "node" / f"node{cell}" / "meminfo"
+        return {match[1]: int(match[2]) for match in re.finditer(r"(\w+):\s+(\d+)(?: kB)?$", self._read(path), re.M)}
+
+    def cpu_times(self) -> Iterator[tuple[int, dict[str, int]]]:
+        """Nanoseconds that each processor (-1: all) spent in each state. Raises HostSystemError."""
+        tick_ns = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        for match in re.finditer(r"^cpu(\d*) +(.*)$", self._read(self.proc / "stat"), re.MULTILINE):
+            user, nice, system, idle, iowait, irq, softirq, *_ = (int(n) * tick_ns for n in match[2].split())
+            values = (system + irq + softirq, user + nice, idle, iowait)
+            yield int(match[1]) if match[1] else -1, dict(zip(_CPU_STATS, values, strict=True))
+
+    def _cpus_of(self, cell: int) -> frozenset[int]:
+        path = self.sys / "node" / f"node{cell}" / "cpulist"
+        return parse_cpuset(self._read(path)) if path.exists() else frozenset()
+
+    def _number(self, path: Path, default: int) -> int:
+        try:
+            return int(path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return default
+
+    def _read(self, path: Path) -> str:
+        try:
+            return path.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"cannot read '{path}'") from exc
+
+
+def node_info(facts: NodeFacts) -> dict[str, Any]:
+    """The result of `node_get_info`. Raises HostSystemError."""
+    topology = facts.topology()
+    return {
+        "model": platform.machine().encode().ljust(_MODEL_LENGTH, b"\0")[:_MODEL_LENGTH],
+        "memory": facts.memory_kib()["MemTotal"],
+        "cpus": topology.cpus,
+        "mhz": facts.mhz(),
+        "nodes": topology.nodes,
+        "sockets": topology.sockets,
+        "cores": topology.cores,
+        "threads": topology.threads,
+    }
+
+
+def memory_stats(facts: NodeFacts, cell: int) -> list[NodeMemoryStat]:
+    """The counters of `node_get_memory_stats`. Raises InvalidArguments for a cell that there is not."""
+    if cell >= 0 and cell not in facts.cells():
+        raise InvalidArguments(f"cellNum in virNodeGetMemoryStats must be less than or equal to {facts.cells()[-1]}")
+    kib = facts.memory_kib(cell)
+    rows = [("total", "MemTotal"), ("free", "MemFree")]
+    if cell < 0:
+        rows += [("buffers", "Buffers"), ("cached", "Cached")]
+    return [NodeMemoryStat(name, kib[line]) for name, line in rows]
+
+
+def cpu_stats(facts: NodeFacts, cpu: int) -> list[NodeCpuStat]:
+    """The counters of `node_get_cpu_stats`. Raises InvalidArguments for a processor that there is not."""
+    for number, times in facts.cpu_times():
+        if number == cpu:
+            return [NodeCpuStat(name, value) for name, value in times.items()]
+    raise InvalidArguments(f"Invalid cpuNum in virNodeGetCPUStats: {cpu}")
+
+
+@calls.handles()
+def node_get_info(host: Host) -> dict[str, Any]:
+    """What the host is. Raises HostSystemError."""
+    return node_info(NodeFacts())
+
+
+@calls.handles()
+def node_get_free_memory(host: Host) -> int:
+    """Bytes that nothing uses. Raises HostSystemError."""
+    return NodeFacts().memory_kib()["MemFree"] * 1024
+
+
+@calls.handles()
+def node_get_cells_free_memory(host: Host, startCell: int, maxcells: int) -> list[int]:  # noqa: N803 - wire names
+    """Bytes that nothing uses, by cell. Raises InvalidArguments, HostSystemError."""
+    facts = NodeFacts()
+    cells = facts.cells()
+    if not 0 <= startCell <= cells[-1]:
+        raise InvalidArguments(f"start cell {startCell} out of range (0-{cells[-1]})")
+    chosen = [cell for cell in cells if cell >= startCell][: max(0, maxcells)]
+    if not (facts.sys / "node").is_dir():
+        return [facts.memory_kib()["MemFree"] * 1024]
+    return [facts.memory_kib(cell)["MemFree"] * 1024 for cell in chosen]
+
+
+@calls.handles()
+def node_get_memory_stats(host: Host, nparams: int, cellNum: int, flags: int) -> dict[str, Any]:  # noqa: N803
+    """Counters of the host's memory; of none, how many there are. Raises InvalidArguments, UnsupportedFlags."""
+    check_flags(flags, 0)
+    stats = memory_stats(NodeFacts(), cellNum)
+    return {"params": stats[:nparams] if nparams > 0 else [], "nparams": len(stats)}
+
+
+@calls.handles()
+def node_get_cpu_stats(host: Host, cpuNum: int, nparams: int, flags: int) -> dict[str, Any]:  # noqa: N803
+    """Counters of the host's processors; of none, how many there are. Raises InvalidArguments, UnsupportedFlags."""
+    check_flags(flags, 0)
+    stats = cpu_stats(NodeFacts(), cpuNum)
+    return {"params": stats[:nparams] if nparams > 0 else [], "nparams": len(stats)}
+
+
+@calls.handles()
+def node_get_cpu_map(host: Host, need_map: int, need_online: int, flags: int) -> dict[str, Any]:
+    """Which processors run. Raises HostSystemError, UnsupportedFlags."""
+    check_flags(flags, 0)
+    facts = NodeFacts()
+    present, online = facts.present_cpus(), facts.online_cpus()
+    return {
+        "cpumap": bits_from_cpuset(online, (max(present) + 8) // 8) if need_map else b"",
+        "online": len(online) if need_online else 0,
+        "ret": max(present) + 1,
+    }
+
+
+@calls.handles()
+def connect_get_hostname(host: Host) -> str:
+    """The host's name."""
+    return socket.gethostname()
