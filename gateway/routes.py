@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.reads import READERS, Reader
-from rpc.packet import Program
+from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
 from schema.body import result_struct
 from schema.model import Field, Procedure
-from schema.table import procedure_by_number
+from schema.table import need_procedure, procedure_by_number
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
@@ -24,6 +25,7 @@ Awaited = Callable[["Connection", "Route", Any], Awaitable[Mapping[str, Any]]]
 Shape = Callable[[Any, Any], Any]
 """Fits a driver's result to what this caller asked for: arguments and result in, result out."""
 
+_call_name: Final = struct.Struct(">IIi")
 _PROGRAMS: Final = {int(Program.REMOTE): "remote", int(Program.QEMU): "qemu", int(Program.LXC): "lxc"}
 _UUID_OBJECTS: Final = frozenset({"domain", "network", "network_port", "storage_pool", "nwfilter", "secret"})
 _NAMED_OBJECTS: Final = {
@@ -113,6 +115,14 @@ class Routes:
         if route is None:
             route = self._known[key] = Route(procedure_by_number(_PROGRAMS[program], number), self._specials)
         return route
+
+
+def readers_by_header() -> dict[bytes, Reader]:
+    """The read model's readers by the three words of a call's header that name it: program, version, procedure."""
+    return {
+        _call_name.pack(Program.REMOTE, PROGRAM_VERSION, need_procedure(name).number): reader
+        for name, reader in READERS.items()
+    }
 
 
 def key_reader(procedure: Procedure) -> Callable[[Any], bytes | str | None]:

@@ -15,7 +15,7 @@ from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
 from gateway.link import ReadBuffer
 from gateway.listening import Listening
-from gateway.routes import Routes, Specials
+from gateway.routes import Routes, Specials, readers_by_header
 from gateway.scopes import Scopes
 from gateway.specials import connect, events
 from gateway.subscriptions import Subscriptions
@@ -52,6 +52,7 @@ class Gateway:
         connect.add_to(specials)
         events.add_to(specials)
         self.routes = Routes(specials)
+        self.readers = readers_by_header()
         self.feed = Feed(
             peer, deliver=self.subscriptions.deliver, on_lost=self._on_lost, clock=self.clock, log=log.info
         )

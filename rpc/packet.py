@@ -110,6 +110,21 @@ PING_BYTES: Final = keepalive(PING)
 PONG_BYTES: Final = keepalive(PONG)
 
 
+_CALL_AND_SERIAL = struct.Struct(">I12xi4xi")
+_REPLY: Final = _word.pack(PacketType.REPLY)
+
+
+def is_plain_call(data: bytes) -> bool:
+    """Whether the bytes are exactly one call, without descriptors."""
+    size = len(data)
+    return size >= LENGTH_MIN and _CALL_AND_SERIAL.unpack_from(data) == (size, CALL, 0)
+
+
+def answer_to(call: bytes, payload: bytes) -> bytes:
+    """The bytes of a plain call's result, made from the call's own header."""
+    return _word.pack(LENGTH_MIN + len(payload)) + call[4:16] + _REPLY + call[20:28] + payload
+
+
 class PacketReader:
     """Splits a stream of bytes into messages; holds no more than one message beyond what it was fed."""
 
@@ -142,6 +157,11 @@ class PacketReader:
     def buffered(self) -> int:
         """Bytes not yet given out."""
         return len(self._buffer) - self._pos
+
+    @property
+    def is_between_messages(self) -> bool:
+        """Whether the next byte that is fed begins a message."""
+        return self._pos == len(self._buffer) and not self._skip
 
     def next_type(self) -> int | None:
         """The type of the next message, if it is there as a whole.

@@ -23,6 +23,7 @@ from rpc.packet import (
     PacketType,
     Program,
     Status,
+    is_plain_call,
     pack_message_header,
     pack_parts,
 )
@@ -147,6 +148,16 @@ class ServerSession:
     def buffered(self) -> int:
         """Bytes that were fed and not yet given out as events."""
         return self._reader.buffered + self._blocked_bytes
+
+    def is_single_call(self, data: bytes) -> bool:
+        """Whether these bytes are one whole call that may be answered at once, without being fed."""
+        return (
+            self._reader.is_between_messages
+            and not self._blocked_bytes
+            and self.pending < self._pending_max
+            and self.auth is Auth.DONE
+            and is_plain_call(data)
+        )
 
     def next_event(self) -> Event | None:
         """What the client sent next; nothing when more bytes, or answers to its calls, are needed first.
