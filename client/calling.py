@@ -13,6 +13,7 @@ from client.errors import DeadlinePassed, NoConnection
 from client.link import Answer, Link
 from schema.body import pack_args, unpack_result
 from schema.model import Procedure
+from schema.objects import DomainRef
 from schema.table import need_procedure
 from settings.drivers import NoDriverForUri, actor_for
 
@@ -112,11 +113,18 @@ class Caller:
 
 def complete_args(procedure: Procedure, args: Mapping[str, object]) -> dict[str, object]:
     """The arguments with references in place of objects, and with the defaults of `flags` and `need_results`."""
-    values = {name: getattr(value, "ref", value) for name, value in args.items()}
+    values = {name: _reference(value) for name, value in args.items()}
     for field in procedure.args:
         if field.name in _DEFAULTS and field.name not in values:
             values[field.name] = _DEFAULTS[field.name]
     return values
+
+
+def _reference(value: object) -> object:
+    value = getattr(value, "ref", value)
+    # The id says nothing about which guest is meant, and a repeated call with an idempotency key must be the same call
+    # although the guest runs by now.
+    return DomainRef(value.name, value.uuid) if isinstance(value, DomainRef) else value
 
 
 def key_of(procedure: Procedure, args: Mapping[str, object]) -> bytes | str | None:
