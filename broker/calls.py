@@ -95,6 +95,7 @@ class Call:
         "deadline",
         "desk",
         "flags",
+        "is_cancelled",
         "resends",
         "rule",
         "sent_at",
@@ -114,6 +115,7 @@ class Call:
         self.since = now
         self.sent_at: float | None = None
         self.resends = 0
+        self.is_cancelled = False
         self.tick: int | None = None
         self.desk: Desk | None = None
         self.answer: tuple[bytes, bytes, bytes] | None = None  # an outcome that its caller has no room for yet
@@ -145,6 +147,7 @@ class Desk:
         "cancelled",
         "expired",
         "failed",
+        "held_bytes",
         "in_flight",
         "latency_sum_s",
         "limit",
@@ -168,6 +171,7 @@ class Desk:
         self.waiting: dict[Call, None] = {}
         self.received = self.answered = self.failed = self.cancelled = self.expired = 0
         self.busy = self.resent = self.pending = 0
+        self.held_bytes = 0  # bodies of all its calls
         self.latency_sum_s = 0.0
         self.buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
 

@@ -150,6 +150,8 @@ class Journal:
                 for old in closing:
                     os.fdatasync(old)
                 os.fdatasync(fd)
+                if closing:
+                    _sync_folder(self._folder)
             finally:
                 for old in (*closing, fd):
                     os.close(old)
@@ -280,11 +282,7 @@ class Journal:
         finally:
             os.close(fd)
         fresh.replace(path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(self._folder)
 
 
 def read_part(
@@ -342,6 +340,14 @@ def _read(fd: int, place: int, length: int) -> bytes:
         if len(data) < need <= RECORD_HEADER_LENGTH + RECORD_MAX:
             data = os.pread(fd, need, place)
     return data
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _source_of(record: bytes) -> str:

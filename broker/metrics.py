@@ -128,7 +128,7 @@ class MetricsServer:
         if self._address is not None:
             self._servers.append(_Tcp(self._address, Handler))
         for server in self._servers:
-            threading.Thread(target=server.serve_forever, name="metrics", args=(0.5,), daemon=True).start()
+            threading.Thread(target=server.serve_forever, name="metrics", args=(0.2,), daemon=True).start()
 
     def close(self) -> None:
         """Ends serving."""

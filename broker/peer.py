@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import zmq
 
+from broker.conversation import HistoryLost as HistoryLost
+from broker.conversation import IncomingCall as IncomingCall
+from broker.conversation import Outgoing
+from broker.conversation import Reply as Reply
+from broker.conversation import RoleHandler as RoleHandler
 from broker.lifeline import Heartbeat
 from broker.link import Link
 from broker.subscriber import EventSubscription
@@ -45,6 +50,8 @@ from schema.errors import (
     CallPending,
     DeadlinePassed,
     Fenced,
+    HostSystemError,
+    InvalidArguments,
     InvalidMessage,
     NotRegistered,
     VirtError,
@@ -65,85 +72,6 @@ _BROKER: Final = b"broker"
 _OUTCOMES: Final = frozenset({int(Kind.REPLY), int(Kind.ERROR), int(Kind.REPLAY_PART)})
 
 
-class HistoryLost(Exception):
-    """The journal has nothing at a cursor any more: it begins at `first`, and `head` is where it ends now."""
-
-    def __init__(self, first: Cursor, head: Cursor) -> None:
-        super().__init__(f"the journal begins at {first}")
-        self.first = first
-        self.head = head
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The outcome of a call that succeeded. `seq` is the source's number after it, for reading one's own writes."""
-
-    source: str
-    epoch: int
-    seq: int
-    body: bytes
-    ticket: dict[str, Any] | None
-    outcome_time: float
-
-
-@dataclass(slots=True, eq=False)
-class IncomingCall:
-    """A call to be answered by exactly one `reply` or `fail`. The caller inside the prologue is the broker's word."""
-
-    source: bytes
-    correlation: int
-    flags: int
-    deadline: float | None
-    prologue: CallPrologue
-    body: bytes
-
-    @property
-    def id(self) -> bytes:
-        """The same through every restart and resend."""
-        return call_id(self.source, self.correlation)
-
-
-class RoleHandler(Protocol):
-    """What a serving role does; all called in the loop, none may block."""
-
-    def on_call(self, call: IncomingCall) -> None: ...
-
-    def on_cancel(self, source: bytes, correlation: int) -> None: ...
-
-    def on_registered(self, last: tuple[int, int]) -> None: ...
-
-    def on_event_ack(self, seq: int, resend: bool) -> None: ...
-
-    def on_broker_lost(self) -> None: ...
-
-    def on_fenced(self, why: str) -> None: ...
-
-
-class _Outgoing:
-    """A message to the broker that has an outcome."""
-
-    __slots__ = ("body", "deadline", "destination", "flags", "future", "is_sent", "kind", "procedure")
-
-    def __init__(
-        self,
-        future: asyncio.Future[Any],
-        kind: int,
-        destination: bytes,
-        procedure: str,
-        flags: int,
-        body: bytes,
-        deadline: float | None,
-    ) -> None:
-        self.future = future
-        self.kind = kind
-        self.destination = destination
-        self.procedure = procedure
-        self.flags = flags
-        self.body = body
-        self.deadline = deadline
-        self.is_sent = False
-
-
 class Peer:
     """A connection that lasts until `aclose`, or, for a role, until it is fenced."""
 
@@ -161,8 +89,9 @@ class Peer:
         self._link: Link | None = None
         self._resume: tuple[bytes, Any] | None = None
         self._public = b""
+        self._message_max = 0
         self._heartbeat: Heartbeat | None = None
-        self._outgoing: dict[int, _Outgoing] = {}
+        self._outgoing: dict[int, Outgoing] = {}
         self._correlation = 0
         self._registration: bytes | None = None
         self._gauges = (0, 0)
@@ -210,12 +139,15 @@ class Peer:
     ) -> Reply:
         """Makes a call and waits for its outcome; cancelling the waiting task cancels the call.
 
-        Raises the VirtError that came back, DeadlinePassed naming the broker when there was none all the time.
+        Raises the VirtError that came back, InvalidArguments when the body is too long for the broker, DeadlinePassed
+        naming the broker when there was none all the time.
         """
+        if len(body) > self._message_max:
+            raise InvalidArguments(f"{procedure}: {len(body)} bytes of arguments, {self._message_max} are allowed")
         prologue = pack_call_prologue(CallPrologue(procedure, scope, key, idempotency_key, trace, caller))
         deadline = None if deadline_s is None else self._loop.time() + deadline_s
         flags = int(Flag.URGENT) if urgent else 0
-        out = _Outgoing(
+        out = Outgoing(
             self._loop.create_future(),
             Kind.CALL,
             destination.encode(),
@@ -319,7 +251,7 @@ class Peer:
     def progress(self) -> None:
         """The loop lives."""
         if self._heartbeat is not None:
-            self._heartbeat.progress_at = self._loop.time()
+            self._heartbeat.progress_at = time.monotonic()
 
     def set_gauges(self, *, seq: int, depth: int) -> None:
         """What heartbeats carry."""
@@ -366,6 +298,8 @@ class Peer:
                 if self._handler is not None:
                     self._handler.on_fenced(exc.message)
                 raise
+            except (HostSystemError, Busy):
+                await asyncio.sleep(RETRY_MOST_S)  # its disk is full, or it has too many guests: that passes
             except NotRegistered:
                 if self._resume is None:
                     raise
@@ -379,6 +313,7 @@ class Peer:
         self._link = link
         self._public = public_id(link.routing_id)
         self.epoch, self.generation, self.last = link.epoch, link.generation, link.last
+        self._message_max = link.message_max
         self._resume = (link.routing_id, link.secret if self.name == "client" else link.epoch)
         link.start(self._message, self._lost)
         if self.name != "client":
@@ -408,8 +343,10 @@ class Peer:
     def _came_back(self, task: asyncio.Task[None]) -> None:
         if self._coming_back is task:
             self._coming_back = None
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None and self._over is None:
             self._end(error if isinstance(error, VirtError) else NotRegistered(str(error)))
+            if self._handler is not None:
+                self._handler.on_fenced(str(error))
 
     def _begin_anew(self) -> None:
         # the broker does not know this client any more: under another id a change must not be sent a second time
@@ -418,7 +355,7 @@ class Peer:
             procedure = find_procedure(out.procedure) if out.procedure else None
             if out.is_sent and not (out.kind == Kind.REPLAY or (procedure is not None and procedure.is_read)):
                 del self._outgoing[correlation]
-                _fail(out, CallPending(call_id(self._public, correlation).hex()))
+                out.fail(CallPending(call_id(self._public, correlation).hex()))
 
     def _beat_pulse(self, every_s: float) -> None:
         self.progress()
@@ -433,11 +370,11 @@ class Peer:
         self._sweeper = self._pulse = None
         outgoing, self._outgoing = self._outgoing, {}
         for out in outgoing.values():
-            _fail(out, error)
+            out.fail(error)
 
     # -- sending
 
-    async def _outcome(self, out: _Outgoing) -> Any:
+    async def _outcome(self, out: Outgoing) -> Any:
         if self._over is not None:
             raise self._over
         self._correlation = correlation = self._correlation + 1
@@ -452,7 +389,7 @@ class Peer:
                 self._post(out.destination, pack_header(Kind.CANCEL, correlation), b"")
             raise
 
-    def _send(self, correlation: int, out: _Outgoing) -> None:
+    def _send(self, correlation: int, out: Outgoing) -> None:
         ttl_ms = 0
         if out.deadline is not None:
             ttl_ms = max(1, int((out.deadline - self._loop.time()) * 1000))
@@ -464,7 +401,7 @@ class Peer:
             out.is_sent = True
         else:
             self._outgoing.pop(correlation, None)
-            _fail(out, Busy(0.1, "the broker does not read fast enough"))
+            out.fail(Busy(0.1, "the broker does not read fast enough"))
 
     def _post(self, destination: bytes, header: bytes, body: bytes) -> None:
         if self._link is not None:
@@ -481,7 +418,7 @@ class Peer:
             if now > out.deadline + grace:
                 del self._outgoing[correlation]
                 what = f"'{out.procedure}'" if out.procedure else "a replay"
-                _fail(out, DeadlinePassed(f"the broker did not answer {what} in time"))
+                out.fail(DeadlinePassed(f"the broker did not answer {what} in time"))
             else:
                 timed = True
         if timed:
@@ -489,7 +426,7 @@ class Peer:
 
     def _ask_replay(self, after: Cursor, sources: Sequence[str] | None) -> asyncio.Task[dict[str, Any]]:
         request = {"after": list(after), "sources": None if sources is None else list(sources), "limit": REPLAY_RECORDS}
-        out = _Outgoing(
+        out = Outgoing(
             self._loop.create_future(), Kind.REPLAY, _BROKER, "", 0, pack_value(request), self._loop.time() + 60.0
         )
         return self._loop.create_task(self._outcome(out))
@@ -515,7 +452,7 @@ class Peer:
             self.last = (int(last[0]), int(last[1]))
             self._handler.on_registered(self.last)
 
-    def _settle(self, out: _Outgoing, source: bytes, kind: int, body: bytes) -> None:
+    def _settle(self, out: Outgoing, source: bytes, kind: int, body: bytes) -> None:
         try:
             if kind == Kind.REPLAY_PART:
                 out.future.set_result(unpack_value(body))
@@ -544,8 +481,3 @@ class Peer:
             self.fail(call, NotRegistered(f"'{self.name}' serves no calls"), seq=0)
         else:
             self._handler.on_call(call)
-
-
-def _fail(out: _Outgoing, error: VirtError) -> None:
-    if not out.future.done():
-        out.future.set_exception(error)

@@ -25,12 +25,14 @@ from broker.registry import PLATFORM, Actor, Incarnation, Registry
 from broker.routing import Routing
 from broker.wire import WireError
 from broker.worker import Worker
-from schema.errors import Fenced, HostSystemError, InvalidMessage, NoConnection, VirtError, to_wire
+from schema.errors import Busy, Fenced, HostSystemError, InvalidMessage, NoConnection, VirtError, to_wire
 from settings.config import BrokerSettings
 from settings.paths import Paths
 from util.structured_log import StructuredLog
 
 CLIENTS_MAX: Final = 20000
+CLIENTS_PER_USER: Final = 2000  # root's and the agent's own user apart
+BUSY_RETRY_S: Final = 1.0
 GATEWAY_CALLS_FACTOR: Final = 8
 
 
@@ -82,7 +84,9 @@ class Reception:
         self._allowed = AllowList.of(os.geteuid(), settings.allow)
         self._names: dict[int, str] = {}
         self._clients: dict[bytes, Lifeline] = {}
+        self._departed: dict[bytes, Caller] = {}  # clients that are gone while calls of theirs are under way
         self._lifelines: dict[str, Lifeline] = {}  # of actors
+        self._of_user: dict[int, int] = {}  # connections of each user
         self._reserved: dict[str, int] = {}  # epochs that are being written
         self._cut: Callable[[Lifeline], None] = Lifeline.close
         self.refused: dict[str, int] = {}
@@ -118,7 +122,9 @@ class Reception:
         read_only = lifeline.door.name == "clients-ro"
         routing_id, secret = self._ids.admit(hello, uid, read_only)
         if len(self._clients) >= CLIENTS_MAX:
-            raise NoConnection("the broker, which has too many clients,")
+            raise Busy(BUSY_RETRY_S, f"the broker has {CLIENTS_MAX} clients already")
+        if uid != 0 and uid != os.geteuid() and self._of_user.get(uid, 0) >= CLIENTS_PER_USER:
+            raise Busy(BUSY_RETRY_S, f"user {uid} has {CLIENTS_PER_USER} connections already")
         self._with_user_name(uid, lambda: self._admit_client(lifeline, hello, routing_id, secret, read_only))
 
     def _admit_client(
@@ -126,11 +132,15 @@ class Reception:
     ) -> None:
         if not lifeline.is_open:
             return
-        former = self._clients.get(routing_id)
+        former = self._clients.pop(routing_id, None)
         if former is not None:
             caller = former.owner
             former.owner = None
+            self._leave_user(former)
             self._cut(former)
+        elif routing_id in self._departed:
+            caller = self._departed.pop(routing_id)
+            caller.gone = False
         else:
             identity = self._identity(lifeline.credentials, read_only, "native", hello.program)
             caller = Caller(
@@ -143,6 +153,8 @@ class Reception:
             )
         lifeline.owner = caller
         self._clients[routing_id] = lifeline
+        uid = lifeline.credentials.uid
+        self._of_user[uid] = self._of_user.get(uid, 0) + 1
         self._house.moved_in(caller, lifeline.door.name)
         route = self._paths.clients_route_read_only if read_only else self._paths.clients_route
         self._answer(lifeline, routing_id, secret, 0, route, read_only)
@@ -164,8 +176,7 @@ class Reception:
             number = max(actor.epoch, self._reserved.get(actor.name, 0)) + 1
             granted = Incarnation(number, who.pid)
             self._reserved[actor.name] = number
-            epochs = {other.name: Incarnation(other.epoch, other.pid) for other in self._registry if other.epoch}
-            epochs[actor.name] = granted
+            epochs = {**self._epochs(), actor.name: granted}
             save = self._paths.broker_state
             self._worker.submit(lambda: save_epochs(save, epochs), lambda r: self._grant(lifeline, actor, granted, r))
 
@@ -250,8 +261,12 @@ class Reception:
         lifeline.owner = None
         if caller.desk is None:
             self._clients.pop(caller.routing_id, None)
+            self._leave_user(lifeline)
             self._house.moved_out(caller, lifeline.door.name)
             self._routing.leave(caller)
+            self._departed = {key: other for key, other in self._departed.items() if other.calls}
+            if caller.calls:
+                self._departed[caller.routing_id] = caller
         else:
             self._actor_gone(caller, why)
 
@@ -266,11 +281,33 @@ class Reception:
         actor.said_bye = False
         self.gone(lifeline, why)
 
+    def burn(self, actor: Actor) -> None:
+        """The incarnation that was fenced must not resume, not even at the next broker: its epoch is over."""
+        self._registry.burn(actor)
+        self._reserved[actor.name] = max(actor.epoch, self._reserved.get(actor.name, 0))
+        epochs = self._epochs()
+        save = self._paths.broker_state
+
+        def saved(result: object) -> None:
+            if isinstance(result, OSError):
+                self._log.error("epoch not saved", actor=actor.name, error=str(result))
+
+        self._worker.submit(lambda: save_epochs(save, epochs), saved)
+
+    def _epochs(self) -> dict[str, Incarnation]:
+        return {actor.name: Incarnation(actor.epoch, actor.pid) for actor in self._registry if actor.epoch}
+
     def kill(self, actor: Actor) -> None:
         """Ends the process of a role that the warden does not look after; supervisord starts it again."""
         if actor.name in PLATFORM and actor.pid > 1:
             with contextlib.suppress(OSError):
                 os.kill(actor.pid, signal.SIGKILL)
+
+    def _leave_user(self, lifeline: Lifeline) -> None:
+        uid = lifeline.credentials.uid
+        self._of_user[uid] -= 1
+        if not self._of_user[uid]:
+            del self._of_user[uid]
 
     def _actor_gone(self, caller: Caller, why: str) -> None:
         assert caller.desk is not None
@@ -309,6 +346,7 @@ class Reception:
             "generation": self._house.generation(),
             "read_only": read_only,
             "heartbeat_s": self._settings.heartbeat_s,
+            "message_max": self._settings.actor_message_max if epoch else self._settings.client_message_max,
             **more,
         }
         if not lifeline.write(answer):

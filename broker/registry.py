@@ -123,6 +123,11 @@ class Registry:
         """Continues an incarnation that `check_resume` found to be the newest."""
         self._connected(actor, routing_id, now)
 
+    def burn(self, actor: Actor) -> None:
+        """Nobody may resume the epoch of an incarnation that was fenced; the next one begins after it."""
+        actor.epoch += 1
+        actor.pid = 0
+
     def register(self, actor: Actor, procedures: Iterable[str], version: str, is_ready: bool) -> None:
         """The incarnation says what it serves, and whether it is ready."""
         actor.procedures = frozenset(procedures)
@@ -171,8 +176,11 @@ class Registry:
             actor.beat_at = now
             actor.progress_s = 0.0
 
-    def hanging(self, now: float, hang_after_s: float) -> list[Hang]:
-        """Connected actors without a beat, or whose loop made no progress, for too long."""
+    def hanging(self, now: float, hang_after_s: float, start_after_s: float) -> list[Hang]:
+        """Connected actors without a beat, or whose loop made no progress, for too long.
+
+        One that still starts may be busy with what it finds for `start_after_s`.
+        """
         found = []
         for actor in self:
             if actor.routing_id is None:
@@ -180,7 +188,7 @@ class Registry:
             silent_s = now - actor.beat_at
             if silent_s > hang_after_s:
                 found.append(Hang(actor, f"no heartbeat for {silent_s:.1f} s"))
-            elif silent_s + actor.progress_s > hang_after_s:
+            elif silent_s + actor.progress_s > (hang_after_s if actor.is_ready else start_after_s):
                 found.append(Hang(actor, f"no progress of its loop for {silent_s + actor.progress_s:.1f} s"))
         return found
 

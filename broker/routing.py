@@ -43,6 +43,7 @@ from schema.errors import (
 
 TICK_S: Final = 0.1
 GRACE_S: Final = 0.25  # the actor's own deadline comes first: its error names what held the call up
+HELD_BYTES_MAX: Final = 256 * 1024 * 1024
 RETRY_FULL_S: Final = 0.1
 RETRY_START_S: Final = 0.5
 RESENDS_MAX: Final = 16  # a call that sees more incarnations die than this is what kills them
@@ -149,6 +150,11 @@ class Routing:
                 return self._refuse(caller, correlation, _given_up(desk.actor))
             desk = standby
         desk.received += 1
+        if desk.held_bytes + len(body) > HELD_BYTES_MAX:
+            desk.busy += 1
+            return self._refuse(
+                caller, correlation, Busy(RETRY_FULL_S, f"calls of driver '{desk.actor.name}' hold too much memory")
+            )
         if desk.routing_id is not None:
             if len(desk.in_flight) >= desk.limit:
                 desk.busy += 1
@@ -166,6 +172,7 @@ class Routing:
                 call.desk = desk
                 call.sent_at = now
                 desk.in_flight[caller.public, correlation] = call
+                desk.held_bytes += len(body)
                 self._schedule(call)
                 return None
         if len(desk.waiting) >= desk.waiting_limit:
@@ -178,6 +185,7 @@ class Routing:
         caller.calls[correlation] = call
         call.desk = desk
         desk.waiting[call] = None
+        desk.held_bytes += len(body)
         self._schedule(call)
         if desk.routing_id is None:
             self._want(desk.actor)
@@ -192,6 +200,8 @@ class Routing:
         if call.key in desk.in_flight:
             if desk.routing_id is not None:
                 self._outbox.to_actor(desk.routing_id, caller.public, header, b"")
+        elif call in desk.again:
+            call.is_cancelled = True  # whoever judges it will be told
         elif call in desk.waiting:
             desk.cancelled += 1
             self.end(
@@ -329,9 +339,12 @@ class Routing:
 
     def _detach(self, call: Call) -> None:
         desk = call.desk
-        if desk is not None and desk.in_flight.pop((call.caller.public, call.correlation), None) is None:
-            desk.again.pop(call, None)
-            desk.waiting.pop(call, None)
+        if desk is not None:
+            call.desk = None
+            desk.held_bytes -= len(call.body)
+            if desk.in_flight.pop((call.caller.public, call.correlation), None) is None:
+                desk.again.pop(call, None)
+                desk.waiting.pop(call, None)
         if call.tick is not None:
             calls = self._wheel.get(call.tick)
             if calls is not None:
@@ -362,6 +375,8 @@ class Routing:
                 desk.routing_id = None
             return False
         desk.resent += again
+        if call.is_cancelled:
+            self._outbox.to_actor(desk.routing_id, call.caller.public, pack_header(Kind.CANCEL, call.correlation), b"")
         call.sent_at = now
         desk.in_flight[call.key] = call
         return True

@@ -80,7 +80,7 @@ class Server:
             always_sync=config.journal.sync == "always",
             sync_interval_s=config.journal.sync_interval_s,
             submit=self._disk.submit,
-            connected=lambda: [actor for actor in self.registry if actor.is_ready],
+            connected=lambda: [actor for actor in self.registry if actor.routing_id is not None],
         )
         self.routing = Routing(self, Policy(procedure_names(), find_procedure), own=self._own_call, want=self._want)
         for actor in self.registry:
@@ -150,7 +150,7 @@ class Server:
             Door(paths.clients_door_read_only, 0o666, "clients-ro"),
         )
         for router in self.routers.values():
-            self._watch(router.fd, lambda router=router: setattr(router, "is_dirty", True))  # type: ignore[misc]
+            self._watch(router.fd, router.signal)
         self._watch(self.publisher.fd, lambda: setattr(self.publisher, "is_dirty", True))
         for door in self._doors:
             self._watch(door.fileno(), lambda door=door: self.lifelines.knock(door, time.monotonic()))  # type: ignore[misc]
@@ -170,7 +170,10 @@ class Server:
         self.log.info(
             "broker ready", pid=os.getpid(), generation=self.journal.generation, head=self.journal.head.offset
         )
-        self.metrics.start()
+        try:
+            self.metrics.start()
+        except OSError as exc:
+            self.log.error("metrics are not served", error=str(exc))
         passes = 0
         while not self._stopping:
             moved = self._move()
@@ -215,8 +218,9 @@ class Server:
     def _drain(self, router: Router) -> None:
         receive, dispatch = router.receive, self._dispatch
         # one look is cheaper than one failure; with many messages one failure is cheaper than many looks
-        if not router.has_more():
+        if not router.is_signalled and not router.has_more():
             return
+        router.is_signalled = False
         try:
             for count in range(BUDGET):
                 message = receive()
@@ -226,7 +230,7 @@ class Server:
                     return
         except zmq.Again:
             return
-        router.is_dirty = True
+        router.is_dirty = router.is_signalled = True
 
     def _drain_subscriptions(self) -> None:
         try:
@@ -373,9 +377,13 @@ class Server:
             self.routing.end(call, exc)
 
     def _lifeline_gone(self, lifeline: Lifeline, why: str) -> None:
-        # what the process still said before it ended is worth more than a verdict
-        self._drain(self._actors)
-        self.intake.flush(time.monotonic())
+        if lifeline.door.name == "actors":
+            # what the process still said before it ended is worth more than a verdict
+            self._actors.is_dirty = True
+            while self._actors.is_dirty:
+                self._actors.is_dirty = False
+                self._drain(self._actors)
+            self.intake.flush(time.monotonic())
         self.reception.gone(lifeline, why)
 
     # -- time
@@ -399,7 +407,7 @@ class Server:
         if now >= self._next_alive:
             self._next_alive = now + 0.5
             for actor in self.registry:
-                if actor.is_ready:
+                if actor.is_ready and actor.name not in PLATFORM:
                     self.intake.alive(actor)
             for desk in self.routing.desks:
                 if desk.depth and desk.routing_id is None:
@@ -411,13 +419,15 @@ class Server:
                 self._disk.submit(lambda: remove_segments(gone), lambda _: None)
 
     def _check_hangs(self, now: float) -> None:
-        for actor, why in self.registry.hanging(now, self.config.broker.hang_after_s):
+        limits = self.config.broker.hang_after_s, self.config.warden.start_timeout_s
+        for actor, why in self.registry.hanging(now, *limits):
             actor.hangs += 1
             if actor.name in PLATFORM:
                 self.reception.kill(actor)
             else:
                 self.warden.ensure(actor, f"it hangs: {why}", now, hung_epoch=actor.epoch)
             self.reception.fence(actor, why)
+            self.reception.burn(actor)
 
     # -- the end
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from broker.peer import HistoryLost, Peer
-from broker.wire import Cursor, Published, pack_value, unpack_value
+from broker.wire import Cursor, Position, Published, pack_value, unpack_value
 from tests.fakes.role import FakeRole
 from tests.process.broker_process import BrokerHouse, broker_house
 
+BEGINNING = Cursor(0, 0)
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 
 
@@ -22,11 +24,13 @@ def house() -> Iterator[BrokerHouse]:
         yield house
 
 
-async def history(peer: Peer, after: Cursor = Cursor(0, 0), sources: list[str] | None = None) -> list[tuple[str, int]]:
+async def history(peer: Peer, after: Cursor = BEGINNING, sources: list[str] | None = None) -> list[tuple[str, int]]:
     return [(r["source"], r["seq"]) async for r in records(peer, after, sources)]
 
 
-async def records(peer: Peer, after: Cursor = Cursor(0, 0), sources: list[str] | None = None):  # type: ignore[no-untyped-def]
+async def records(
+    peer: Peer, after: Cursor = BEGINNING, sources: list[str] | None = None
+) -> AsyncIterator[dict[str, Any]]:
     async for _, record in peer.replay(after, sources):
         yield unpack_value(record)
 
@@ -41,7 +45,7 @@ async def test_an_event_is_journalled_acknowledged_and_published(house: BrokerHo
         role.publish(x=1)
         role.publish(x=2)
         await role.until(lambda: not role.window)
-        seen = []
+        seen: list[tuple[str, Position, int]] = []
         async with asyncio.timeout(10):
             while len(seen) < 2:
                 source, position, body = await live.next()

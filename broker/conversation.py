@@ -1,0 +1,94 @@
+"""What is said between a peer and the broker: calls that go out and come in, and what a role does about them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from broker.wire import CallPrologue, Cursor, call_id
+from schema.errors import VirtError
+
+
+class HistoryLost(Exception):
+    """The journal has nothing at a cursor any more: it begins at `first`, and `head` is where it ends now."""
+
+    def __init__(self, first: Cursor, head: Cursor) -> None:
+        super().__init__(f"the journal begins at {first}")
+        self.first = first
+        self.head = head
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The outcome of a call that succeeded. `seq` is the source's number after it, for reading one's own writes."""
+
+    source: str
+    epoch: int
+    seq: int
+    body: bytes
+    ticket: dict[str, Any] | None
+    outcome_time: float
+
+
+@dataclass(slots=True, eq=False)
+class IncomingCall:
+    """A call to be answered by exactly one `reply` or `fail`. The caller inside the prologue is the broker's word."""
+
+    source: bytes
+    correlation: int
+    flags: int
+    deadline: float | None
+    prologue: CallPrologue
+    body: bytes
+
+    @property
+    def id(self) -> bytes:
+        """The same through every restart and resend."""
+        return call_id(self.source, self.correlation)
+
+
+class RoleHandler(Protocol):
+    """What a serving role does; all called in the loop, none may block."""
+
+    def on_call(self, call: IncomingCall) -> None: ...
+
+    def on_cancel(self, source: bytes, correlation: int) -> None: ...
+
+    def on_registered(self, last: tuple[int, int]) -> None: ...
+
+    def on_event_ack(self, seq: int, resend: bool) -> None: ...
+
+    def on_broker_lost(self) -> None: ...
+
+    def on_fenced(self, why: str) -> None: ...
+
+
+class Outgoing:
+    """A message to the broker that has an outcome."""
+
+    __slots__ = ("body", "deadline", "destination", "flags", "future", "is_sent", "kind", "procedure")
+
+    def __init__(
+        self,
+        future: asyncio.Future[Any],
+        kind: int,
+        destination: bytes,
+        procedure: str,
+        flags: int,
+        body: bytes,
+        deadline: float | None,
+    ) -> None:
+        self.future = future
+        self.kind = kind
+        self.destination = destination
+        self.procedure = procedure
+        self.flags = flags
+        self.body = body
+        self.deadline = deadline
+        self.is_sent = False
+
+    def fail(self, error: VirtError) -> None:
+        """Its outcome is an error."""
+        if not self.future.done():
+            self.future.set_exception(error)
