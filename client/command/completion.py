@@ -23,4 +23,6 @@ def completion(shell: Annotated[Shell, typer.Argument(help="The shell to write t
     """Print the completion script of a shell: source <(virtroupe completion bash)"""
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
-    typer.echo(get_completion_script(prog_name="virtroupe", complete_var="_VIRTROUPE_COMPLETE", shell=shell.value))
+    from client.command.main import COMPLETE_VARIABLE
+
+    typer.echo(get_completion_script(prog_name="virtroupe", complete_var=COMPLETE_VARIABLE, shell=shell.value))

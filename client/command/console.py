@@ -9,12 +9,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from client.command.arguments import DomainArgument
-from client.command.running import Session, speaks
+from client.command.running import INTERRUPTED, Session, speaks
 
 if TYPE_CHECKING:
     from client.console import Console
@@ -47,16 +48,21 @@ async def attach(guest: Domain, device: str | None, flags: int) -> int:
             sys.stderr.write(f"The console of '{guest.name}'; ^] leaves.\n")
             sys.stderr.flush()
         with raw_terminal():
-            left = await _joined(opened)
-        if left:
-            sys.stderr.write("\n")
-        else:
-            sys.stderr.write(f"\nThe console of '{guest.name}' is over.\n")
-    return 0
+            ending = await _joined(opened)
+        over = f"The console of '{guest.name}' is over." if ending is Ending.OVER else ""
+        sys.stderr.write(f"\n{over}\n" if over else "\n")
+    return INTERRUPTED if ending is Ending.STOPPED else 0
 
 
-async def _joined(opened: Console) -> bool:
-    """Whether the user left, as opposed to the console ending."""
+class Ending(Enum):
+    """Why a console was left."""
+
+    LEFT = "the user wanted to"
+    OVER = "the guest ended"
+    STOPPED = "a signal came"
+
+
+async def _joined(opened: Console) -> Ending:
     showing = asyncio.ensure_future(_show(opened))
     typing = asyncio.ensure_future(_type(opened))
     stop_on_signals(showing, typing)
@@ -67,7 +73,9 @@ async def _joined(opened: Console) -> bool:
         for task in (showing, typing):
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        return not showing.done()
+        if showing.cancelled() or typing.cancelled():
+            return Ending.STOPPED
+        return Ending.OVER if showing.done() else Ending.LEFT
     finally:
         for task in (showing, typing):
             task.cancel()

@@ -37,7 +37,6 @@ UNREACHABLE: Final = 3
 NOT_FOUND: Final = 4
 NOT_NOW: Final = 5
 DRIVER_DOWN: Final = 6
-INTERRUPTED: Final = 130
 
 _CODES: Final[tuple[tuple[tuple[type[VirtError], ...], int], ...]] = (
     ((AgentUnreachable,), UNREACHABLE),

@@ -5,6 +5,7 @@ A subcommand's module is imported when it is used: `virtroupe list` must not wai
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+import typer.completion
 from typer.core import TyperGroup
 
 from client.command.context import Options
+from client.command.running import INTERRUPTED
 
 MODULES: Final[dict[str, tuple[str, ...]]] = {
     "agent": ("up", "down", "status", "paths", "actor", "config"),
@@ -31,7 +34,8 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
 """The subcommands of each module of this folder, in the order in which the help shows them."""
 
 EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
+COMPLETE_VARIABLE: Final = "_VIRTROUPE_COMPLETE"
+"""Set by a shell that asks for completions."""
 
 _home: Final = {name: module for module, names in MODULES.items() for name in names}
 
@@ -86,11 +90,13 @@ def virtroupe(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command line and ends the process with its exit code."""
+    if COMPLETE_VARIABLE in os.environ:
+        typer.completion.completion_init()
     command = typer.main.get_command(app)
     try:
         code = command.main(args, prog_name="virtroupe", standalone_mode=False)
     except typer.Abort:
-        code = EXIT_INTERRUPTED
+        code = INTERRUPTED
     except Exception as exc:  # usage errors have no public class in typer; everything else goes on
         if not hasattr(exc, "format_message"):
             raise

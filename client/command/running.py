@@ -11,7 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 
 import typer
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from client.domain import Domain
 
 P = ParamSpec("P")
+INTERRUPTED: Final = 130
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.", rich_help_panel="Output")]
 
@@ -100,7 +101,7 @@ def run(work: Callable[[Session], Awaitable[int | None]], given: Options) -> int
 
         return report(error, as_json=given.json)
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # the reader of our output is gone; what Python still holds of it must not fail at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -385,3 +385,16 @@ def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
     code, _, err = run("lits")
     assert code == 2
     assert err.startswith("error: ") and "lits" in err
+
+
+@pytest.mark.parametrize(("words", "offered"), [("virtroupe sus", "suspend"), ("virtroupe events --ki", "--kind")])
+def test_a_shell_that_asks_gets_completions(
+    words: str, offered: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    monkeypatch.setenv("_VIRTROUPE_COMPLETE", "complete_bash")
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out.split() == [offered]
