@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from actors.runtime.objects import Entry
 from schema.enums.domain_state import DomainShutoffReason
 from schema.errors import CallUndone, DomainStateError
 from schema.objects import DomainRef
+from tests.contract.house import copy_state
 from tests.unit.runtime.house import FakeBroker, House, open_house, summary
 
 A = DomainRef("a", b"a".ljust(16, b"-"), -1)
@@ -26,10 +26,10 @@ def copy_at(root: Path, copy: Path, owner: Any, name: str, *, after: bool = Fals
     def hooked(*args: Any, **kwargs: Any) -> Any:
         setattr(owner, name, original)
         if not after:
-            shutil.copytree(root, copy)
+            copy_state(root, copy)
         result = original(*args, **kwargs)
         if after:
-            shutil.copytree(root, copy)
+            copy_state(root, copy)
         return result
 
     setattr(owner, name, hooked)
@@ -95,7 +95,7 @@ async def test_what_was_recorded_and_not_heard_is_published_by_the_successor(tmp
         ]
         assert house.broker.records[0]["data"]["previous"] == [1, 1]
         assert (house.broker.records[1]["call"], house.broker.records[1]["version"]) == (call, 1)
-        shutil.copytree(tmp_path / "2", tmp_path / "3")
+        copy_state(tmp_path / "2", tmp_path / "3")
     # killed again before it was heard: the same events, once each, under the next epoch
     async with open_house(tmp_path / "3", epoch=3, last=(2, 2)) as house:
         assert [(r["kind"], r["epoch"], r["seq"]) for r in house.broker.records] == [
@@ -201,7 +201,7 @@ async def test_a_suspend_that_was_seen_in_the_difference_is_done(tmp_path: Path)
         call = house.post("domain_destroy_flags", dom=A, flags=0, correlation=9)
         await house.outcome(call)
         house.runtime.store.path("run/a").unlink()
-        shutil.copytree(root, copy)
+        copy_state(root, copy)
     strip_ends(copy, call.id)
     async with open_house(copy, epoch=2, last=heard) as house:
         assert house.broker.lifecycle() == [(STOPPED, 0)]
