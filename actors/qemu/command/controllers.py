@@ -1,0 +1,184 @@
+"""Controllers: buses that devices sit on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.qemu.command.device import (
+    NON_TRANSITIONAL,
+    TRANSITIONAL,
+    address_properties,
+    simple_device,
+    virtio_driver,
+    virtio_properties,
+)
+from actors.qemu.command.launch import Launch, alias_of, is_i440fx, is_q35
+from actors.qemu.command.line import CommandLine, Properties
+from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel, UsbModel
+from schema.errors import ConfigUnsupported
+
+_ORDER: Final = (
+    ControllerType.PCI,
+    ControllerType.USB,
+    ControllerType.SCSI,
+    ControllerType.IDE,
+    ControllerType.SATA,
+    ControllerType.VIRTIO_SERIAL,
+)
+_USB: Final = {
+    UsbModel.PIIX3_UHCI: "piix3-usb-uhci",
+    UsbModel.PIIX4_UHCI: "piix4-usb-uhci",
+    UsbModel.EHCI: "usb-ehci",
+    UsbModel.ICH9_EHCI1: "ich9-usb-ehci1",
+    UsbModel.ICH9_UHCI1: "ich9-usb-uhci1",
+    UsbModel.ICH9_UHCI2: "ich9-usb-uhci2",
+    UsbModel.ICH9_UHCI3: "ich9-usb-uhci3",
+    UsbModel.VT82C686B_UHCI: "vt82c686b-usb-uhci",
+    UsbModel.PCI_OHCI: "pci-ohci",
+    UsbModel.NEC_XHCI: "nec-usb-xhci",
+    UsbModel.QEMU_XHCI: "qemu-xhci",
+}
+_SCSI: Final = {
+    ScsiModel.LSILOGIC: "lsi",
+    ScsiModel.IBMVSCSI: "spapr-vscsi",
+    ScsiModel.LSISAS1068: "mptsas1068",
+    ScsiModel.LSISAS1078: "megasas",
+    ScsiModel.VMPVSCSI: "pvscsi",
+    ScsiModel.DC390: "dc390",
+    ScsiModel.AM53C974: "am53c974",
+}
+
+
+def add_controllers(launch: Launch, line: CommandLine) -> None:
+    """Every controller that the machine does not have by itself. Raises ConfigUnsupported for unknown models."""
+    for kind in _ORDER:
+        for controller in launch.domain.devices.controllers:
+            if controller.type is kind and not is_built_in(launch, controller):
+                properties = _device(launch, controller)
+                if properties is not None:
+                    line.add_json("-device", properties)
+
+
+def add_ccid_controllers(launch: Launch, line: CommandLine) -> None:
+    """Smart card readers, which sit on USB and come after its hubs."""
+    for controller in launch.domain.devices.controllers:
+        if controller.type is ControllerType.CCID:
+            line.add_json("-device", simple_device(launch, "usb-ccid", controller))
+
+
+def is_built_in(launch: Launch, controller: Controller) -> bool:
+    """The machine has this controller without being asked."""
+    if controller.type is ControllerType.PCI:
+        return controller.model in (PciModel.PCI_ROOT, PciModel.PCIE_ROOT)
+    if controller.type is ControllerType.IDE:
+        if is_i440fx(launch.machine):
+            if controller.index:
+                raise ConfigUnsupported("Only a single IDE controller is supported for this machine type")
+            return True
+        raise ConfigUnsupported("IDE controllers are unsupported for this QEMU binary or machine type")
+    if controller.type is ControllerType.SATA:
+        return not controller.index and is_q35(launch.machine)
+    if controller.type is ControllerType.USB:
+        return controller.model == UsbModel.NONE
+    return False
+
+
+def _device(launch: Launch, controller: Controller) -> Properties | None:
+    match controller.type:
+        case ControllerType.PCI:
+            return _pci(launch, controller)
+        case ControllerType.USB:
+            return _usb(launch, controller)
+        case ControllerType.SCSI:
+            return _scsi(launch, controller)
+        case ControllerType.SATA:
+            return simple_device(launch, "ahci", controller)
+        case ControllerType.VIRTIO_SERIAL:
+            return _virtio_serial(launch, controller)
+        case _:
+            return None
+
+
+def _pci(launch: Launch, controller: Controller) -> Properties:
+    target, name = controller.target, controller.model_name
+    properties: Properties = {}
+    match controller.model:
+        case PciModel.PCI_BRIDGE:
+            properties["driver"] = name or "pci-bridge"
+            properties["chassis_nr"] = target.chassis_nr if target is not None else controller.index
+        case PciModel.PCI_EXPANDER_BUS | PciModel.PCIE_EXPANDER_BUS:
+            default = "pxb" if controller.model == PciModel.PCI_EXPANDER_BUS else "pxb-pcie"
+            properties["driver"] = name or default
+            properties["bus_nr"] = target.bus_nr if target is not None else None
+            properties["numa_node"] = target.node if target is not None else None
+        case PciModel.PCIE_ROOT_PORT | PciModel.PCIE_SWITCH_DOWNSTREAM_PORT:
+            default = "pcie-root-port" if controller.model == PciModel.PCIE_ROOT_PORT else "xio3130-downstream"
+            properties["driver"] = name or default
+            properties["port"] = target.port if target is not None else None
+            properties["chassis"] = target.chassis if target is not None else None
+        case PciModel.DMI_TO_PCI_BRIDGE:
+            properties["driver"] = name or "i82801b11-bridge"
+        case PciModel.PCIE_TO_PCI_BRIDGE:
+            properties["driver"] = name or "pcie-pci-bridge"
+        case PciModel.PCIE_SWITCH_UPSTREAM_PORT:
+            properties["driver"] = name or "x3130-upstream"
+        case _:
+            raise ConfigUnsupported(f"wrong PCI controller model '{controller.model}'")
+    properties["id"] = alias_of(controller)
+    if target is not None and target.hotplug is not None:
+        properties["hotplug"] = target.hotplug
+    properties.update(address_properties(launch, controller))
+    return properties
+
+
+def _usb(launch: Launch, controller: Controller) -> Properties:
+    try:
+        model = UsbModel(controller.model or "")
+        driver = _USB[model]
+    except (ValueError, KeyError) as exc:
+        raise ConfigUnsupported(f"{controller.model} not supported in this QEMU binary") from exc
+    properties: Properties = {"driver": driver}
+    if model in (UsbModel.NEC_XHCI, UsbModel.QEMU_XHCI):
+        properties["p2"] = controller.ports
+        properties["p3"] = controller.ports
+    if controller.master_startport is not None:
+        properties["masterbus"] = f"{alias_of(controller)}.0"
+        properties["firstport"] = controller.master_startport
+    else:
+        properties["id"] = alias_of(controller)
+    properties.update(address_properties(launch, controller))
+    return properties
+
+
+def _scsi(launch: Launch, controller: Controller) -> Properties:
+    model, driver = controller.model, controller.driver
+    properties: Properties = {}
+    if model in (ScsiModel.VIRTIO_SCSI, TRANSITIONAL, NON_TRANSITIONAL):
+        properties["driver"] = virtio_driver(launch, "virtio-scsi", controller, model)
+        if driver is not None and driver.iothread is not None:
+            properties["iothread"] = f"iothread{driver.iothread}"
+        properties.update(virtio_properties(driver))
+    elif model is not None and model in _SCSI:
+        properties["driver"] = _SCSI[ScsiModel(model)]
+    else:
+        raise ConfigUnsupported(f"Unsupported controller model: {model}")
+    properties["id"] = alias_of(controller)
+    if driver is not None:
+        properties["num_queues"] = driver.queues or None
+        properties["cmd_per_lun"] = driver.cmd_per_lun or None
+        properties["max_sectors"] = driver.max_sectors or None
+        properties["ioeventfd"] = driver.ioeventfd
+    properties.update(address_properties(launch, controller))
+    return properties
+
+
+def _virtio_serial(launch: Launch, controller: Controller) -> Properties:
+    properties: Properties = {
+        "driver": virtio_driver(launch, "virtio-serial", controller, controller.model),
+        **virtio_properties(controller.driver),
+        "id": alias_of(controller),
+        "max_ports": controller.ports,
+        "vectors": controller.vectors,
+    }
+    properties.update(address_properties(launch, controller))
+    return properties

@@ -1,0 +1,185 @@
+"""`-cpu` and `-smp`: the guest's processors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.qemu.command.launch import Launch, is_x86
+from actors.qemu.command.line import CommandLine, comma_doubled, on_off
+from conf.cpu.cpu import CpuMode, FeaturePolicy, GuestCpu
+from conf.domain.features import Hyperv
+from conf.domain.small_devices import PanicModel
+from schema.errors import ConfigUnsupported
+
+_MANDATORY: Final = (FeaturePolicy.FORCE, FeaturePolicy.REQUIRE)
+_ABSENT: Final = (FeaturePolicy.DISABLE, FeaturePolicy.FORBID)
+
+
+def add_cpu(launch: Launch, line: CommandLine) -> None:
+    """The processor's model and features. Raises ConfigUnsupported for a mode that the accelerator cannot give."""
+    cpu = launch.domain.cpu
+    extras = _extras(launch)
+    model = _model(launch, cpu)
+    if model is None:
+        if not extras:
+            return
+        model = "qemu32" if launch.arch == "i686" else _default_model(launch)
+    line.add("-cpu", ",".join((model, *_features(launch, cpu), *extras)))
+
+
+def _default_model(launch: Launch) -> str:
+    machine = launch.machine_facts
+    name = machine.default_cpu if machine is not None else None
+    if name is None:
+        return "qemu64"
+    for suffix in ("-x86_64-cpu", "-i386-cpu", f"-{launch.arch}-cpu", "-arm-cpu", "-s390x-cpu", "-cpu"):
+        if name.endswith(suffix):
+            return name.removesuffix(suffix)
+    return name
+
+
+def _model(launch: Launch, cpu: GuestCpu | None) -> str | None:
+    if cpu is None or cpu.mode is None:
+        return cpu.model.name if cpu is not None and cpu.model is not None else None
+    if cpu.mode is CpuMode.HOST_PASSTHROUGH or (cpu.mode is CpuMode.HOST_MODEL and launch.is_kvm):
+        if not launch.is_kvm:
+            raise ConfigUnsupported(
+                f"CPU mode '{cpu.mode}' for {launch.arch} {launch.domain.type} domain on "
+                f"{launch.arch} host is not supported by hypervisor"
+            )
+        return "host"
+    if cpu.mode in (CpuMode.MAXIMUM, CpuMode.HOST_MODEL):
+        return "max"
+    return cpu.model.name if cpu.model is not None else None
+
+
+def _features(launch: Launch, cpu: GuestCpu | None) -> list[str]:
+    if cpu is None:
+        return []
+    found = []
+    if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) and cpu.migratable is not None:
+        found.append(f"migratable={on_off(cpu.migratable)}")
+    if cpu.model is not None and cpu.model.vendor_id and cpu.mode is not CpuMode.HOST_PASSTHROUGH:
+        found.append(f"vendor={comma_doubled(cpu.model.vendor_id)}")
+    for feature in cpu.features:
+        name = feature.name.replace("_", "-") if feature.name not in _KEPT_NAMES else _KEPT_NAMES[feature.name]
+        if feature.policy is None or feature.policy in _MANDATORY:
+            found.append(f"{name}=on")
+        elif feature.policy in _ABSENT:
+            found.append(f"{name}=off")
+    return found
+
+
+# names that libvirt's documents and QEMU spell differently
+_KEPT_NAMES: Final = {
+    "cmp_legacy": "cmp-legacy",
+    "ds_cpl": "ds-cpl",
+    "fxsr_opt": "fxsr-opt",
+    "kvm_pv_eoi": "kvm-pv-eoi",
+    "kvm_pv_unhalt": "kvm-pv-unhalt",
+    "lahf_lm": "lahf-lm",
+    "nodeid_msr": "nodeid-msr",
+    "pclmuldq": "pclmulqdq",
+    "perfctr_core": "perfctr-core",
+    "perfctr_nb": "perfctr-nb",
+    "tsc_adjust": "tsc-adjust",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "avx512_4vnniw": "avx512-4vnniw",
+}
+
+
+def _extras(launch: Launch) -> list[str]:
+    domain = launch.domain
+    features = domain.features
+    found: list[str] = []
+    for timer in domain.clock.timers:
+        if timer.name == "kvmclock" and timer.present is not None:
+            found.append(f"kvmclock={on_off(timer.present)}")
+        elif timer.name == "hypervclock" and timer.present:
+            found.append("hv-time=on")
+        elif timer.name == "tsc" and timer.frequency:
+            found.append(f"tsc-frequency={timer.frequency}")
+    if features is not None:
+        if features.apic is not None and features.apic.eoi is not None:
+            found.append(f"kvm-pv-eoi={on_off(features.apic.eoi)}")
+        if features.pvspinlock is not None:
+            found.append(f"kvm-pv-unhalt={on_off(features.pvspinlock.state is not False)}")
+        if features.hyperv is not None:
+            found.extend(_hyperv(features.hyperv))
+    found.extend("hv-crash" for panic in domain.devices.panics if panic.model is PanicModel.HYPERV)
+    if features is not None:
+        if features.kvm is not None:
+            if features.kvm.hidden:
+                found.append("kvm=off")
+            if features.kvm.hint_dedicated:
+                found.append("kvm-hint-dedicated=on")
+            if features.kvm.poll_control:
+                found.append("kvm-poll-control=on")
+            if features.kvm.pv_ipi is False:
+                found.append("kvm-pv-ipi=off")
+        if features.pmu is not None:
+            found.append(f"pmu={on_off(features.pmu.state is not False)}")
+    cpu = domain.cpu
+    if cpu is not None and cpu.cache is not None and is_x86(launch.arch):
+        found.extend(_CACHES[cpu.cache.mode])
+    if cpu is not None and cpu.maxphysaddr is not None:
+        if cpu.maxphysaddr.mode == "passthrough":
+            found.append("host-phys-bits=on")
+            if cpu.maxphysaddr.limit:
+                found.append(f"host-phys-bits-limit={cpu.maxphysaddr.limit}")
+        elif cpu.maxphysaddr.bits:
+            found.append(f"phys-bits={cpu.maxphysaddr.bits}")
+    return found
+
+
+_CACHES: Final = {
+    "emulate": ["l3-cache=on", "host-cache-info=off"],
+    "passthrough": ["host-cache-info=on", "l3-cache=off"],
+    "disable": ["host-cache-info=off", "l3-cache=off"],
+}
+
+
+def _hyperv(hyperv: Hyperv) -> list[str]:
+    if hyperv.mode == "passthrough":
+        return ["hv-passthrough=on"]
+    found = []
+    for name in ("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "reset", "vendor_id"):
+        value = getattr(hyperv, name)
+        if isinstance(value, bool):
+            if value:
+                found.append(f"hv-{name}=on")
+        elif value is not None and value.state:
+            if name == "spinlocks":
+                found.append(f"hv-spinlocks={value.retries:#x}")
+            elif name == "vendor_id":
+                found.append(f"hv-vendor-id={comma_doubled(value.value or '')}")
+            else:
+                found.append("hv-stimer=on")
+                if value.direct:
+                    found.append("hv-stimer-direct=on")
+    late = ("frequencies", "reenlightenment", "tlbflush", "ipi", "evmcs", "avic")
+    found.extend(f"hv-{name}=on" for name in late if getattr(hyperv, name))
+    return found
+
+
+def add_smp(launch: Launch, line: CommandLine) -> None:
+    """How many processors there are, and how they are arranged."""
+    domain = launch.domain
+    most = domain.vcpu.count
+    # processors that the user lists one by one are plugged in after the start
+    plugged = domain.vcpu.current or most
+    if domain.vcpus is not None and domain.vcpus.vcpus:
+        plugged = sum(1 for one in domain.vcpus.vcpus if one.enabled and one.hotpluggable is not True)
+    words = [str(plugged)]
+    if plugged != most:
+        words.append(f"maxcpus={most}")
+    topology = domain.cpu.topology if domain.cpu is not None else None
+    if topology is not None:
+        words.append(f"sockets={topology.sockets}")
+        if is_x86(launch.arch) or topology.dies > 1:
+            words.append(f"dies={topology.dies}")
+        words += [f"cores={topology.cores}", f"threads={topology.threads}"]
+    else:
+        words += [f"sockets={most}", "cores=1", "threads=1"]
+    line.add("-smp", ",".join(words))

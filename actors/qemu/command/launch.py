@@ -1,0 +1,210 @@
+"""What a command line is made from: the guest's definition with aliases and addresses, the emulator, and the host.
+
+Everything that has to be opened, made or asked on the host at a start goes through `HostResources`, so that the same
+code writes the command of a real start and the one of a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from actors.qemu.capabilities.model import Capabilities, Machine
+from conf.domain.controller import Controller, ControllerType
+from conf.domain.device import Device
+from conf.domain.disk import Disk, DiskDevice
+from conf.domain.domain import Domain, VirtType
+from conf.domain.interface import Interface
+from conf.domain.os import BootDevice
+from conf.domain.secrets import SecretRef
+from schema.errors import ConfigUnsupported
+
+
+@dataclass(frozen=True, slots=True)
+class HugePageMount:
+    """A mounted hugetlbfs."""
+
+    page_kib: int
+    folder: str
+    is_default: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The driver's settings that a command line depends on."""
+
+    user: str = ""
+    memory_folder: str = ""
+    huge_pages: tuple[HugePageMount, ...] = ()
+    huge_page_folder: str = "virtroupe/qemu"
+    vnc_tls: bool = False
+    vnc_tls_folder: str = "/etc/pki/qemu"
+    vnc_tls_verify: bool = False
+    vnc_tls_secret: str = ""
+    vnc_sasl: bool = False
+    vnc_sasl_folder: str = ""
+    spice_tls: bool = False
+    spice_tls_folder: str = "/etc/pki/qemu"
+    spice_sasl: bool = False
+    spice_sasl_folder: str = ""
+    chardev_tls_folder: str = "/etc/pki/qemu"
+    chardev_tls_secret: str = ""
+    nbd_tls_folder: str = "/etc/pki/qemu"
+    nbd_tls_secret: str = ""
+    host_audio_without_display: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+    debug_gluster: int = 4
+
+
+class HostResources(Protocol):
+    """What a start takes from the host; a number is a descriptor that the guest's process inherits."""
+
+    def listen(self, path: str) -> int:
+        """A listening unix socket."""
+
+    def connect(self, purpose: str) -> int:
+        """A socket connected to a helper program of the guest."""
+
+    def open_file(self, path: str, *, append: bool) -> int:
+        """A file that the guest writes."""
+
+    def open_log(self, path: str, *, append: bool) -> int:
+        """A file that takes a copy of what the guest writes."""
+
+    def open_device(self, path: str, what: str) -> int:
+        """A device node."""
+
+    def taps(self, interface: Interface) -> Sequence[int]:
+        """The queues of an interface that ends in a tap device, which exists from then on."""
+
+    def vhosts(self, interface: Interface, queues: int) -> Sequence[int]:
+        """The vhost descriptors of an interface; none when the host has no vhost."""
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        """The descriptor of a vsock device and the context id that it got."""
+
+    def vhost_scsi(self) -> int:
+        """The descriptor of a vhost SCSI target."""
+
+    def secret(self, ref: SecretRef) -> tuple[str, str]:
+        """A secret's value, encrypted with the guest's master key, and the initialisation vector."""
+
+    def render_node(self) -> str:
+        """The host's first render node."""
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        """The path of a logical unit's generic device."""
+
+    def fd_group(self, name: str) -> Sequence[int]:
+        """Descriptors that a client has handed over under a name."""
+
+    def tpm_socket(self, alias: str) -> str:
+        """The control socket of the guest's TPM emulator, which runs from then on."""
+
+
+@dataclass(slots=True)
+class Launch:
+    """One start of one guest."""
+
+    domain: Domain
+    caps: Capabilities
+    options: Options
+    folder: Path
+    host: HostResources
+    monitor_fd: int
+    guest_id: int = -1
+    incoming: str | None = None
+    _fdset: int = 0
+    _boot_index: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._boot_index = boot_indexes(self.domain)
+
+    @property
+    def arch(self) -> str:
+        return self.domain.os.kind.arch or self.caps.arch
+
+    @property
+    def machine(self) -> str:
+        return self.domain.os.kind.machine or ""
+
+    @property
+    def machine_facts(self) -> Machine | None:
+        return self.caps.find_machine(self.machine)
+
+    @property
+    def is_kvm(self) -> bool:
+        return self.domain.type is VirtType.KVM
+
+    def boot_index(self, device: Device) -> int | None:
+        """The device's turn at boot."""
+        return self._boot_index.get(id(device))
+
+    def next_fdset(self) -> int:
+        """A number for a set of descriptors that QEMU opens by name."""
+        number = self._fdset
+        self._fdset += 1
+        return number
+
+    def find_controller(self, kind: ControllerType, index: int) -> Controller | None:
+        """The controller that an address names."""
+        for controller in self.domain.devices.controllers:
+            if controller.type is kind and (controller.index or 0) == index:
+                return controller
+        return None
+
+    def controller_alias(self, kind: ControllerType, index: int) -> str:
+        """The alias of the controller that an address names.
+
+        Raises ConfigUnsupported when there is none.
+        """
+        controller = self.find_controller(kind, index)
+        if controller is None or controller.alias is None:
+            raise ConfigUnsupported(f"could not find the {kind} controller with index {index}")
+        return controller.alias
+
+
+def is_i440fx(machine: str) -> bool:
+    """An old PC."""
+    return machine == "pc" or machine.startswith(("pc-i440fx-", "pc-0.", "pc-1.", "rhel-6", "rhel6"))
+
+
+def is_q35(machine: str) -> bool:
+    """A PC with PCI Express."""
+    return machine == "q35" or machine.startswith("pc-q35-")
+
+
+def is_x86(arch: str) -> bool:
+    """An architecture with a BIOS."""
+    return arch in ("x86_64", "i686")
+
+
+def alias_of(device: Device) -> str:
+    """The device's alias. Raises ConfigUnsupported when it has none yet."""
+    if device.alias is None:
+        raise ConfigUnsupported("a device has no alias")
+    return device.alias
+
+
+def boot_indexes(domain: Domain) -> dict[int, int]:
+    """The turns of the devices at boot, by identity: as each says, else by `<boot dev=...>` for the first of a kind."""
+    found = {id(device): device.boot.order for device in domain.devices.all() if device.boot and device.boot.order}
+    if found or not domain.os.boots:
+        return found
+    turns = {}
+    for number, boot in enumerate(domain.os.boots, 1):
+        turns[boot.dev] = number
+    for disk in domain.devices.disks:
+        number = turns.pop(_boot_kind(disk), 0)
+        if number:
+            found[id(disk)] = number
+    number = turns.pop(BootDevice.NETWORK, 0)
+    if number and domain.devices.interfaces:
+        found[id(domain.devices.interfaces[0])] = number
+    return found
+
+
+def _boot_kind(disk: Disk) -> BootDevice:
+    return {DiskDevice.CDROM: BootDevice.CDROM, DiskDevice.FLOPPY: BootDevice.FLOPPY}.get(disk.device, BootDevice.DISK)

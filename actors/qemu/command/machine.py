@@ -1,0 +1,201 @@
+"""`-machine`, `-accel`, firmware, clock, power management and boot: what a guest is before it has devices."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from actors.qemu.command.blockdev import Node, nodes_of_pflash
+from actors.qemu.command.launch import Launch, is_i440fx, is_q35, is_x86
+from actors.qemu.command.line import CommandLine, comma_doubled, on_off
+from actors.qemu.command.memory import needs_machine_backend
+from conf.domain.clock import Clock, ClockOffset, LifecycleAction
+from conf.domain.memory_device import MemoryModel
+from conf.domain.os import LoaderType
+from schema.errors import ConfigUnsupported
+
+
+def pflash_nodes(launch: Launch) -> list[Node]:
+    """The flash chips of the firmware: its code, then its variables."""
+    loader, nvram = launch.domain.os.loader, launch.domain.os.nvram
+    if loader is None or loader.type is not LoaderType.PFLASH or not loader.path:
+        return []
+    return nodes_of_pflash(launch, loader.path, loader.readonly is not False, nvram)
+
+
+def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:
+    """The machine and its options, in the order of the command line that this driver's guests have."""
+    domain, features = launch.domain, launch.domain.features
+    words = [launch.machine]
+    if is_x86(launch.arch) or launch.arch.startswith(("ppc", "aarch64", "arm")):
+        words.append("usb=off")
+    if features is not None:
+        if features.vmport is not None:
+            words.append(f"vmport={on_off(features.vmport)}")
+        if features.smm is not None:
+            words.append(f"smm={on_off(features.smm.state is not False)}")
+    words += _irqchip(launch)
+    gic = features.gic.version if features is not None and features.gic is not None else None
+    if launch.arch in ("aarch64", "armv7l") and gic and gic != "2":
+        words.append(f"gic-version={gic}")
+    dump_core = domain.memory.dump_core
+    words.append(f"dump-guest-core={on_off(bool(dump_core))}")
+    if domain.memory_backing is not None and domain.memory_backing.nosharepages:
+        words.append("mem-merge=off")
+    if any(one.model is MemoryModel.NVDIMM for one in domain.devices.memories):
+        words.append("nvdimm=on")
+    if domain.devices.iommu is not None and domain.devices.iommu.model == "smmuv3":
+        words.append("iommu=smmuv3")
+    if domain.cpu is not None and domain.cpu.numa is not None and domain.cpu.numa.interconnects is not None:
+        words.append("hmat=on")
+    if needs_machine_backend(launch):
+        machine = launch.machine_facts
+        words.append(f"memory-backend={machine.default_ram_id if machine is not None else 'pc.ram'}")
+    for number, node in enumerate(flash):
+        words.append(f"pflash{number}={node.name}")
+    if _acpi_is_machine_option(launch):
+        words.append(f"acpi={on_off(features is not None and features.acpi)}")
+    hpet = _timer_present(domain.clock, "hpet")
+    if hpet is not None and is_x86(launch.arch) and _hpet_is_machine_option(launch):
+        words.append(f"hpet={on_off(hpet)}")
+    if domain.launch_security is not None:
+        words.append("confidential-guest-support=lsec0")
+    line.add("-machine", ",".join(words))
+
+
+def _irqchip(launch: Launch) -> list[str]:
+    features = launch.domain.features
+    if features is not None and features.ioapic is not None:
+        return ["kernel_irqchip=split" if features.ioapic == "qemu" else "kernel_irqchip=on"]
+    return []
+
+
+def _acpi_is_machine_option(launch: Launch) -> bool:
+    # -no-acpi was deprecated in 8.0 and is gone since 8.2
+    return is_x86(launch.arch) and launch.caps.version >= (8, 1, 0)
+
+
+def _hpet_is_machine_option(launch: Launch) -> bool:
+    return "hpet" in launch.caps.options.get("machine", ())
+
+
+def _timer_present(clock: Clock, name: str) -> bool | None:
+    return next((timer.present for timer in clock.timers if timer.name == name), None)
+
+
+def add_accelerator(launch: Launch, line: CommandLine) -> None:
+    """How instructions are executed."""
+    features = launch.domain.features
+    if launch.is_kvm:
+        ring = features.kvm.dirty_ring if features is not None and features.kvm is not None else None
+        size = f",dirty-ring-size={ring.size}" if ring is not None and ring.state and ring.size else ""
+        line.add("-accel", f"kvm{size}")
+        return
+    cache = features.tcg.tb_cache_kib if features is not None and features.tcg is not None else None
+    line.add("-accel", f"tcg,tb-size={cache // 1024}" if cache else "tcg")
+
+
+def add_firmware(launch: Launch, line: CommandLine) -> None:
+    """A firmware image that is no flash chip, and the secure mode of one that is."""
+    loader, features = launch.domain.os.loader, launch.domain.features
+    if loader is not None and loader.path:
+        if loader.type is LoaderType.PFLASH:
+            if loader.secure:
+                line.add("-global", "driver=cfi.pflash01,property=secure,value=on")
+        else:
+            line.add("-bios", loader.path)
+    tseg = features.smm.tseg if features is not None and features.smm is not None else None
+    if tseg is not None and tseg.value is not None:
+        line.add("-global", f"mch.extended-tseg-mbytes={_tseg_mib(tseg.value, tseg.unit)}")
+
+
+def _tseg_mib(value: int, unit: str | None) -> int:
+    factor = {None: 1024 * 1024, "MiB": 1024 * 1024, "KiB": 1024, "GiB": 1024**3}.get(unit, 1024 * 1024)
+    return value * factor // (1024 * 1024)
+
+
+def add_clock(launch: Launch, line: CommandLine) -> None:
+    """The real-time clock and the other timers."""
+    clock = launch.domain.clock
+    words = [f"base={_rtc_base(clock)}"]
+    for timer in clock.timers:
+        if timer.name == "rtc":
+            if timer.track == "guest":
+                words.append("clock=vm")
+            elif timer.track == "wall":
+                words.append("clock=host")
+            elif timer.track == "realtime":
+                words.append("clock=rt")
+            if timer.tickpolicy == "catchup":
+                words.append("driftfix=slew")
+    line.add("-rtc", ",".join(words))
+    for timer in clock.timers:
+        if timer.name == "pit":
+            if timer.tickpolicy == "delay" and launch.caps.has_property("kvm-pit", "lost_tick_policy"):
+                line.add("-global", "kvm-pit.lost_tick_policy=delay")
+            elif timer.tickpolicy == "discard" and launch.caps.has_property("kvm-pit", "lost_tick_policy"):
+                line.add("-global", "kvm-pit.lost_tick_policy=discard")
+        elif timer.name == "hpet" and timer.present is False and not _hpet_is_machine_option(launch):
+            line.add("-no-hpet")
+
+
+def _rtc_base(clock: Clock) -> str:
+    if clock.offset is ClockOffset.LOCALTIME:
+        return "localtime"
+    if clock.offset is ClockOffset.VARIABLE:
+        now = datetime.now(UTC)
+        if clock.basis == "localtime":
+            now = now.astimezone()
+        moved = now + timedelta(seconds=int(clock.adjustment or 0))
+        return moved.strftime("%Y-%m-%dT%H:%M:%S")
+    if clock.offset is ClockOffset.ABSOLUTE:
+        # the year 9999 and beyond is what people test with
+        return datetime.fromtimestamp(clock.start or 0, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return "utc"
+
+
+def add_power(launch: Launch, line: CommandLine) -> None:
+    """What remains of a guest that ended, and which sleep states there are."""
+    domain = launch.domain
+    if (
+        domain.on_poweroff is LifecycleAction.DESTROY
+        and domain.on_reboot is LifecycleAction.DESTROY
+        and domain.on_crash is LifecycleAction.DESTROY
+        and "set-action" not in launch.caps.commands
+    ):
+        line.add("-no-reboot")
+    else:
+        line.add("-no-shutdown")
+    has_acpi = domain.features is not None and domain.features.acpi
+    if is_x86(launch.arch) and not has_acpi and not _acpi_is_machine_option(launch):
+        line.add("-no-acpi")
+    if domain.pm is not None:
+        chip = "ICH9-LPC" if is_q35(launch.machine) else "PIIX4_PM"
+        for value, name in ((domain.pm.suspend_to_mem, "disable_s3"), (domain.pm.suspend_to_disk, "disable_s4")):
+            if value is not None:
+                if not (is_q35(launch.machine) or is_i440fx(launch.machine)):
+                    raise ConfigUnsupported("setting ACPI S3 not supported")
+                line.add("-global", f"{chip}.{name}={int(not value)}")
+
+
+def add_boot(launch: Launch, line: CommandLine) -> None:
+    """The boot menu, and a kernel that is booted directly."""
+    os = launch.domain.os
+    words = []
+    if os.bootmenu is not None and os.bootmenu.enable is not None:
+        words.append(f"menu={on_off(os.bootmenu.enable)}")
+        if os.bootmenu.enable and os.bootmenu.timeout_ms is not None:
+            words.append(f"splash-time={os.bootmenu.timeout_ms}")
+    if os.bios is not None and os.bios.reboot_timeout_ms is not None:
+        words.append(f"reboot-timeout={os.bios.reboot_timeout_ms}")
+    words.append("strict=on")
+    line.add("-boot", ",".join(words))
+    if os.kernel:
+        line.add("-kernel", os.kernel)
+    if os.initrd:
+        line.add("-initrd", os.initrd)
+    if os.cmdline:
+        line.add("-append", os.cmdline)
+    if os.dtb:
+        line.add("-dtb", os.dtb)
+    for table in os.acpi_tables:
+        line.add("-acpitable", f"sig=SLIC,file={comma_doubled(table.path)}")

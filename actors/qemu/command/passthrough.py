@@ -1,0 +1,278 @@
+"""Devices and folders of the host given to the guest, redirected USB devices, memory shared between guests."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from actors.qemu.command.blockdev import secret_object
+from actors.qemu.command.chardevs import add_chardev, socket_words
+from actors.qemu.command.device import address_properties, rom_properties, virtio_driver, virtio_properties
+from actors.qemu.command.launch import Launch, alias_of
+from actors.qemu.command.line import CommandLine, Properties, comma_doubled
+from actors.qemu.command.protocols import iscsi
+from conf.domain.address import DriveAddress, PciAddress
+from conf.domain.controller import ControllerType, ScsiModel
+from conf.domain.filesystem import Filesystem, MountSource
+from conf.domain.hostdev import (
+    Hostdev,
+    HostdevType,
+    MdevSource,
+    PciHostSource,
+    ScsiHostSource,
+    UsbHostSource,
+    VhostScsiSource,
+)
+from conf.domain.shmem import Shmem
+from conf.values import bytes_per_unit
+from schema.errors import ConfigUnsupported
+
+_9P_DRIVERS: Final = {None: "local", "default": "local", "path": "local", "handle": "handle"}
+_SECURITY: Final = {None: "passthrough", "passthrough": "passthrough", "mapped": "mapped", "squash": "none"}
+
+
+def add_filesystems(launch: Launch, line: CommandLine) -> None:
+    """Folders of the host. Raises ConfigUnsupported for what QEMU cannot mount."""
+    for one in launch.domain.devices.filesystems:
+        kind = one.driver.type if one.driver is not None else None
+        if kind == "virtiofs":
+            _add_virtiofs(launch, line, one)
+        elif kind in _9P_DRIVERS:
+            _add_9p(launch, line, one, _9P_DRIVERS[kind])
+        else:
+            raise ConfigUnsupported(f"filesystem driver type '{kind}' is not supported")
+
+
+def _source_folder(one: Filesystem) -> str:
+    if not isinstance(one.source, MountSource) or one.source.dir is None:
+        raise ConfigUnsupported("only supports mount filesystem type")
+    return one.source.dir
+
+
+def _add_9p(launch: Launch, line: CommandLine, one: Filesystem, driver: str) -> None:
+    alias = alias_of(one)
+    words = [driver]
+    if driver == "local":
+        words.append(f"security_model={_SECURITY[one.accessmode]}")
+        if one.multidevs and one.multidevs != "default":
+            words.append(f"multidevs={one.multidevs}")
+        if one.fmode:
+            words.append(f"fmode={int(one.fmode, 8):04o}")
+        if one.dmode:
+            words.append(f"dmode={int(one.dmode, 8):04o}")
+    if one.driver is not None and one.driver.wrpolicy == "immediate":
+        words.append("writeout=immediate")
+    words += [f"id=fsdev-{alias}", f"path={comma_doubled(_source_folder(one))}"]
+    if one.readonly:
+        words.append("readonly=on")
+    line.add("-fsdev", ",".join(words))
+    line.add_json(
+        "-device",
+        {
+            "driver": virtio_driver(launch, "virtio-9p", one, one.model),
+            **virtio_properties(one.driver),
+            "id": alias,
+            "fsdev": f"fsdev-{alias}",
+            "mount_tag": one.target_dir,
+            **address_properties(launch, one),
+        },
+    )
+
+
+def _add_virtiofs(launch: Launch, line: CommandLine, one: Filesystem) -> None:
+    alias = alias_of(one)
+    given = one.source.socket if isinstance(one.source, MountSource) else None
+    path = given or str(launch.folder / f"{alias}-fs.sock")
+    line.add("-chardev", f"socket,id=chr-vu-{alias},path={comma_doubled(path)}")
+    line.add_json(
+        "-device",
+        {
+            "driver": virtio_driver(launch, "vhost-user-fs", one),
+            "id": alias,
+            "chardev": f"chr-vu-{alias}",
+            "queue-size": one.driver.queue if one.driver is not None else None,
+            "tag": one.target_dir,
+            "bootindex": launch.boot_index(one),
+            **virtio_properties(one.driver),
+            **address_properties(launch, one),
+        },
+    )
+
+
+def add_redirected(launch: Launch, line: CommandLine) -> None:
+    """USB devices that a client of the display gives."""
+    rules = launch.domain.devices.redirfilter
+    for one in launch.domain.devices.redirdevs:
+        alias = alias_of(one)
+        add_chardev(launch, line, one, f"char{alias}", alias, vmc="usbredir")
+        words = None
+        if rules is not None:
+            words = "|".join(
+                f"{r.usb_class or '-1'}:{r.vendor or '-1'}:{r.product or '-1'}:{r.version or '-1'}:{int(r.allow)}"
+                for r in rules.rules
+            )
+        line.add_json(
+            "-device",
+            {
+                "driver": "usb-redir",
+                "chardev": f"char{alias}",
+                "id": alias,
+                "filter": words,
+                "bootindex": launch.boot_index(one),
+                **address_properties(launch, one),
+            },
+        )
+
+
+def add_hostdevs(launch: Launch, line: CommandLine, first_image: int) -> None:
+    """Devices of the host; `first_image` is the first number that no image of a disk has."""
+    number = first_image
+    for one in launch.domain.devices.hostdevs:
+        source = one.source
+        if isinstance(source, PciHostSource):
+            line.add_json("-device", _pci(launch, one, source))
+        elif isinstance(source, UsbHostSource):
+            line.add_json("-device", _usb(launch, one, source))
+        elif isinstance(source, MdevSource):
+            line.add_json("-device", _mdev(launch, one, source))
+        elif isinstance(source, ScsiHostSource):
+            _add_scsi(launch, line, one, source, number)
+            number += 1
+        elif isinstance(source, VhostScsiSource):
+            line.add_json("-device", _vhost_scsi(launch, one, source))
+        else:
+            raise ConfigUnsupported(f"hostdev type '{one.type}' is not supported")
+
+
+def _pci(launch: Launch, one: Hostdev, source: PciHostSource) -> Properties:
+    if source.address is None:
+        raise ConfigUnsupported("a PCI host device needs an address")
+    a = source.address
+    return {
+        "driver": "vfio-pci",
+        "host": f"{a.domain:04x}:{a.bus:02x}:{a.slot:02x}.{a.function:x}",
+        "id": alias_of(one),
+        "failover_pair_id": one.teaming.persistent if one.teaming is not None else None,
+        "bootindex": launch.boot_index(one),
+        **address_properties(launch, one),
+        **rom_properties(one),
+    }
+
+
+def _usb(launch: Launch, one: Hostdev, source: UsbHostSource) -> Properties:
+    if source.address is None:
+        raise ConfigUnsupported("USB host device is missing bus/device information")
+    return {
+        "driver": "usb-host",
+        "hostdevice": f"/dev/bus/usb/{source.address.bus:03}/{source.address.device:03}",
+        "id": alias_of(one),
+        "bootindex": launch.boot_index(one),
+        **address_properties(launch, one),
+    }
+
+
+def _mdev(launch: Launch, one: Hostdev, source: MdevSource) -> Properties:
+    if source.address is None:
+        raise ConfigUnsupported("a mediated device needs a uuid")
+    driver = {None: "vfio-pci", "vfio-pci": "vfio-pci", "vfio-ccw": "vfio-ccw", "vfio-ap": "vfio-ap"}[one.model]
+    if one.ramfb:
+        driver = "vfio-pci-nohotplug"
+    return {
+        "driver": driver,
+        "id": alias_of(one),
+        "sysfsdev": f"/sys/bus/mdev/devices/{source.address.uuid}",
+        "display": None if one.display is None else ("on" if one.display else "off"),
+        "ramfb": True if one.ramfb else None,
+        "bootindex": launch.boot_index(one),
+        **(address_properties(launch, one) if isinstance(one.address, PciAddress) else {}),
+    }
+
+
+def _add_scsi(launch: Launch, line: CommandLine, one: Hostdev, source: ScsiHostSource, number: int) -> None:
+    name = f"libvirt-{number}-backend"
+    if source.protocol == "iscsi":
+        secret = None
+        if source.auth is not None and source.auth.secret is not None:
+            secret = f"{name}-secret0"
+            data, vector = launch.host.secret(source.auth.secret)
+            line.add_json("-object", secret_object(secret, data, vector))
+        user = source.auth.username if source.auth is not None else None
+        node = iscsi(source.name or "", source.hosts, source.initiator, user, secret)
+    else:
+        if source.adapter is None or source.address is None:
+            raise ConfigUnsupported("a SCSI host device needs adapter and address")
+        at = source.address
+        path = launch.host.scsi_generic(source.adapter.name, at.bus, at.target, at.unit)
+        node = {"driver": "host_device", "filename": path}
+    line.add_json("-blockdev", {**node, "node-name": name, "read-only": one.readonly})
+    if not isinstance(one.address, DriveAddress):
+        raise ConfigUnsupported("a SCSI host device needs a drive address")
+    address = one.address
+    bus = launch.controller_alias(ControllerType.SCSI, address.controller)
+    properties: Properties = {
+        "driver": "scsi-generic",
+        "drive": name,
+        "id": alias_of(one),
+        "bootindex": launch.boot_index(one),
+        "bus": f"{bus}.0",
+    }
+    controller = launch.find_controller(ControllerType.SCSI, address.controller)
+    if controller is not None and controller.model == ScsiModel.LSILOGIC:
+        properties["scsi-id"] = address.unit
+    else:
+        properties |= {"channel": address.bus, "scsi-id": address.target, "lun": address.unit}
+    if one.shareable:
+        properties["share-rw"] = True
+    line.add_json("-device", properties)
+
+
+def _vhost_scsi(launch: Launch, one: Hostdev, source: VhostScsiSource) -> Properties:
+    return {
+        "driver": virtio_driver(launch, "vhost-scsi", one, one.model),
+        "wwpn": source.wwpn,
+        "vhostfd": str(launch.host.vhost_scsi()),
+        "id": alias_of(one),
+        "bootindex": launch.boot_index(one),
+        **address_properties(launch, one),
+    }
+
+
+def add_shmems(launch: Launch, line: CommandLine) -> None:
+    """Memory shared between guests."""
+    for one in launch.domain.devices.shmems:
+        _add_shmem(launch, line, one)
+
+
+def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
+    alias = alias_of(one)
+    properties: Properties = {"driver": one.model or "ivshmem-plain", "id": alias}
+    if one.model == "ivshmem-doorbell":
+        path = one.server.path if one.server is not None else None
+        line.add(
+            "-chardev", socket_words(launch, f"char{alias}", path or f"/var/lib/virtroupe/shmem-{one.name}", False)
+        )
+        properties["chardev"] = f"char{alias}"
+        if one.msi is not None:
+            properties["vectors"] = one.msi.vectors
+            properties["ioeventfd"] = one.msi.ioeventfd
+    else:
+        size = 4 * 1024 * 1024
+        if one.size is not None:
+            size = one.size.value * (bytes_per_unit(one.size.unit or "B") or 1)
+        line.add_json(
+            "-object",
+            {
+                "qom-type": "memory-backend-file",
+                "id": f"shmmem-{alias}",
+                "mem-path": f"/dev/shm/{one.name}",
+                "size": size,
+                "share": True,
+            },
+        )
+        properties["memdev"] = f"shmmem-{alias}"
+        properties["master"] = None if one.role is None else one.role == "master"
+    line.add_json("-device", {**properties, **address_properties(launch, one)})
+
+
+def uses_vfio(launch: Launch) -> bool:
+    """The guest drives a device of the host, so all its memory has to stay in place."""
+    return any(one.type in (HostdevType.PCI, HostdevType.MDEV) for one in launch.domain.devices.hostdevs)

@@ -1,0 +1,223 @@
+"""Storage nodes of images on storage servers: NBD, iSCSI, RBD, Gluster, HTTP, NFS, SSH."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actors.qemu.command.launch import Launch
+from actors.qemu.command.line import Properties
+from conf.domain.secrets import Auth, Encryption
+from conf.domain.storage_source import Host, NetworkSource, Protocol, Transport
+from schema.errors import ConfigUnsupported
+
+Steps = list[tuple[str, Properties]]
+
+_PORTS: Final = {
+    Protocol.NBD: 10809,
+    Protocol.RBD: 6789,
+    Protocol.GLUSTER: 24007,
+    Protocol.ISCSI: 3260,
+    Protocol.HTTP: 80,
+    Protocol.HTTPS: 443,
+    Protocol.FTP: 21,
+    Protocol.FTPS: 990,
+    Protocol.TFTP: 69,
+    Protocol.SSH: 22,
+    Protocol.VXHS: 9999,
+    Protocol.NFS: 2049,
+}
+
+
+def network_storage(
+    launch: Launch, steps: Steps, name: str, source: NetworkSource, encryption: Encryption | None, secret_name: str
+) -> Properties:
+    """The storage node's driver and its options; secrets it refers to are added to `steps`.
+
+    Raises ConfigUnsupported for a protocol that QEMU does not speak.
+    """
+    auth = source.auth
+    secret = None
+    if auth is not None and auth.secret is not None:
+        secret = f"{name}-auth-secret0"
+        data, vector = launch.host.secret(auth.secret)
+        steps.append(("-object", _secret(secret, data, vector)))
+    user = auth.username if auth is not None else None
+    match source.protocol:
+        case Protocol.NBD:
+            return _nbd(launch, steps, name, source)
+        case Protocol.ISCSI:
+            return iscsi(source.name or "", source.hosts, source.initiator, user, secret)
+        case Protocol.RBD:
+            return _rbd(source, auth, secret, encryption, secret_name)
+        case Protocol.GLUSTER:
+            return _gluster(launch, source)
+        case Protocol.HTTP | Protocol.HTTPS | Protocol.FTP | Protocol.FTPS | Protocol.TFTP:
+            return _curl(launch, steps, name, source, user, secret)
+        case Protocol.NFS:
+            return _nfs(source)
+        case Protocol.SSH:
+            host = _one_host(source)
+            return {
+                "driver": "ssh",
+                "path": source.name,
+                "server": {"host": host.name, "port": _port(source.protocol, host)},
+                "user": user,
+            }
+        case _:
+            raise ConfigUnsupported(f"'{source.protocol}' protocol is not supported with this QEMU binary")
+
+
+def _secret(name: str, data: str, vector: str) -> Properties:
+    return {
+        "qom-type": "secret",
+        "id": name,
+        "data": data,
+        "keyid": "masterKey0",
+        "iv": vector,
+        "format": "base64",
+    }
+
+
+def _one_host(source: NetworkSource) -> Host:
+    if len(source.hosts) != 1:
+        raise ConfigUnsupported(f"protocol '{source.protocol}' accepts only one host")
+    return source.hosts[0]
+
+
+def _port(protocol: Protocol, host: Host) -> str:
+    return str(host.port or _PORTS[protocol])
+
+
+def _socket_address(protocol: Protocol, host: Host) -> Properties:
+    if host.transport is Transport.UNIX:
+        return {"type": "unix", "path": host.socket}
+    return {"type": "inet", "host": host.name, "port": _port(protocol, host)}
+
+
+def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Properties:
+    properties: Properties = {
+        "driver": "nbd",
+        "server": _socket_address(source.protocol, _one_host(source)),
+        "export": source.name,
+    }
+    if source.tls:
+        tls = f"obj{name}_tls0"
+        password = None
+        if launch.options.nbd_tls_secret:
+            password = f"{tls}-secret0"
+            data, vector = launch.host.secret(_by_uuid(launch.options.nbd_tls_secret))
+            steps.append(("-object", _secret(password, data, vector)))
+        steps.append(("-object", tls_object(tls, launch.options.nbd_tls_folder, "client", True, password)))
+        properties["tls-creds"] = tls
+        properties["tls-hostname"] = source.tls_hostname
+    return properties
+
+
+def tls_object(name: str, folder: str, endpoint: str, verify: bool, password: str | None) -> Properties:
+    """Certificates for one end of an encrypted connection."""
+    return {
+        "qom-type": "tls-creds-x509",
+        "id": name,
+        "dir": folder,
+        "endpoint": endpoint,
+        "verify-peer": verify,
+        "passwordid": password,
+    }
+
+
+def _by_uuid(uuid: str) -> Any:
+    from uuid import UUID
+
+    from conf.domain.secrets import SecretRef
+
+    return SecretRef(uuid=UUID(uuid))
+
+
+def iscsi(name: str, hosts: list[Host], initiator: Any, user: str | None, secret: str | None) -> Properties:
+    """An iSCSI logical unit: `target` or `target/lun`. Raises ConfigUnsupported for a malformed unit number."""
+    if len(hosts) != 1:
+        raise ConfigUnsupported("iSCSI backing is supported only for a single host")
+    host = hosts[0]
+    target, _, lun = name.partition("/")
+    if lun and not lun.isdigit():
+        raise ConfigUnsupported(f"cannot parse target for lunStr '{lun}'")
+    return {
+        "driver": "iscsi",
+        "portal": f"{_bracketed(host.name or '')}:{_port(Protocol.ISCSI, host)}",
+        "target": target,
+        "lun": int(lun or 0),
+        "transport": "iser" if host.transport is Transport.RDMA else "tcp",
+        "user": user,
+        "password-secret": secret,
+        "initiator-name": initiator.iqn if initiator is not None else None,
+    }
+
+
+def _bracketed(name: str) -> str:
+    return f"[{name}]" if ":" in name else name
+
+
+def _rbd(
+    source: NetworkSource, auth: Auth | None, secret: str | None, encryption: Encryption | None, secret_name: str
+) -> Properties:
+    pool, _, image = (source.name or "").partition("/")
+    properties: Properties = {
+        "driver": "rbd",
+        "pool": pool,
+        "image": image,
+        "snapshot": source.snapshot,
+        "conf": source.config,
+    }
+    if source.hosts:
+        properties["server"] = [{"host": host.name, "port": _port(source.protocol, host)} for host in source.hosts]
+    if encryption is not None and encryption.engine == "librbd":
+        properties["encrypt"] = {"format": encryption.format, "key-secret": secret_name}
+    if auth is not None:
+        properties["user"] = auth.username
+        properties["auth-client-required"] = ["cephx", "none"]
+        properties["key-secret"] = secret
+    return properties
+
+
+def _gluster(launch: Launch, source: NetworkSource) -> Properties:
+    volume, _, path = (source.name or "").partition("/")
+    return {
+        "driver": "gluster",
+        "volume": volume,
+        "path": path,
+        "server": [_socket_address(source.protocol, host) for host in source.hosts],
+        "debug": launch.options.debug_gluster,
+    }
+
+
+def _curl(
+    launch: Launch, steps: Steps, name: str, source: NetworkSource, user: str | None, secret: str | None
+) -> Properties:
+    host = _one_host(source)
+    query = f"?{source.query}" if source.query else ""
+    path = (source.name or "").removeprefix("/")
+    url = f"{source.protocol}://{_bracketed(host.name or '')}:{_port(source.protocol, host)}/{path}{query}"
+    properties: Properties = {"driver": str(source.protocol.value), "url": url}
+    properties["username"] = user
+    properties["password-secret"] = secret
+    if source.ssl_verify is not None:
+        properties["sslverify"] = source.ssl_verify
+    if source.readahead is not None:
+        properties["readahead"] = source.readahead.size
+    if source.timeout_s is not None:
+        properties["timeout"] = source.timeout_s
+    return properties
+
+
+def _nfs(source: NetworkSource) -> Properties:
+    host = _one_host(source)
+    properties: Properties = {
+        "driver": "nfs",
+        "server": {"host": host.name, "type": "inet"},
+        "path": source.name,
+    }
+    if source.identity is not None:
+        for key, value in (("user", source.identity.user), ("group", source.identity.group)):
+            if value is not None:
+                properties[key] = int(value.removeprefix("+"))
+    return properties
