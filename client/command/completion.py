@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -21,8 +22,9 @@ class Shell(StrEnum):
 @app.command()
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell to write the script for.")]) -> None:
     """Print the completion script of a shell: source <(virtroupe completion bash)"""
-    from typer.completion import get_completion_script  # type: ignore[attr-defined]
-
     from client.command.main import COMPLETE_VARIABLE
 
-    typer.echo(get_completion_script(prog_name="virtroupe", complete_var=COMPLETE_VARIABLE, shell=shell.value))
+    # not exported as far as type checkers know
+    scripts = import_module("typer.completion")
+    script = scripts.get_completion_script(prog_name="virtroupe", complete_var=COMPLETE_VARIABLE, shell=shell.value)
+    typer.echo(script)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-import typer.completion
 from typer.core import TyperGroup
 
 from client.command.context import Options
@@ -91,7 +90,7 @@ def virtroupe(
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command line and ends the process with its exit code."""
     if COMPLETE_VARIABLE in os.environ:
-        typer.completion.completion_init()
+        import_module("typer.completion").completion_init()
     command = typer.main.get_command(app)
     try:
         code = command.main(args, prog_name="virtroupe", standalone_mode=False)
