@@ -12,7 +12,7 @@ PROGRAM = """
 import virtroupe
 
 
-async def main() -> int:
+async def main() -> None:
     async with virtroupe.connect("test:///default") as conn:
         domain = await conn.domain("web1")
         reveal_type(await domain.state())
@@ -20,7 +20,7 @@ async def main() -> int:
         await domain.start(timeout="soon")
     with virtroupe.sync.connect() as plain:
         reveal_type(plain.domain("web1").state())
-    return (await domain.info()).memory
+    print((await domain.info()).memory)
 """
 
 
