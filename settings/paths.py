@@ -125,6 +125,7 @@ class Paths:
         return self.run / role / "tickets"
 
     def role_log(self, role: str) -> Path:
+        """Of broker, gateway and warden; an actor has one for each slot (`settings.tree.slot_log`)."""
         return self.log / f"{role}.log"
 
     def sockets(self) -> dict[str, Path]:

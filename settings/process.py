@@ -1,9 +1,9 @@
-"""What every process of the agent does before it serves: it binds its life to supervisord's and takes the lock of its role.
+"""What every process of the agent does before it serves: it ties its life to supervisord's and locks its role.
 
 A process whose supervisord was killed must be gone before a new one serves: binding a live ipc path succeeds silently,
-and two journals of one agent would be a lie. So each sets PR_SET_PDEATHSIG, looks whether its parent is still the one that
-started it, and holds its role's lock for life. A holder that was killed but cannot die (it sleeps uninterruptibly on a dead
-mount) is passed over: its epoch is fenced and it will never run another instruction of ours.
+and two journals of one agent would be a lie. So each sets PR_SET_PDEATHSIG, looks whether its parent is still the one
+that started it, and holds its role's lock for life. A holder that was killed but cannot die (it sleeps uninterruptibly
+on a dead mount) is passed over: its epoch is fenced and it will never run another instruction of ours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def seal(role: str, paths: Paths) -> None:
 
 
 def die_with_parent() -> None:
-    """The kernel kills this process when its parent dies. A change of user clears this, so it is said again after one."""
+    """The kernel kills this process when its parent dies; a change of user clears this, so it is said again then."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -82,7 +82,7 @@ def hold_lock(path: Path, wait_s: float = LOCK_WAIT_S) -> None:
     """Takes the lock for the rest of this process's life; exits with EXIT_LOCKED when it stays taken."""
     fd = try_lock(path, wait_s)
     if fd is None:
-        _give_up(f"'{path}' is held by process {_holder_at(path)}")
+        _give_up(f"'{path}' is held by process {lock_holder(path)}")
     _held.append(fd)
 
 
@@ -146,7 +146,8 @@ def _holder(fd: int) -> int:
     return 0 if answer[0] == fcntl.F_UNLCK else int(answer[4])
 
 
-def _holder_at(path: Path) -> int:
+def lock_holder(path: Path) -> int:
+    """The process that holds a lock, 0 when none does."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,0 +1,422 @@
+"""What the warden does about one actor: a state machine without processes, clocks or sockets.
+
+Each method says what happened and when; the deeds that follow from it are collected and fetched with `deeds()`. The
+actor's *process* is what supervisord runs in one of its slots; its death is told exactly once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from schema.errors import DriverDegraded, DriverStopped
+from warden.budget import QUICK_S, Budget
+from warden.slots import Held, Slots
+
+KILL_WAIT_S: Final = 0.3
+"""How long a killed process may take to die before its successor is started beside it."""
+
+STOP_WAIT_S: Final = 11.0
+"""supervisord kills what it stops after 10 s."""
+
+SLOT_WAIT_S: Final = 0.25
+
+
+class Phase(StrEnum):
+    """Where an actor's process is."""
+
+    STOPPED = "stopped"
+    SPAWNING = "spawning"  # supervisord was asked to start it
+    UP = "up"
+    STOPPING = "stopping"
+    KILLED = "killed"
+    WAITING = "waiting"  # until `retry_at`
+    DEGRADED = "degraded"
+    DISABLED = "disabled"
+
+
+_PUBLIC: Final = {
+    Phase.STOPPED: "stopped",
+    Phase.SPAWNING: "starting",
+    Phase.UP: "starting",
+    Phase.STOPPING: "stopped",
+    Phase.KILLED: "restarting",
+    Phase.WAITING: "restarting",
+    Phase.DEGRADED: "degraded",
+    Phase.DISABLED: "disabled",
+}
+
+
+_PATIENCE: Final = {Phase.KILLED: KILL_WAIT_S, Phase.STOPPING: STOP_WAIT_S}
+
+
+class After(StrEnum):
+    """What follows the end of a process that the warden itself ends."""
+
+    START = "start"
+    CRASH = "crash"  # starts too, but the crash counts
+    STOP = "stop"
+    DISABLE = "disable"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """supervisord has to start the actor in a slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """supervisord has to end what runs in a slot, in order."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """This process has to die now."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The broker, and the log, have to know."""
+
+    state: str
+    why: str
+    retry_at: float | None
+
+
+Deed = Start | Stop | Kill | Tell
+
+
+@dataclass(slots=True)
+class Charge:
+    """One actor."""
+
+    name: str
+    budget: Budget
+    start_timeout_s: float
+    slots: Slots = field(default_factory=Slots)
+    phase: Phase = Phase.STOPPED
+    why: str = ""
+    slot: int | None = None
+    pid: int = 0
+    epoch: int = 0
+    is_ready: bool = False
+    started_at: float = 0.0
+    unready_since: float = 0.0
+    retry_at: float | None = None
+    crashes: int = 0
+    _after: After = After.START
+    _since: float = 0.0
+    _killed_for: str = ""
+    _hung_epoch: int = 0
+    _deeds: list[Deed] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """As the broker's registry calls it."""
+        if self.phase is Phase.UP and self.is_ready:
+            return "ready"
+        if self.phase is Phase.STOPPING:
+            return {After.DISABLE: "disabled", After.STOP: "stopped"}.get(self._after, "restarting")
+        return _PUBLIC[self.phase]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is to run, now or soon."""
+        if self.phase is Phase.STOPPING:
+            return self._after in (After.START, After.CRASH)
+        return self.phase in (Phase.SPAWNING, Phase.UP, Phase.KILLED, Phase.WAITING)
+
+    @property
+    def has_process(self) -> bool:
+        """Whether there is one that can be watched."""
+        return self.pid != 0
+
+    def deeds(self) -> list[Deed]:
+        """What has to be done now, in order; asked once."""
+        deeds, self._deeds = self._deeds, []
+        return deeds
+
+    # -- what others want
+
+    def ensure(self, now: float) -> None:
+        """A call needs it. Raises DriverStopped, DriverDegraded."""
+        if self.phase is Phase.DISABLED or (self.phase is Phase.STOPPING and self._after is After.DISABLE):
+            raise DriverStopped(self.name)
+        if self.phase is Phase.DEGRADED:
+            raise DriverDegraded(self.name, self.why)
+        if self.phase is Phase.STOPPED:
+            self._spawn(now)
+        elif self.phase is Phase.STOPPING and self._after is After.STOP:
+            self._after = After.START
+            self._tell()
+
+    def start(self, now: float) -> None:
+        """An operator wants it to run; whatever kept it from that is forgotten."""
+        if self.phase in (Phase.STOPPED, Phase.DISABLED, Phase.DEGRADED, Phase.WAITING):
+            self.budget.reset()
+            self.why = ""
+            self._spawn(now)
+        elif self.phase is Phase.STOPPING:
+            self._after = After.START
+            self._tell()
+
+    def stop(self, now: float) -> None:
+        """An operator wants it not to run until it is started by hand."""
+        self._end(now, After.DISABLE, "stopped by an operator")
+
+    def restart(self, now: float) -> None:
+        """An operator wants a new process."""
+        if self.phase is Phase.UP:
+            self._end(now, After.START, "restarted by an operator")
+        else:
+            self.start(now)
+
+    def reset(self, now: float) -> None:
+        """An operator forgives its crashes: a degraded actor is tried again."""
+        self.budget.reset()
+        if self.phase in (Phase.DEGRADED, Phase.WAITING):
+            self.why = ""
+            self._spawn(now)
+
+    def idle(self, now: float) -> None:
+        """Nobody needs it at the moment."""
+        if self.phase is Phase.UP:
+            self._end(now, After.STOP, "")
+
+    def outgrew(self, now: float, why: str) -> None:
+        """It holds more memory than it may."""
+        if self.phase is Phase.UP:
+            self._end(now, After.CRASH, why)
+
+    # -- what the broker sees
+
+    def hung(self, now: float, epoch: int, why: str) -> None:
+        """The incarnation `epoch` does not answer any more: it has to be replaced, unless it is already."""
+        if self.phase is Phase.UP and epoch >= self.epoch:
+            if self.epoch == epoch:
+                self._kill(now, why)
+            else:
+                self._hung_epoch, self.why = epoch, why  # `gone` will say which process that is
+
+    def gone(self, now: float, pid: int, epoch: int) -> None:
+        """The connection of an incarnation ended; its process may still be there."""
+        if self.phase is Phase.UP and pid == self.pid:
+            self.is_ready = False
+            self.unready_since = now
+            if epoch == self._hung_epoch:
+                self._kill(now, self.why)
+
+    def seen(self, now: float, pid: int, epoch: int, is_ready: bool) -> None:
+        """The broker's registry says so about the process that is connected now; `pid` is 0 when none is."""
+        if self.phase is not Phase.UP:
+            return
+        if pid != self.pid:
+            is_ready = False
+        elif epoch == self._hung_epoch:
+            self._kill(now, self.why)
+            return
+        else:
+            self.epoch = epoch
+        if is_ready and not self.is_ready:
+            self.why = ""
+        elif self.is_ready and not is_ready:
+            self.unready_since = now
+        self.is_ready = is_ready
+
+    # -- what supervisord does
+
+    def spawned(self, now: float, slot: int, pid: int) -> None:
+        """The process runs, asked for by us or by `supervisorctl start`."""
+        self.slots.note(slot, Held.RUNNING)
+        if self.phase is Phase.SPAWNING and slot != self.slot:
+            return  # somebody was faster in the other slot: the lock of the role decides
+        if self.phase is Phase.STOPPING and slot == self.slot and self.pid == 0:
+            self.pid, self.started_at = pid, now  # unwanted since: supervisord has the order to stop it already
+            return
+        if self.phase in (Phase.UP, Phase.STOPPING, Phase.KILLED):
+            return
+        if self.phase is not Phase.SPAWNING:
+            self.budget.reset()
+            self.slots.take(slot)
+            self.slots.note(slot, Held.RUNNING)
+        self.phase, self.slot, self.pid = Phase.UP, slot, pid
+        self.epoch, self.is_ready, self._hung_epoch = 0, False, 0
+        self.started_at = self.unready_since = now
+        self.retry_at = None
+        self._tell()
+
+    def not_spawned(self, now: float, why: str) -> None:
+        """supervisord could not start it."""
+        phase = self.phase
+        if phase is Phase.SPAWNING or (phase is Phase.STOPPING and self.pid == 0):
+            if self.slot is not None:
+                self.slots.note(self.slot, Held.STOPPED)
+            self.slot = None
+            if phase is Phase.SPAWNING:
+                self._crash(now, 0.0, f"could not be started: {why}")
+            else:
+                self._ended(now, 0.0)
+
+    def stopping(self, now: float, slot: int, pid: int) -> None:
+        """supervisord ends it; when it was not us who asked, an operator did."""
+        self.slots.note(slot, Held.STOPPING)
+        if self.phase is Phase.UP and pid == self.pid:
+            self.phase, self._after, self._since = Phase.STOPPING, After.DISABLE, now
+            self.why = "stopped by an operator"
+            self._tell()
+
+    def died(self, now: float, pid: int, held: Held, how: str) -> None:
+        """The process is dead; `held` is what supervisord says of its slot, `how` what is known of the end."""
+        if pid != self.pid or self.pid == 0:
+            return
+        if self.slot is not None:
+            self.slots.note(self.slot, held)
+        lived_s = now - self.started_at
+        phase, self.pid, self.slot, self.is_ready = self.phase, 0, None, False
+        if phase is Phase.UP and held is Held.STOPPED:
+            self.phase, self.why = Phase.DISABLED, "stopped by an operator"
+            self._tell()
+        elif phase is Phase.STOPPING:
+            self._ended(now, lived_s)
+        elif phase is Phase.KILLED:
+            self._crash(now, lived_s, self._killed_for)
+        else:
+            self._crash(now, lived_s, how)
+
+    def freed(self, slot: int, held: Held) -> None:
+        """supervisord's word about a slot in which the actor's present process is not."""
+        if slot != self.slot:
+            self.slots.note(slot, held)
+
+    @property
+    def memory(self) -> Phase:
+        """What the next warden has to know of the phase."""
+        if self.phase is not Phase.STOPPING:
+            return self.phase
+        return {After.DISABLE: Phase.DISABLED, After.STOP: Phase.STOPPED}.get(self._after, Phase.WAITING)
+
+    def adopt(
+        self, now: float, found: dict[int, tuple[Held, int]], remembered: Phase, slot: int | None, why: str
+    ) -> None:
+        """A warden begins: what supervisord has in the slots, and what the one before remembered of this actor."""
+        running = [slot for slot, (held, pid) in found.items() if held in (Held.RUNNING, Held.STARTING) and pid]
+        for place, (held, _) in found.items():
+            self.slots.note(place, held)
+        self.why = why
+        if running:
+            present = running[0]
+            self.phase, self.slot = Phase.SPAWNING, present
+            self.slots.take(present)
+            self.spawned(now, present, found[present][1])
+        elif remembered in (Phase.STOPPED, Phase.DISABLED, Phase.DEGRADED):
+            self.phase = remembered
+            self._tell()
+        elif remembered is Phase.UP and slot in found and found[slot][0] in (Held.STOPPED, Held.STOPPING):
+            self.phase, self.why = Phase.DISABLED, "stopped by an operator"
+            self._tell()
+        elif remembered is Phase.UP:
+            self._crash(now, QUICK_S, "ended while there was no warden")
+        else:
+            self._spawn(now)
+
+    # -- time
+
+    def tick(self, now: float) -> None:
+        """Looks at what is due."""
+        if self.phase is Phase.WAITING and self.retry_at is not None and now >= self.retry_at:
+            self._spawn(now)
+        elif self.phase is Phase.UP and not self.is_ready and now - self.unready_since > self.start_timeout_s:
+            self._kill(now, f"did not get ready in {self.start_timeout_s:g} s")
+        elif self.phase in _PATIENCE and now - self._since > _PATIENCE[self.phase]:
+            self._abandon(now)
+
+    def due_at(self) -> float | None:
+        """When `tick` has something to do next, if nothing happens before."""
+        if self.phase is Phase.WAITING:
+            return self.retry_at
+        if self.phase is Phase.UP and not self.is_ready:
+            return self.unready_since + self.start_timeout_s
+        return self._since + _PATIENCE[self.phase] if self.phase in _PATIENCE else None
+
+    # -- inside
+
+    def _spawn(self, now: float) -> None:
+        slot = self.slots.find_free()
+        if slot is None:
+            # a killed process that was not reaped yet, or two that cannot die
+            self.phase, self.retry_at = Phase.WAITING, now + SLOT_WAIT_S
+            self.why = "both slots are held by processes that did not end"
+            self._tell()
+            return
+        self.slots.take(slot)
+        self.phase, self.slot, self.retry_at = Phase.SPAWNING, slot, None
+        self._deeds.append(Start(slot))
+        self._tell()
+
+    def _end(self, now: float, after: After, why: str) -> None:
+        self.why = why
+        if self.phase is Phase.UP and self.slot is not None:
+            self.phase, self._after, self._since = Phase.STOPPING, after, now
+            self._deeds.append(Stop(self.slot))
+        elif self.phase is Phase.STOPPING:
+            self._after = after
+        elif self.phase is Phase.SPAWNING and self.slot is not None:
+            # its process comes in a moment: `spawned` finds it unwanted, and supervisord has both orders in a row
+            self.phase, self._after, self._since = Phase.STOPPING, after, now
+            self._deeds.append(Stop(self.slot))
+        elif self.phase is Phase.KILLED:
+            self.phase, self._after = Phase.STOPPING, after
+        else:
+            self.phase = Phase.DISABLED if after is After.DISABLE else Phase.STOPPED
+        self._tell()
+
+    def _ended(self, now: float, lived_s: float) -> None:
+        if self._after is After.DISABLE:
+            self.phase = Phase.DISABLED
+            self._tell()
+        elif self._after is After.STOP:
+            self.phase = Phase.STOPPED
+            self._tell()
+        elif self._after is After.CRASH:
+            self._crash(now, lived_s, self.why)
+        else:
+            self._spawn(now)
+
+    def _kill(self, now: float, why: str) -> None:
+        self.phase, self._since, self._killed_for, self.why = Phase.KILLED, now, why, why
+        self.is_ready = False
+        self._deeds.append(Kill(self.pid))
+        self._tell()
+
+    def _abandon(self, now: float) -> None:
+        """The process does not die: it keeps its slot, and the actor goes on without it."""
+        phase, lived_s = self.phase, now - self.started_at
+        self.pid, self.slot, self.is_ready = 0, None, False
+        if phase is Phase.STOPPING:
+            self._ended(now, lived_s)
+        else:
+            self._crash(now, lived_s, self._killed_for)
+
+    def _crash(self, now: float, lived_s: float, why: str) -> None:
+        self.crashes += 1
+        wait_s = self.budget.crash(now, lived_s)
+        if wait_s is None:
+            self.phase, self.retry_at = Phase.DEGRADED, None
+            self.why = f"{self.budget.count} crashes, the last: {why}"
+            self._tell()
+        elif wait_s <= 0:
+            self.why = why
+            self._spawn(now)
+        else:
+            self.phase, self.retry_at, self.why = Phase.WAITING, now + wait_s, why
+            self._tell()
+
+    def _tell(self) -> None:
+        self._deeds.append(Tell(self.state, self.why, self.retry_at))
