@@ -91,7 +91,7 @@ class Stage:
         Raises what the driver's start raises, and HostSystemError.
         """
         runtime, actor = self.runtime, self.actor
-        runtime.load()
+        runtime.load(last[1])
         recovery = Recovery(runtime.call_log, runtime.ledger, runtime.store)
         gc.disable()  # reading thousands of definitions makes no garbage, and collections would cost a third of it
         try:
@@ -113,6 +113,7 @@ class Stage:
         self.dispatcher = dispatcher = Dispatcher(runtime, host, actor.handlers(), port, actor.error_domain)
         runtime.procedures = dispatcher.procedures
         runtime.is_running = dispatcher.is_running
+        runtime.describe_calls = dispatcher.describe
         return dispatcher
 
     async def strike(self, grace_s: float = STOP_GRACE_S) -> None:

@@ -31,6 +31,8 @@ class CurrentCall:
     key: tuple[str, bytes | str] | None = None
     """The object whose lane it has, or had last."""
     open_intents: int = 0
+    is_over: bool = False
+    """Tasks that a handler leaves behind keep its context; what they do later is not the call's doing."""
     report: Callable[[CurrentCall, int, int, str], None] | None = None
 
     finish: Callable[[Any], Any] | None = None
@@ -48,7 +50,8 @@ class CurrentCall:
 
 def find_call() -> CurrentCall | None:
     """The call that is being answered, None in background work."""
-    return _current.get()
+    call = _current.get()
+    return None if call is None or call.is_over else call
 
 
 def current_call() -> CurrentCall:
@@ -56,7 +59,7 @@ def current_call() -> CurrentCall:
 
     Raises LookupError in background work, which belongs to no call.
     """
-    call = _current.get()
+    call = find_call()
     if call is None:
         raise LookupError("no call is being answered here")
     return call

@@ -55,9 +55,10 @@ class ReplyPort(Protocol):
 class Running:
     """A call between its arrival and its outcome. Several callers share one when they gave the same idempotency key."""
 
-    __slots__ = ("callers", "current", "handler", "passage", "task", "timer", "why")
+    __slots__ = ("callers", "current", "handler", "passage", "since", "task", "timer", "why")
 
-    def __init__(self, call: IncomingCall, current: CurrentCall, handler: Handler) -> None:
+    def __init__(self, call: IncomingCall, current: CurrentCall, handler: Handler, since: float) -> None:
+        self.since = since
         self.callers = [call]
         self.current = current
         self.handler = handler
@@ -99,6 +100,22 @@ class Dispatcher:
     def procedures(self) -> list[str]:
         """The names of all procedures that are answered."""
         return sorted(self._handlers)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """The calls that have no outcome yet: what they are, for whom, since when, how far, and what they wait for."""
+        now = self._loop.time()
+        return [
+            {
+                "id": running.current.id,
+                "procedure": running.current.procedure.name,
+                "trace": running.current.trace,
+                "caller": running.current.caller,
+                "age_s": round(now - running.since, 3),
+                "state": self._state_of(running),
+                **{k: v for k, v in self._runtime.progress.get(running.current.id, {}).items() if k != "procedure"},
+            }
+            for running in self._running.values()
+        ]
 
     def is_running(self, call_id: bytes) -> bool:
         """Whether a call has no outcome yet."""
@@ -158,7 +175,7 @@ class Dispatcher:
         if handler.is_plain:
             self._answer_at_once(call, current, handler, args)
             return
-        running = Running(call, current, handler)
+        running = Running(call, current, handler, self._loop.time())
         if current.idempotency_key is not None and not procedure.is_read:
             key = (uid_of(current.caller), current.idempotency_key)
             if (other := self._by_key.get(key)) is not None:
@@ -257,7 +274,7 @@ class Dispatcher:
 
     async def _handle(self, running: Running, args: Any) -> Any:
         handler = running.handler
-        if not handler.procedure.is_read:
+        if not handler.procedure.is_read and handler.lane is not Lane.OVERRIDE:
             self._runtime.check_writable()
         if handler.key_of is None:
             return await handler.function(self._host, *handler.arguments(args))
@@ -280,12 +297,26 @@ class Dispatcher:
                 # the change happened, so its outcome is told; a call sent again finds the evidence of its steps
                 self._runtime.log.warning("an outcome cannot be recorded", call=current.id, error=str(exc))
         self._forget(running)
+        self._tell(running, error)
         if error is not None:
             self._fail(running.callers, error, current)
         elif body is not None:
             self.answered += len(running.callers)
             for call in running.callers:
                 self._port.reply(call, body, seq=self._runtime.publisher.seq, ticket=ticket)
+
+    def _tell(self, running: Running, error: VirtError | None) -> None:
+        current = running.current
+        say = self._runtime.log.debug if current.procedure.is_read else self._runtime.log.info
+        say(
+            "call",
+            procedure=current.procedure.name,
+            trace=current.trace,
+            call=current.id,
+            uid=current.caller.get("uid"),
+            took_ms=round((self._loop.time() - running.since) * 1000, 2),
+            outcome="ok" if error is None else error.kind,
+        )
 
     async def _synced(self) -> None:
         work = asyncio.ensure_future(self._runtime.in_thread(self._runtime.call_log.sync))
@@ -295,6 +326,8 @@ class Dispatcher:
         if running.timer is not None:
             running.timer.cancel()
         current = running.current
+        current.is_over = True
+        self._runtime.progress.pop(current.id, None)
         self._running.pop(current.id, None)
         if current.idempotency_key is not None:
             self._by_key.pop((uid_of(current.caller), current.idempotency_key), None)
@@ -332,9 +365,16 @@ class Dispatcher:
         holder = box.holder
         if running.handler.lane is Lane.CHANGE and (holder is None or holder.task is not running.task):
             return box.describe()
-        if holder is not None and holder.task is not running.task:
-            return box.describe(f"{name} did not end in time because")
-        return box.describe(f"{name} did not end in time, the hypervisor does not answer: change lane")
+        return box.describe(f"{name} did not end in time: the hypervisor does not answer for")
+
+    def _state_of(self, running: Running) -> str:
+        box = self._box_of(running)
+        if box is None or running.handler.lane is not Lane.CHANGE:
+            return "running"
+        holder = box.holder
+        if holder is not None and holder.task is running.task:
+            return "running"
+        return box.describe("waits for the state change lock")
 
     def _box_of(self, running: Running) -> Mailbox | None:
         if running.passage is not None:

@@ -6,7 +6,6 @@ its real objects and this ledger, and whatever it recorded without being heard l
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from actors.runtime.objects import TOMBSTONES_MAX, Entry, Identity
 from actors.runtime.record_log import OldSegment, RecordLog
 
 COMPACT_BYTES: Final = 4 * 1024 * 1024
+CALLS_MAX: Final = 16384
 KEPT_ACKNOWLEDGED: Final = 256
 """Events that stay although they were acknowledged: a journal that lost its tail with its host gets them again."""
 
@@ -39,23 +39,25 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._log = RecordLog(folder, "ledger")
         self._live_bytes = 0
+        self._heard = 0
         self.is_new = True
         self.epoch = 0
         self.seq = 0
         self.entries: dict[Identity, Entry] = {}
         self.tombs: dict[Identity, int] = {}
-        self.places: deque[tuple[int, int]] = deque()
-        """(seq, where its record begins) of the events in the current segment; only used while starting."""
-        self.calls: set[bytes] = set()
-        """The calls that events in the current segment name; only used while starting."""
+        self.first_unheard: tuple[int, int] | None = None
+        """(seq, where its record begins) of the first event that the journal does not hold; known after `load`."""
+        self.calls: dict[bytes, None] = {}
+        """The calls that the latest events name; only used while starting."""
 
     @property
     def end(self) -> int:
         """The place behind the last record."""
         return self._log.end
 
-    def load(self) -> None:
-        """Reads what the last process wrote. Raises HostSystemError."""
+    def load(self, last_seq: int = 0) -> None:
+        """Reads what the last process wrote; the journal holds it up to `last_seq`. Raises HostSystemError."""
+        self._heard = last_seq
         begin = 0
         for end, payload in self._log.load():
             self._take(_decoder.decode(payload), begin)
@@ -115,7 +117,6 @@ class Ledger:
 
     def forget_start(self) -> None:
         """Drops what only a start needs."""
-        self.places.clear()
         self.calls.clear()
         self._live_bytes = min(self._live_bytes or self._log.end, self._log.end)
 
@@ -141,9 +142,12 @@ class Ledger:
                 self._take_event(seq, key, digest, _decoder.decode(record), begin)
 
     def _take_event(self, seq: int, key: bytes | str, digest: bytes, fields: dict[str, Any], begin: int) -> None:
-        self.places.append((seq, begin))
+        if self.first_unheard is None and seq > self._heard:
+            self.first_unheard = (seq, begin)
         if fields["call"] is not None:
-            self.calls.add(fields["call"])
+            self.calls[fields["call"]] = None
+            if len(self.calls) > CALLS_MAX:
+                del self.calls[next(iter(self.calls))]
         if seq <= self.seq and fields["epoch"] <= self.epoch:
             return  # a recent event behind the objects that it already made true
         entry = None

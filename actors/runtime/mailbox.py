@@ -21,8 +21,7 @@ from schema.errors import Busy, Cancelled
 MailboxKey = tuple[str, bytes | str]
 Refresh = Callable[[MailboxKey], Awaitable[None]]
 
-Entered = Callable[[MailboxKey], None]
-"""Told when somebody has got a lane to change something; what it raises gives the lane back."""
+NameOf = Callable[[MailboxKey], str | None]
 
 OVERRIDE_PATIENCE_S: Final = 0.5
 BUSY_RETRY_S: Final = 0.5
@@ -34,6 +33,10 @@ class Lane(StrEnum):
     CHANGE = "change"
     QUERY = "query"
     OVERRIDE = "override"
+
+
+Entered = Callable[[MailboxKey, Lane], None]
+"""Told when somebody has got a lane; what it raises gives the lane back."""
 
 
 @dataclass(slots=True, eq=False)
@@ -53,8 +56,9 @@ class Holder:
 class Mailbox:
     """The lanes of one object. Made and dropped by `Mailboxes`."""
 
-    def __init__(self, key: MailboxKey, changes_max: int, queries_max: int) -> None:
+    def __init__(self, key: MailboxKey, changes_max: int, queries_max: int, name_of: NameOf) -> None:
         self.key = key
+        self._name_of = name_of
         self.is_stale = False
         self.holder: Holder | None = None
         self._changes_max = changes_max
@@ -134,7 +138,7 @@ class Mailbox:
     def describe(self, what: str = "cannot acquire state change lock") -> str:
         """`what`, of which object, and who holds it for how long."""
         kind, key = self.key
-        name = key if isinstance(key, str) else format_key(key)
+        name = self._name_of(self.key) or (key if isinstance(key, str) else format_key(key))
         held = f" ({self.holder})" if self.holder is not None else ""
         return f"{what} of {kind} '{name}'{held}"
 
@@ -207,7 +211,9 @@ class Mailboxes:
         queries_max: int,
         refresh: Refresh | None = None,
         entered: Entered | None = None,
+        name_of: NameOf = lambda key: None,
     ) -> None:
+        self._name_of = name_of
         self.refresh = refresh
         self.entered = entered
         self._changes_max = changes_max
@@ -230,7 +236,7 @@ class Mailboxes:
         """The mailbox of a key, made if there is none."""
         box = self._boxes.get(key)
         if box is None:
-            box = self._boxes[key] = Mailbox(key, self._changes_max, self._queries_max)
+            box = self._boxes[key] = Mailbox(key, self._changes_max, self._queries_max, self._name_of)
         return box
 
     def close(self, box: Mailbox) -> None:
@@ -296,8 +302,8 @@ class Passage:
             try:
                 if box.is_stale:
                     await box.freshen(self._boxes.refresh)
-                if self._boxes.entered is not None and self._lane is not Lane.QUERY:
-                    self._boxes.entered(self._key)
+                if self._boxes.entered is not None:
+                    self._boxes.entered(self._key, self._lane)
             except BaseException:
                 self._leave(box)
                 raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -89,19 +89,19 @@ class Publisher:
         Raises HostSystemError when the first record cannot be written.
         """
         ledger = self._ledger
-        unheard = self._unheard(last[1])
+        unheard = ledger.first_unheard
         previous = last
-        if unheard and unheard[0].seq > last[1] + 1:
-            previous = (ledger.epoch, unheard[0].seq - 1)
-        elif not unheard and ledger.seq > last[1]:
+        if unheard is not None and unheard[0] > last[1] + 1:
+            previous = (ledger.epoch, unheard[0] - 1)
+        elif unheard is None and ledger.seq > last[1]:
             previous = (ledger.epoch, ledger.seq)
         self._port = port
         self._connected = True
         self._epoch = epoch
         self._seq = self._acked = self._sent = previous[1]
         self._unread = ledger.end
-        if unheard:
-            self._repeat(previous, unheard)
+        if unheard is not None:
+            self._repeat(previous, unheard[1])
         else:
             self._publish("epoch", {"previous": list(previous)}, None, gone=False, fields=None)
 
@@ -161,34 +161,30 @@ class Publisher:
                 self._port.send_event(event.seq, event.record)
         self._pump()
 
-    def _unheard(self, last_seq: int) -> list[LedgerEvent]:
-        places = self._ledger.places
-        if self._ledger.is_new or self._ledger.seq <= last_seq:
-            return []
-        begin = next((place for seq, place in places if seq > last_seq), None)
-        if begin is None:
-            return []
-        return [event for _, event in self._ledger.events_behind(begin) if event.seq > last_seq]
-
-    def _repeat(self, previous: tuple[int, int], unheard: list[LedgerEvent]) -> None:
+    def _repeat(self, previous: tuple[int, int], place: int) -> None:
         # Old and new numbers overlap, so the new ones take the place of the old ones in one step or not at all.
+        first = self._seq
+        try:
+            old = self._ledger.compact(self._anew(previous, place))
+        except HostSystemError as exc:
+            self._log.error("events of the last incarnation cannot be written anew", error=str(exc))
+            self._seq = first
+            self._unwritten.extend(self._anew(previous, place))
+        else:
+            self._discard(old)
+            self._unread = 0
+        self._ledger.note(self._seq, self._epoch, None, gone=False)
+        self._pump()
+
+    def _anew(self, previous: tuple[int, int], place: int) -> Iterator[LedgerEvent]:
         self._seq += 1
-        events = [LedgerEvent(self._seq, self._record_of("epoch", {"previous": list(previous)}, None, False, None))]
-        for event in unheard:
+        yield LedgerEvent(self._seq, self._record_of("epoch", {"previous": list(previous)}, None, False, None))
+        for _, event in self._ledger.events_behind(place):
             fields = msgspec.msgpack.decode(event.record)
             if fields["kind"] != "epoch":
                 self._seq += 1
                 fields["epoch"], fields["seq"] = self._epoch, self._seq
-                events.append(LedgerEvent(self._seq, _encoder.encode(fields), event.key, event.digest))
-        self._ledger.note(self._seq, self._epoch, None, gone=False)
-        try:
-            self._discard(self._ledger.compact(events))
-        except HostSystemError as exc:
-            self._log.error("events of the last incarnation cannot be written anew", error=str(exc))
-            self._unwritten.extend(events)
-        else:
-            self._unread = 0
-        self._pump()
+                yield LedgerEvent(self._seq, _encoder.encode(fields), event.key, event.digest)
 
     def _circumstances(self, origin: str | None) -> Circumstances:
         if self.cause is not None:
@@ -277,6 +273,8 @@ class Publisher:
         if not self._connected or self._sent >= self._seq:
             return
         if self._unread < self._ledger.end:
+            if len(self._in_flight) > WINDOW // 2:
+                return  # reading the file for each single event that was acknowledged would cost more than sending it
             for end, event in self._ledger.events_behind(self._unread):
                 if event.seq > self._sent:
                     if not self._has_room():

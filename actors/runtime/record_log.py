@@ -21,6 +21,7 @@ from schema.errors import HostSystemError
 _head: Final = struct.Struct(">II")
 RECORD_MAX: Final = 64 * 1024 * 1024
 _COMPLETE: Final = b"\xc0"  # ends the part of a segment that compaction wrote
+CHUNK_BYTES: Final = 1024 * 1024
 RESERVE_BYTES: Final = 256 * 1024
 
 
@@ -113,14 +114,15 @@ class RecordLog:
 
     def _write_all(self, fd: int, live: Iterable[bytes]) -> int:
         buffer = bytearray()
-        for payload in live:
-            buffer += _framed(payload)
-        buffer += _framed(_COMPLETE)
+        end = 0
         with self._faults("write"):
-            view = memoryview(buffer)
-            while view:
-                view = view[os.write(fd, view) :]
-        return len(buffer)
+            for payload in live:
+                buffer += _framed(payload)
+                if len(buffer) >= CHUNK_BYTES:
+                    end += _write_whole(fd, buffer)
+                    buffer.clear()
+            buffer += _framed(_COMPLETE)
+            return end + _write_whole(fd, buffer)
 
     def _append_at(self, fd: int, end: int, payload: bytes) -> int:
         if not 0 < len(payload) <= RECORD_MAX:
@@ -190,6 +192,14 @@ class OldSegment:
             os.close(self._successor)
 
 
+def _write_whole(fd: int, data: bytearray) -> int:
+    with memoryview(data) as view:
+        written = 0
+        while written < len(data):
+            written += os.write(fd, view[written:])
+    return written
+
+
 def _framed(payload: bytes) -> bytes:
     return _head.pack(len(payload), zlib.crc32(payload)) + payload
 
@@ -212,7 +222,7 @@ def _records(fd: int, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
             yield place + behind, payload
             at = behind
         place += at
-        chunk = os.pread(fd, min(1 << 20, max(0, stop - place - (len(buffer) - at))), place + len(buffer) - at)
+        chunk = os.pread(fd, min(CHUNK_BYTES, max(0, stop - place - (len(buffer) - at))), place + len(buffer) - at)
         if not chunk:
             return
         buffer = buffer[at:] + chunk

@@ -165,7 +165,7 @@ class Recovery:
         if cause is None:
             publisher.record(events, entry, gone=gone, origin="unknown")
             return
-        self._ledger.calls.add(cause.call)
+        self._ledger.calls[cause.call] = None
         publisher.cause = Cause(cause.call, cause.trace, cause.who)
         try:
             publisher.record(events, entry, gone=gone)

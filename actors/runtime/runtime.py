@@ -14,7 +14,7 @@ from actors.runtime.call_log import CallLog
 from actors.runtime.context import CurrentCall, find_call
 from actors.runtime.intents import Intents
 from actors.runtime.ledger import Ledger
-from actors.runtime.mailbox import Lanes, Mailboxes, MailboxKey
+from actors.runtime.mailbox import Lane, Lanes, Mailboxes, MailboxKey
 from actors.runtime.objects import Objects
 from actors.runtime.publisher import Publisher
 from actors.runtime.record_log import OldSegment
@@ -22,6 +22,7 @@ from actors.runtime.store import Store, finish_despite_cancel
 from actors.runtime.streams import Tickets
 from broker.peer import Peer
 from schema.body import pack_args, unpack_result
+from schema.errors import HostSystemError
 from schema.table import need_procedure
 from settings.config import ActorSettings, Config
 from settings.paths import Paths
@@ -50,7 +51,10 @@ class Runtime:
         self.call_log = CallLog(paths.role_state(name), self.settings.retain_calls_s)
         self.publisher = Publisher(name, self.ledger, log, self._discard)
         self.mailboxes = Mailboxes(
-            self.settings.changes_per_guest, self.settings.queries_per_guest, entered=self._entered
+            self.settings.changes_per_guest,
+            self.settings.queries_per_guest,
+            entered=self._entered,
+            name_of=self._name_of,
         )
         self.store = Store(paths.role_state(name), self.call_log, self.in_thread)
         self.intents = Intents(self.call_log, self.in_thread)
@@ -58,6 +62,7 @@ class Runtime:
         self.procedures: list[str] = []
         """The names of all that is answered; known once the actor has started."""
         self.is_running: Callable[[bytes], bool] = _never
+        self.describe_calls: Callable[[], list[dict[str, Any]]] = list
         self.progress: dict[bytes, dict[str, Any]] = {}
         """How far the tasks that run have come."""
         self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix=f"{name}-work")
@@ -76,9 +81,9 @@ class Runtime:
         """Which incarnation this is."""
         return 0 if self._peer is None else self._peer.epoch
 
-    def load(self) -> None:
-        """Reads ledger and call log. Raises HostSystemError."""
-        self.ledger.load()
+    def load(self, last_seq: int) -> None:
+        """Reads ledger and call log; the journal holds the events up to `last_seq`. Raises HostSystemError."""
+        self.ledger.load(last_seq)
         self.call_log.load()
         for identity, version in self.ledger.tombs.items():
             self.objects.bury(identity, version)
@@ -157,7 +162,8 @@ class Runtime:
         self.publisher.tick()
         try:
             old = self.call_log.compact()
-        except OSError:
+        except HostSystemError as exc:
+            self.log.warning("the record of calls cannot be compacted", error=str(exc))
             return
         if old is not None:
             self._discard(old)
@@ -176,11 +182,22 @@ class Runtime:
     def _discard(self, old: OldSegment) -> None:
         self._threads.submit(old.discard)
 
-    def _entered(self, key: MailboxKey) -> None:
+    def _entered(self, key: MailboxKey, lane: Lane) -> None:
         call = find_call()
-        if call is not None and not call.procedure.is_read:
-            call.key = key
+        if call is None or call.procedure.is_read or lane is Lane.QUERY:
+            return
+        call.key = key
+        try:
             self.call_log.begin(call, key)
+        except HostSystemError as exc:
+            if lane is not Lane.OVERRIDE:
+                raise
+            # a guest can be ended on a full disk too
+            self.log.warning("a call cannot be recorded", procedure=call.procedure.name, error=str(exc))
+
+    def _name_of(self, key: MailboxKey) -> str | None:
+        entry = self.objects.find(*key)
+        return None if entry is None else entry.name
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

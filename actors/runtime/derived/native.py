@@ -58,6 +58,12 @@ def actor_call_outcome(host: Host, id: bytes) -> dict[str, Any]:
 
 
 @calls.handles()
+def actor_calls(host: Host) -> list[dict[str, Any]]:
+    """The calls that have no outcome yet."""
+    return host.runtime.describe_calls()
+
+
+@calls.handles()
 def connect_get_uri(host: Host) -> str:
     """The name that the connection was opened with."""
     return current_call().scope

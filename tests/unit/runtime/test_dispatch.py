@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
 
+from actors.runtime.record_log import RecordLog
 from schema.errors import (
     Busy,
     Cancelled,
     DeadlinePassed,
     ErrorDomain,
+    HostSystemError,
     InternalError,
     InvalidArguments,
     NoSuchDomain,
@@ -232,3 +235,67 @@ async def test_an_idempotency_key_runs_once_even_side_by_side(tmp_path: Path) ->
             await house.call("domain_define_xml_flags", xml="b", flags=1, idempotency_key="k")
         other = {"uid": 8, "read_only": False}
         await house.call("domain_define_xml_flags", xml="b", flags=1, idempotency_key="k", caller=other)
+
+
+async def test_what_a_task_left_behind_does_later_is_not_the_calls_doing(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        gate = asyncio.Event()
+        left: list[asyncio.Task[None]] = []
+
+        async def later() -> None:
+            await gate.wait()
+            entry = house.host.objects.need_domain(A)
+            house.host.objects.put("domain", entry.key, entry.name, {**entry.summary, "mem": 5})
+
+        original = house.host.need_domain
+
+        def need_and_spawn(dom: DomainRef) -> object:
+            left.append(asyncio.create_task(later()))
+            return original(dom)
+
+        house.host.need_domain = need_and_spawn
+        await house.call("domain_set_autostart", dom=A, autostart=1)
+        assert house.broker.records[-1]["origin"] == "call"
+        gate.set()
+        await left[0]
+        assert (house.broker.records[-1]["origin"], house.broker.records[-1]["call"]) == ("guest", None)
+
+
+async def test_calls_without_an_outcome_can_be_seen(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        stuck = house.post("domain_suspend", dom=A)
+        waiting = house.post("domain_set_autostart", dom=A, autostart=1)
+        await entered(house, 1)
+        seen = (await house.call("actor_calls")).calls
+        assert [(call["procedure"], call["id"]) for call in seen] == [
+            ("domain_suspend", stuck.id),
+            ("domain_set_autostart", waiting.id),
+        ]
+        assert seen[0]["state"] == "running"
+        assert seen[1]["state"].startswith("waits for the state change lock of domain 'a' (held by domain_suspend")
+        house.host.gate.set()
+        await house.outcome(waiting)
+        assert (await house.call("actor_calls")).calls == []
+
+
+async def test_on_a_full_disk_changes_are_refused_and_a_guest_can_still_be_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        stuck = house.post("domain_suspend", dom=A)
+        await entered(house, 1)
+
+        def full(*_: object) -> int:
+            raise HostSystemError(errno.ENOSPC, "cannot write")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RecordLog, "append", full)
+            with pytest.raises(HostSystemError, match="No space left"):
+                await house.call("domain_define_xml_flags", xml="b", flags=0)
+            await house.call("domain_destroy_flags", dom=A, flags=0)
+            with pytest.raises(Cancelled):
+                await house.outcome(stuck)
+        await house.call("domain_define_xml_flags", xml="b", flags=0)

@@ -160,7 +160,7 @@ async def test_a_refresh_that_fails_is_tried_again() -> None:
 async def test_who_is_refused_entry_gives_the_lane_back() -> None:
     desk = Desk()
 
-    def entered(key: MailboxKey) -> None:
+    def entered(key: MailboxKey, lane: Lane) -> None:
         if not desk.trace:
             desk.trace.append("refused")
             raise ZeroDivisionError

@@ -25,7 +25,7 @@ class Desk:
     def __init__(self, folder: Path, *, epoch: int = 1, last: tuple[int, int] = (0, 0)) -> None:
         self.broker = FakeBroker()
         self.ledger = Ledger(folder)
-        self.ledger.load()
+        self.ledger.load(last[1])
         self.publisher = Publisher("toy", self.ledger, LOG)
         self.publisher.begin(self.broker, epoch, last)
         self.objects = Objects()
@@ -207,7 +207,7 @@ def test_memory_is_bounded_whatever_the_broker_does(tmp_path: Path) -> None:
     publisher: Any = desk.publisher
     assert len(publisher._in_flight) <= WINDOW
     assert not publisher._unwritten
-    assert len(desk.ledger.places) == 0
+    assert len(desk.ledger.calls) == 0
     assert module.WINDOW_BYTES > 0
 
 
@@ -229,3 +229,15 @@ def test_an_event_in_the_ledger_is_what_was_sent(tmp_path: Path) -> None:
     event = [event for _, event in desk.ledger.events_behind(0)][-1]
     assert event == LedgerEvent(2, event.record, b"a", b"digest")
     assert msgspec.msgpack.decode(event.record) == desk.broker.records[-1]
+
+
+def test_a_long_absence_of_the_broker_is_made_up_for_in_bounded_memory(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.publisher.lost()
+    desk.put(5 * WINDOW)
+    desk.ledger.close()
+    after = Desk(tmp_path, epoch=2, last=(1, 1))
+    assert len(after.broker.seqs) == WINDOW
+    after.acknowledge()
+    assert after.broker.seqs == list(range(2, 5 * WINDOW + 3))
+    assert [r["version"] for r in after.broker.records] == [0, *range(1, 5 * WINDOW + 1)]
