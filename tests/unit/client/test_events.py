@@ -88,6 +88,7 @@ async def test_with_a_cursor_it_replays_and_then_goes_on_live() -> None:
         live = [link.journal.append("test") for _ in range(3)]
         assert told(await take(stream, 3)) == records_of(live)
         assert stream.cursor == live[-1].cursor
+        assert link.journal.replays == 1
 
 
 async def test_an_event_tells_where_to_go_on() -> None:
