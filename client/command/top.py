@@ -25,6 +25,9 @@ app = typer.Typer()
 ASK_S: Final = 2.0
 """How long one guest may take to tell of itself before its line goes without."""
 
+AT_ONCE: Final = 256
+"""Guests that are asked at the same time."""
+
 _STATE_STYLES: Final = {"running": "green", "ready": "green", "paused": "yellow", "degraded": "bold red"}
 
 
@@ -84,20 +87,23 @@ async def look(conn: Connection, all_: bool, before: Look | None) -> Look:
         now.guests = listed
     elif before is not None:
         now.guests = before.guests
-    await asyncio.gather(*(_consumption(conn, guest, now, before) for guest in now.guests if guest.id is not None))
+    turn = asyncio.Semaphore(AT_ONCE)
+    running = [guest for guest in now.guests if guest.id is not None]
+    await asyncio.gather(*(_consumption(conn, guest, now, before, turn) for guest in running))
     return now
 
 
-async def _consumption(conn: Connection, guest: Guest, now: Look, before: Look | None) -> None:
+async def _consumption(conn: Connection, guest: Guest, now: Look, before: Look | None, turn: asyncio.Semaphore) -> None:
     from client.domain import Domain
     from client.errors import VirtError
     from schema.objects import DomainRef
 
     key = str(guest.uuid)
-    try:
-        info = await Domain(conn, DomainRef(guest.name, guest.uuid.bytes, guest.id or -1)).info(timeout=ASK_S)
-    except VirtError:
-        return
+    async with turn:
+        try:
+            info = await Domain(conn, DomainRef(guest.name, guest.uuid.bytes)).info(timeout=ASK_S)
+        except VirtError:
+            return
     now.cpu_ns[key] = info.cpu_time_ns
     now.memory_kib[key] = info.memory_kib
     if before is not None and key in before.cpu_ns and now.at > before.at:
