@@ -76,10 +76,10 @@ class TpmModel(StrEnum):
 class PcrBanks(Element, tag="active_pcr_banks", empty=Empty.OMIT):
     """The banks of registers that are active."""
 
-    sha1: bool = flag("sha1")
-    sha256: bool = flag("sha256")
-    sha384: bool = flag("sha384")
-    sha512: bool = flag("sha512")
+    sha1: bool = flag("sha1", default=False)
+    sha256: bool = flag("sha256", default=False)
+    sha384: bool = flag("sha384", default=False)
+    sha512: bool = flag("sha512", default=False)
 
 
 class TpmSource(Element, tag="source"):

@@ -109,9 +109,11 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
     _normalize_memory_backing(domain)
     defaults_processor.normalize(domain)
     _normalize_clock(domain.clock)
+    if domain.features is not None and domain.features.hyperv is not None:
+        domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     defaults_disk.sort_disks(domain)
     defaults_controller.sort_controllers(domain)
-    domain.seclabels = [one for one in map(lambda one: _normalize_seclabel(one, flags), domain.seclabels) if one]
+    domain.seclabels = [one for one in (_normalize_seclabel(one, flags) for one in domain.seclabels) if one]
 
 
 def _normalize_memory_backing(domain: Domain) -> None:

@@ -90,9 +90,9 @@ def _complete_end(end: CharDevice | RngBackend | Smartcard | RedirDev, *, needs_
         raise XmlError("Missing source channel attribute for char device")
     if end.type is not CharType.TCP:
         end.protocol = None
-    if isinstance(source, TcpSource | UnixSource) and source.reconnect is not None:
-        if source.reconnect.enabled and source.mode is not CharMode.CONNECT:
-            raise ConfigUnsupported("chardev reconnect is possible only for connect mode")
+    reconnect = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
+    if reconnect is not None and reconnect.enabled and getattr(source, "mode", None) is not CharMode.CONNECT:
+        raise ConfigUnsupported("chardev reconnect is possible only for connect mode")
 
 
 def _order_directions(end: CharDevice | RngBackend) -> None:

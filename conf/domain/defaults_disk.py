@@ -58,9 +58,8 @@ def complete(disk: Disk, domain: Domain, rules: DomainRules) -> None:
     Raises XmlError for a name that means no disk.
     """
     source = disk.source
-    if isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI and source.name is not None:
-        if "/" not in source.name:
-            source.name += "/0"
+    if isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI and "/" not in (source.name or "/"):
+        source.name = f"{source.name}/0"
     if disk.address is None and disk.target.bus in _DRIVE_BUSES:
         disk.address = drive_address(disk, domain, rules)
 

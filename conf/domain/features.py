@@ -182,12 +182,12 @@ class TcgFeatures(Element, tag="tcg"):
 class Features(Element, tag="features", empty=Empty.OMIT):
     """What the hypervisor offers beside devices."""
 
-    acpi: bool = flag("acpi")
+    acpi: bool = flag("acpi", default=False)
     apic: Apic | None = child(Apic, default=None)
-    pae: bool = flag("pae")
+    pae: bool = flag("pae", default=False)
     hap: Hap | None = child(Hap, default=None)
-    viridian: bool = flag("viridian")
-    privnet: bool = flag("privnet")
+    viridian: bool = flag("viridian", default=False)
+    privnet: bool = flag("privnet", default=False)
     hyperv: Hyperv | None = child(Hyperv, default=None)
     kvm: Kvm | None = child(Kvm, default=None)
     pvspinlock: PvSpinlock | None = child(PvSpinlock, default=None)

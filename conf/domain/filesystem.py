@@ -118,6 +118,6 @@ class Filesystem(Device, tag="filesystem"):
     binary: FilesystemBinary | None = child(FilesystemBinary, default=None)
     source: FilesystemSource | None = one_of(*FILESYSTEM_SOURCES, by_parent="type", default=None)
     target_dir: str | None = value("target", "dir", str, default=None)
-    readonly: bool = flag("readonly")
+    readonly: bool = flag("readonly", default=False)
     space_hard_limit_bytes: int | None = text("space_hard_limit", ULONG, default=None)
     space_soft_limit_bytes: int | None = text("space_soft_limit", ULONG, default=None)

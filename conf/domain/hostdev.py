@@ -173,5 +173,5 @@ class Hostdev(Device, tag="hostdev"):
     source: HostdevSource | None = one_of(*HOSTDEV_SOURCES, by_parent="type", default=None)
     ips: list[IpAddress] = children(IpAddress, default=[])
     routes: list[Route] = children(Route, default=[])
-    readonly: bool = flag("readonly")
-    shareable: bool = flag("shareable")
+    readonly: bool = flag("readonly", default=False)
+    shareable: bool = flag("shareable", default=False)

@@ -69,9 +69,9 @@ class MemoryBacking(Element, tag="memoryBacking"):
     """How the host provides guest memory."""
 
     hugepages: HugePages | None = child(HugePages, default=None)
-    nosharepages: bool = flag("nosharepages")
-    locked: bool = flag("locked")
+    nosharepages: bool = flag("nosharepages", default=False)
+    locked: bool = flag("locked", default=False)
     source: MemorySourceType | None = value("source", "type", MemorySourceType, default=None)
     access: MemoryAccess | None = value("access", "mode", MemoryAccess, default=None)
     allocation: MemoryAllocation | None = child(MemoryAllocation, default=None)
-    discard: bool = flag("discard")
+    discard: bool = flag("discard", default=False)

@@ -25,7 +25,7 @@ class MemoryDeviceSource(Element, tag="source", empty=Empty.OMIT):
     pagesize_kib: int | None = size("pagesize", default=None)
     path: str | None = text("path", str, default=None)
     alignsize_kib: int | None = size("alignsize", default=None)
-    pmem: bool = flag("pmem")
+    pmem: bool = flag("pmem", default=False)
 
 
 class MemoryLabel(Element, tag="label"):
@@ -40,7 +40,7 @@ class MemoryDeviceTarget(Element, tag="target"):
     size_kib: int = size("size")
     node: int | None = text("node", UINT, default=None)
     label: MemoryLabel | None = child(MemoryLabel, default=None)
-    readonly: bool = flag("readonly")
+    readonly: bool = flag("readonly", default=False)
     block_kib: int | None = size("block", default=None)
     requested_kib: int | None = size("requested", default=None)
     current_kib: int | None = size("current", default=None, live=True)

@@ -1,0 +1,103 @@
+"""QEMU's own defaults of domain documents: machine, emulator, the devices that a machine always has, addresses."""
+
+from __future__ import annotations
+
+from actors.qemu import rules_addresses, rules_devices, rules_machine
+from actors.qemu.capabilities.model import Capabilities
+from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
+from conf.domain.aliases import assign_aliases
+from conf.domain.device import Device
+from conf.domain.domain import Domain, VirtType
+from conf.domain.features import Features, Gic
+from conf.domain.graphics import Graphics
+from conf.domain.os import OsType
+from conf.domain.rules import DomainRules
+from conf.domain.sound import Audio
+from conf.flags import ParseFlags
+from schema.errors import ConfigUnsupported
+
+
+class QemuRules(DomainRules):
+    """The rules of one emulator binary."""
+
+    name = "qemu"
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+        self.default_arch = capabilities.arch
+
+    def basic(self, domain: Domain, flags: ParseFlags) -> None:
+        """Names the emulator and the machine.
+
+        Raises ConfigUnsupported for what QEMU cannot run.
+        """
+        if domain.bootloader is not None or domain.bootloader_args is not None:
+            raise ConfigUnsupported("bootloader is not supported by QEMU")
+        kind = domain.os.kind
+        kind.type = kind.type or OsType.HVM.value
+        if kind.type != OsType.HVM:
+            raise ConfigUnsupported(f"QEMU does not run guests of type '{kind.type}'")
+        kind.arch = kind.arch or self.capabilities.arch
+        if domain.devices.emulator is None:
+            domain.devices.emulator = self.capabilities.emulator
+        if kind.machine is None:
+            kind.machine = self.capabilities.default_machine()
+        if kind.machine is not None:
+            kind.machine = self.capabilities.canonical_machine(kind.machine)
+
+    def domain(self, domain: Domain, flags: ParseFlags) -> None:
+        """Adds what the machine always has, and settles the processor."""
+        rules_machine.add_default_devices(domain, self.capabilities)
+        self._complete_features(domain)
+        self._complete_cpu(domain)
+
+    def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
+        """Fills in models and drivers."""
+        rules_devices.complete(device, domain, self.capabilities)
+
+    def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
+        """Gives every device its place, in libvirt's order of buses."""
+        rules_addresses.assign(domain, self.capabilities)
+
+    def assign_aliases(self, domain: Domain) -> None:
+        """Names the devices of a guest that starts."""
+        assign_aliases(domain, builtin=lambda controller: rules_machine.builtin_alias(domain, controller))
+
+    def _complete_features(self, domain: Domain) -> None:
+        if rules_machine.is_arm_virt(domain):
+            features = domain.features or Features()
+            if features.gic is None or features.gic.version is None:
+                features.gic = Gic(version="2")
+            domain.features = features
+
+    def _complete_cpu(self, domain: Domain) -> None:
+        cpu = domain.cpu
+        if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and cpu.model is None):
+            self._choose_cpu(domain)
+            cpu = domain.cpu
+        if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and cpu.model is None) or cpu.check is not None:
+            return
+        if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
+            cpu.check = CpuCheck.NONE
+        elif cpu.mode is CpuMode.HOST_MODEL or domain.type is not VirtType.QEMU:
+            cpu.check = CpuCheck.PARTIAL
+        else:
+            cpu.check = CpuCheck.NONE
+
+    def _choose_cpu(self, domain: Domain) -> None:
+        """The machine's default model, so that another QEMU version cannot change it."""
+        arch = domain.os.kind.arch
+        if domain.type is VirtType.KVM and arch not in ("i686", "x86_64", "s390x", "ppc64", "ppc64le"):
+            return
+        machine = self.capabilities.find_machine(domain.os.kind.machine or "")
+        if machine is None or machine.default_cpu is None:
+            return
+        model = rules_machine.cpu_model_name(self.capabilities, domain.type.value, machine.default_cpu)
+        cpu = domain.cpu or GuestCpu()
+        if model == "host":
+            cpu.mode = CpuMode.HOST_PASSTHROUGH
+        else:
+            cpu.mode = CpuMode.CUSTOM
+            cpu.match = CpuMatch.EXACT
+            cpu.model = CpuModel(name=model, fallback="forbid")
+        domain.cpu = cpu

@@ -1,0 +1,124 @@
+"""Where QEMU's devices go: virtio-serial first, then the machine's own buses, PCI, USB, and memory slots."""
+
+from __future__ import annotations
+
+from actors.qemu import rules_devices, rules_machine
+from actors.qemu.capabilities.model import Capabilities
+from conf.domain.address import CcwAddress, DimmAddress, VirtioMmioAddress
+from conf.domain.addresses.chipset import i440fx, q35
+from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio
+from conf.domain.addresses.pci import PciOptions, assign_pci
+from conf.domain.addresses.usb import assign_usb
+from conf.domain.addresses.virtio_serial import assign_virtio_serial
+from conf.domain.chardev import Serial
+from conf.domain.chardev_users import Rng, Tpm
+from conf.domain.controller import Controller, ControllerType
+from conf.domain.defaults import walk
+from conf.domain.device import Device
+from conf.domain.disk import Disk, DiskBus
+from conf.domain.domain import Domain
+from conf.domain.filesystem import Filesystem
+from conf.domain.interface import Interface
+from conf.domain.memory_device import MemoryModel
+from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
+
+
+def assign(domain: Domain, capabilities: Capabilities) -> None:
+    """Gives every device its place.
+
+    Raises XmlError when two devices want the same one, or one that is not there.
+    """
+    assign_virtio_serial(domain)
+    for controller in domain.devices.controllers:
+        # those that were added for disks and channels have not met the rules yet
+        rules_devices.complete(controller, domain, capabilities)
+    if rules_machine.is_pseries(domain):
+        _assign_spapr(domain)
+    elif rules_machine.is_s390(domain):
+        _prime(domain, CcwAddress)
+        assign_ccw(domain)
+    elif rules_machine.arch_of(domain) in rules_machine.ARM and _has_mmio(domain, capabilities):
+        _prime(domain, VirtioMmioAddress)
+    if _has_pci(domain, capabilities):
+        chipset = None
+        if rules_machine.is_i440fx(domain):
+            chipset = i440fx
+        elif rules_machine.is_q35(domain):
+            chipset = q35
+        assign_pci(
+            domain,
+            PciOptions(
+                chipset=chipset,
+                pcie_to_pci=capabilities.has("pcie-pci-bridge"),
+                many_roots=rules_machine.is_pseries(domain),
+                wanted=lambda device: not rules_machine.is_s390(domain),
+            ),
+        )
+        for controller in domain.devices.controllers:
+            rules_devices.complete(controller, domain, capabilities)
+    assign_usb(domain)
+    _number_memory_slots(domain)
+
+
+def _has_pci(domain: Domain, capabilities: Capabilities) -> bool:
+    return any(one.type is ControllerType.PCI for one in domain.devices.controllers)
+
+
+def _has_mmio(domain: Domain, capabilities: Capabilities) -> bool:
+    machine = rules_machine.machine_of(domain)
+    return capabilities.has("virtio-mmio") and (machine.startswith("vexpress-") or rules_machine.is_arm_virt(domain))
+
+
+def is_virtio(device: Device) -> bool:
+    """Is the device a virtio one, which goes where the machine has virtio?"""
+    match device:
+        case Disk():
+            return device.target.bus is DiskBus.VIRTIO
+        case Interface():
+            return device.model in ("virtio", "virtio-transitional", "virtio-non-transitional")
+        case Input():
+            return device.bus is InputBus.VIRTIO
+        case Controller():
+            return device.type is ControllerType.VIRTIO_SERIAL or (
+                device.type is ControllerType.SCSI and (device.model or "").startswith("virtio")
+            )
+        case MemBalloon():
+            return device.model.startswith("virtio")
+        case Filesystem() | Rng() | Vsock() | Crypto():
+            return True
+        case _:
+            return False
+
+
+def _prime(domain: Domain, kind: type[CcwAddress] | type[VirtioMmioAddress]) -> None:
+    for device in walk(domain):
+        if isinstance(device, Device) and device.address is None and is_virtio(device):
+            device.address = kind()
+
+
+def _assign_spapr(domain: Domain) -> None:
+    for device in walk(domain):
+        match device:
+            case Interface() if device.model == "spapr-vlan":
+                assign_spapr_vio(domain, device, 0x1000)
+            case Controller() if device.type is ControllerType.SCSI and device.model == "ibmvscsi":
+                assign_spapr_vio(domain, device, 0x2000)
+            case Serial() if device.target is not None and device.target.type == "spapr-vio-serial":
+                assign_spapr_vio(domain, device, 0x30000000)
+            case Nvram():
+                assign_spapr_vio(domain, device, 0x3000)
+            case Tpm() if device.model == "tpm-spapr":
+                assign_spapr_vio(domain, device, 0x4000)
+            case _:
+                pass
+
+
+def _number_memory_slots(domain: Domain) -> None:
+    modules = [one for one in domain.devices.memories if one.model in (MemoryModel.DIMM, MemoryModel.NVDIMM)]
+    taken = {one.address.slot for one in modules if isinstance(one.address, DimmAddress)}
+    slots = (number for number in range(len(modules) + len(taken)) if number not in taken)
+    for module in modules:
+        if module.address is None:
+            module.address = DimmAddress(slot=next(slots))
+        elif isinstance(module.address, DimmAddress) and module.address.slot is None:
+            module.address.slot = next(slots)

@@ -1,0 +1,218 @@
+"""QEMU's machines: which is which, and what each always has."""
+
+from __future__ import annotations
+
+from actors.qemu.capabilities.model import Capabilities
+from conf.domain.controller import Controller, ControllerType, PciModel
+from conf.domain.defaults_controller import ensure_controller, has_controller, insert_controller
+from conf.domain.domain import Domain, VirtType
+from conf.domain.graphics import GraphicsType
+from conf.domain.small_devices import Input, InputBus, InputType, MemBalloon, Panic, PanicModel
+from conf.domain.sound import Audio, AudioType
+from schema.errors import ConfigUnsupported
+
+X86 = ("i686", "x86_64")
+ARM = ("armv6l", "armv7l", "aarch64")
+RISCV = ("riscv32", "riscv64")
+PPC64 = ("ppc64", "ppc64le")
+S390 = ("s390", "s390x")
+
+
+def arch_of(domain: Domain) -> str:
+    """The guest's architecture."""
+    return domain.os.kind.arch or ""
+
+
+def machine_of(domain: Domain) -> str:
+    """The guest's machine."""
+    return domain.os.kind.machine or ""
+
+
+def is_x86(domain: Domain) -> bool:
+    """Is the guest a PC?"""
+    return arch_of(domain) in X86
+
+
+def is_s390(domain: Domain) -> bool:
+    """Is the guest a mainframe?"""
+    return arch_of(domain) in S390
+
+
+def _is(machine: str, name: str) -> bool:
+    return machine == name or machine.startswith(f"{name}-")
+
+
+def is_q35(domain: Domain) -> bool:
+    """Does the machine have PCI Express as PCs have it?"""
+    machine = machine_of(domain)
+    return is_x86(domain) and (machine == "q35" or machine.startswith("pc-q35"))
+
+
+def is_i440fx(domain: Domain) -> bool:
+    """Is the machine the old PC?"""
+    machine = machine_of(domain)
+    if not is_x86(domain):
+        return False
+    return machine == "pc" or machine.startswith(("pc-0.", "pc-1.", "pc-i440", "rhel"))
+
+
+def is_arm_virt(domain: Domain) -> bool:
+    """Is the machine the paravirtual ARM one?"""
+    return arch_of(domain) in ARM and _is(machine_of(domain), "virt")
+
+
+def is_riscv_virt(domain: Domain) -> bool:
+    """Is the machine the paravirtual RISC-V one?"""
+    return arch_of(domain) in RISCV and _is(machine_of(domain), "virt")
+
+
+def is_pseries(domain: Domain) -> bool:
+    """Is the machine a POWER server?"""
+    return arch_of(domain) in PPC64 and _is(machine_of(domain), "pseries")
+
+
+def has_builtin_ide(domain: Domain) -> bool:
+    """Does the machine have IDE by itself?"""
+    return is_i440fx(domain) or machine_of(domain) in ("malta", "sun4u", "g3beige")
+
+
+def builtin_alias(domain: Domain, controller: Controller) -> str | None:
+    """QEMU's own name of a controller that the machine has by itself."""
+    if controller.index != 0:
+        return None
+    if controller.type is ControllerType.IDE and has_builtin_ide(domain):
+        return "ide"
+    if controller.type is ControllerType.SATA and is_q35(domain):
+        return "ide"
+    if controller.type is ControllerType.PCI and controller.model == PciModel.PCI_ROOT and arch_of(domain) == "ppc":
+        return "pci"
+    return None
+
+
+def cpu_model_name(capabilities: Capabilities, virt: str, typename: str) -> str:
+    """The model that QEMU's type name (`qemu64-x86_64-cpu`) stands for."""
+    for model in capabilities.cpu_models(virt):
+        if model.typename == typename:
+            return model.name
+    for tail in (f"-{capabilities.arch}-cpu", "-powerpc64-cpu", "-s390x-cpu", "-arm-cpu", "-riscv-cpu", "-cpu"):
+        if typename.endswith(tail):
+            return typename[: -len(tail)]
+    return typename
+
+
+def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
+    """Adds the controllers, balloon, input devices and audio backend that the machine has in any case.
+
+    Raises ConfigUnsupported when the definition has another root bus than the machine.
+    """
+    devices = domain.devices
+    usb: str | None = None
+    wants_usb = False
+    balloon = False
+    root: PciModel | None = None
+    arch = arch_of(domain)
+    if is_x86(domain):
+        balloon = True
+        if is_q35(domain):
+            root = PciModel.PCIE_ROOT
+            usb = _q35_usb(capabilities)
+            wants_usb = usb is not None
+            if not has_controller(domain, ControllerType.USB, 0) and wants_usb:
+                add_usb_controller(domain, usb)
+            ensure_controller(domain, ControllerType.SATA, 0)
+            wants_usb = False
+        elif machine_of(domain) != "isapc":
+            wants_usb = True
+            if is_i440fx(domain):
+                root = PciModel.PCI_ROOT
+    elif arch in ARM or arch in RISCV:
+        if (is_arm_virt(domain) or is_riscv_virt(domain)) and capabilities.has("gpex-pcihost"):
+            root = PciModel.PCIE_ROOT
+    elif arch in PPC64 or arch == "ppc":
+        wants_usb = balloon = True
+        root = PciModel.PCI_ROOT
+    elif arch in S390:
+        balloon = True
+        if capabilities.has("zpci"):
+            root = PciModel.PCI_ROOT
+    else:
+        wants_usb = balloon = True
+        root = PciModel.PCI_ROOT if arch in ("alpha", "mips", "mipsel", "mips64", "mips64el", "sparc64") else None
+    if wants_usb and not has_controller(domain, ControllerType.USB, 0):
+        add_usb_controller(domain, usb)
+    if root is not None:
+        _ensure_root(domain, root)
+    if balloon and devices.memballoon is None:
+        devices.memballoon = MemBalloon(model="xen" if domain.type is VirtType.XEN else "virtio")
+    _add_inputs(domain)
+    _add_panic(domain)
+    _add_audio(domain)
+
+
+def _q35_usb(capabilities: Capabilities) -> str | None:
+    for device, model in (("qemu-xhci", "qemu-xhci"), ("nec-usb-xhci", "nec-xhci"), ("ich9-usb-ehci1", "ich9-ehci1")):
+        if capabilities.has(device):
+            return model
+    return None
+
+
+def add_usb_controller(domain: Domain, model: str | None) -> None:
+    """Adds the first USB controller, with the companions that USB 1 devices need beside ICH9's."""
+    insert_controller(domain, Controller(type=ControllerType.USB, index=0, model=model))
+    if model == "ich9-ehci1":
+        for number in range(3):
+            companion = Controller(
+                type=ControllerType.USB, index=0, model=f"ich9-uhci{number + 1}", master_startport=2 * number
+            )
+            insert_controller(domain, companion)
+
+
+def _ensure_root(domain: Domain, model: PciModel) -> None:
+    for controller in domain.devices.controllers:
+        if controller.type is ControllerType.PCI and controller.index == 0:
+            if controller.model != model:
+                raise ConfigUnsupported(
+                    f"The PCI controller with index='0' must be model='{model.value}' for this machine type, "
+                    f"but model='{controller.model}' was found instead"
+                )
+            return
+    insert_controller(domain, Controller(type=ControllerType.PCI, index=0, model=model.value))
+
+
+def _add_inputs(domain: Domain) -> None:
+    inputs = domain.devices.inputs
+    if is_x86(domain):
+        wanted = InputBus.PS2
+    elif arch_of(domain) in PPC64 or arch_of(domain) == "ppc":
+        if not domain.devices.graphics:
+            return
+        wanted = InputBus.USB
+    else:
+        return
+    kinds = (InputType.MOUSE, InputType.KEYBOARD) if is_x86(domain) else (InputType.KEYBOARD, InputType.MOUSE)
+    for kind in kinds:
+        if not any(one.type is kind and one.bus in (wanted, None) for one in inputs):
+            inputs.append(Input(type=kind, bus=wanted))
+
+
+def _add_panic(domain: Domain) -> None:
+    if is_pseries(domain):
+        model = PanicModel.PSERIES
+    elif is_s390(domain):
+        model = PanicModel.S390
+    else:
+        return
+    if not any(one.model in (model, PanicModel.DEFAULT, None) for one in domain.devices.panics):
+        domain.devices.panics.append(Panic(model=model))
+
+
+def _add_audio(domain: Domain) -> None:
+    devices = domain.devices
+    if devices.audios:
+        return
+    kind = AudioType.NONE
+    for graphics in devices.graphics:
+        if graphics.type is GraphicsType.SPICE:
+            kind = AudioType.SPICE
+            break
+    devices.audios.append(Audio(id=1, type=kind))

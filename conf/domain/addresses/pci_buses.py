@@ -1,0 +1,234 @@
+"""The PCI buses of a guest while devices are being placed: which slots are taken, what may go where, what bus to add.
+
+A bus is a controller that offers slots; buses grow when a device finds no place. The buses know nothing of devices
+beyond what a device asks for (`Connect`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntFlag
+
+from conf.domain.address import PciAddress
+from conf.domain.controller import PciModel
+from schema.errors import InternalError, XmlError
+
+FUNCTIONS = 8
+LAST_SLOT = 31
+MAX_BUSES = 256
+
+
+class Connect(IntFlag):
+    """What a device needs of a slot, and what a bus offers."""
+
+    NONE = 0
+    HOTPLUG = 1
+    AGGREGATE = 2
+    PCI_DEVICE = 4
+    PCIE_DEVICE = 8
+    PCIE_ROOT_PORT = 16
+    UPSTREAM_PORT = 32
+    DOWNSTREAM_PORT = 64
+    DMI_TO_PCI_BRIDGE = 128
+    PCI_EXPANDER_BUS = 256
+    PCIE_EXPANDER_BUS = 512
+    PCI_BRIDGE = 1024
+    PCIE_TO_PCI_BRIDGE = 2048
+
+
+TYPES = ~(Connect.HOTPLUG | Connect.AGGREGATE)
+
+_OFFERS: dict[PciModel, tuple[Connect, int, int]] = {
+    PciModel.PCI_ROOT: (
+        Connect.HOTPLUG | Connect.PCI_DEVICE | Connect.PCI_BRIDGE | Connect.PCI_EXPANDER_BUS,
+        1,
+        LAST_SLOT,
+    ),
+    PciModel.PCI_BRIDGE: (Connect.HOTPLUG | Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 1, LAST_SLOT),
+    PciModel.PCI_EXPANDER_BUS: (Connect.HOTPLUG | Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 0, LAST_SLOT),
+    PciModel.PCIE_TO_PCI_BRIDGE: (Connect.HOTPLUG | Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 1, LAST_SLOT),
+    PciModel.PCIE_ROOT: (
+        Connect.PCIE_DEVICE | Connect.PCIE_ROOT_PORT | Connect.DMI_TO_PCI_BRIDGE | Connect.PCIE_EXPANDER_BUS,
+        1,
+        LAST_SLOT,
+    ),
+    PciModel.DMI_TO_PCI_BRIDGE: (Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 1, LAST_SLOT),
+    PciModel.PCIE_ROOT_PORT: (
+        Connect.HOTPLUG | Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE,
+        0,
+        0,
+    ),
+    PciModel.PCIE_SWITCH_DOWNSTREAM_PORT: (
+        Connect.HOTPLUG | Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE,
+        0,
+        0,
+    ),
+    PciModel.PCIE_SWITCH_UPSTREAM_PORT: (Connect.DOWNSTREAM_PORT, 0, LAST_SLOT),
+    PciModel.PCIE_EXPANDER_BUS: (Connect.PCIE_ROOT_PORT | Connect.DMI_TO_PCI_BRIDGE, 0, 0),
+}
+
+NEEDS: dict[PciModel, Connect] = {
+    PciModel.PCI_ROOT: Connect.NONE,
+    PciModel.PCIE_ROOT: Connect.NONE,
+    PciModel.PCI_BRIDGE: Connect.PCI_BRIDGE,
+    PciModel.PCI_EXPANDER_BUS: Connect.PCI_EXPANDER_BUS,
+    PciModel.PCIE_EXPANDER_BUS: Connect.PCIE_EXPANDER_BUS,
+    PciModel.DMI_TO_PCI_BRIDGE: Connect.DMI_TO_PCI_BRIDGE,
+    PciModel.PCIE_TO_PCI_BRIDGE: Connect.PCIE_TO_PCI_BRIDGE,
+    PciModel.PCIE_ROOT_PORT: Connect.PCIE_ROOT_PORT | Connect.AGGREGATE,
+    PciModel.PCIE_SWITCH_UPSTREAM_PORT: Connect.UPSTREAM_PORT,
+    PciModel.PCIE_SWITCH_DOWNSTREAM_PORT: Connect.DOWNSTREAM_PORT,
+}
+"""What a controller itself needs of the bus above it."""
+
+
+@dataclass(slots=True)
+class PciBus:
+    """One bus. `slots` maps a slot to the functions taken in it."""
+
+    model: PciModel
+    offers: Connect
+    first: int
+    last: int
+    slots: dict[int, set[int]] = field(default_factory=dict)
+    shared: set[int] = field(default_factory=set)
+
+    @property
+    def is_full(self) -> bool:
+        """Is every slot taken?"""
+        return all(self.slots.get(slot) for slot in range(self.first, self.last + 1))
+
+
+def new_bus(model: PciModel, *, hotplug: bool = True) -> PciBus:
+    """An empty bus of a controller model."""
+    offers, first, last = _OFFERS[model]
+    return PciBus(model, offers if hotplug else offers & ~Connect.HOTPLUG, first, last)
+
+
+class PciBuses:
+    """All buses of a guest, by number."""
+
+    def __init__(
+        self,
+        buses: list[PciBus],
+        *,
+        pcie_to_pci: bool = True,
+        many_roots: bool = False,
+    ) -> None:
+        self.buses = buses
+        self.pcie_to_pci = pcie_to_pci
+        self.many_roots = many_roots
+
+    def is_taken(self, address: PciAddress) -> bool:
+        """Is that very function taken?"""
+        return address.bus < len(self.buses) and address.function in self.buses[address.bus].slots.get(address.slot, ())
+
+    def is_slot_taken(self, bus: int, slot: int) -> bool:
+        """Is any function of the slot taken?"""
+        return bus < len(self.buses) and bool(self.buses[bus].slots.get(slot))
+
+    def reserve(self, address: PciAddress, needs: Connect, *, from_definition: bool = False) -> None:
+        """Takes a place.
+
+        Raises XmlError when it does not exist, is taken, or does not fit; a definition may put a device where hotplug
+        is impossible, or mix PCI and PCI Express.
+        """
+        if address.domain:
+            raise XmlError(f"Invalid PCI address {address}. Only PCI domain 0 is available")
+        if address.bus >= len(self.buses):
+            if address.bus >= MAX_BUSES:
+                raise XmlError(f"Invalid PCI address {address}. bus must be <= {MAX_BUSES - 1}")
+            while address.bus >= len(self.buses):
+                self._grow(needs)
+        bus = self.buses[address.bus]
+        if not bus.first <= address.slot <= bus.last:
+            which = ">=" if address.slot < bus.first else "<="
+            raise XmlError(
+                f"Invalid PCI address {address}. slot must be {which} "
+                f"{bus.first if address.slot < bus.first else bus.last}"
+            )
+        if not _fits(bus, needs, from_definition=from_definition):
+            raise XmlError(f"PCI bus {address.bus} ({bus.model.value}) has no place for the device at {address}")
+        taken = bus.slots.setdefault(address.slot, set())
+        if address.function in taken:
+            raise XmlError(f"Attempted double use of PCI Address {address}")
+        if not taken and needs & Connect.AGGREGATE:
+            bus.shared.add(address.slot)
+        elif taken and not needs & Connect.AGGREGATE:
+            bus.shared.discard(address.slot)
+        taken.add(address.function)
+
+    def next_free(self, needs: Connect, function: int | None = None) -> PciAddress:
+        """The next place that fits, on a new bus if need be; it is not taken yet.
+
+        Raises XmlError when no bus can be added that would fit.
+        """
+        if not self.buses:
+            raise XmlError("No PCI buses available")
+        for number, bus in enumerate(self.buses):
+            place = _free_on(bus, needs, function)
+            if place is not None:
+                return PciAddress(bus=number, slot=place[0], function=place[1])
+        number = self._grow(needs)
+        return PciAddress(bus=number, slot=self.buses[number].first, function=function or 0)
+
+    def take_next(self, needs: Connect, function: int | None = None) -> PciAddress:
+        """Takes the next place that fits."""
+        address = self.next_free(needs, function)
+        self.reserve(address, needs)
+        return address
+
+    def _add(self, bus: PciBus) -> int:
+        if len(self.buses) >= MAX_BUSES:
+            raise InternalError("No more available PCI slots")
+        self.buses.append(bus)
+        return len(self.buses) - 1
+
+    def _grow(self, needs: Connect) -> int:
+        """Adds a bus that offers what is needed; its number."""
+        if needs & Connect.PCI_DEVICE:
+            if self.many_roots:
+                return self._add(new_bus(PciModel.PCI_ROOT))
+            if any(bus.offers & Connect.PCI_BRIDGE for bus in self.buses):
+                return self._add(new_bus(PciModel.PCI_BRIDGE))
+            if self.pcie_to_pci:
+                # this port is for the bridge alone: no other device may look upon it as a free one
+                port = new_bus(PciModel.PCIE_ROOT_PORT)
+                port.offers = Connect.PCIE_TO_PCI_BRIDGE
+                self._add(port)
+                return self._add(new_bus(PciModel.PCIE_TO_PCI_BRIDGE))
+            self._add(new_bus(PciModel.DMI_TO_PCI_BRIDGE))
+            return self._add(new_bus(PciModel.PCI_BRIDGE))
+        if needs & Connect.PCI_BRIDGE and self.buses and self.buses[0].model is PciModel.PCIE_ROOT:
+            return self._add(new_bus(PciModel.DMI_TO_PCI_BRIDGE))
+        if needs & (Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE):
+            return self._add(new_bus(PciModel.PCIE_ROOT_PORT))
+        raise XmlError("a PCI slot is needed, but none is available, and it cannot be automatically added")
+
+
+def _fits(bus: PciBus, needs: Connect, *, from_definition: bool = False) -> bool:
+    offers = bus.offers
+    if from_definition:
+        offers |= Connect.HOTPLUG
+        if offers & (Connect.PCI_DEVICE | Connect.PCIE_DEVICE):
+            offers |= Connect.PCI_DEVICE | Connect.PCIE_DEVICE
+        if needs & Connect.DOWNSTREAM_PORT:
+            return bool(offers & Connect.DOWNSTREAM_PORT)
+    if needs & TYPES and not needs & offers & TYPES:
+        return False
+    return not (needs & Connect.HOTPLUG and not offers & Connect.HOTPLUG)
+
+
+def _free_on(bus: PciBus, needs: Connect, function: int | None) -> tuple[int, int] | None:
+    if not _fits(bus, needs):
+        return None
+    for slot in range(bus.first, bus.last + 1):
+        taken = bus.slots.get(slot)
+        if not taken:
+            return slot, function or 0
+        if needs & Connect.AGGREGATE and slot in bus.shared:
+            wanted = range(FUNCTIONS) if function is None else (function,)
+            for number in wanted:
+                if number not in taken:
+                    return slot, number
+    return None

@@ -1,0 +1,81 @@
+"""The round trips of the corpus that concern documents: which there are, and what came of one."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from conf.domain.documents import parse_domain, write_domain
+from conf.flags import ParseFlags, XmlFlags
+from schema.errors import VirtError
+from tests.conformance.drivers import rules_for
+from tests.shared import SHARED, shared_json
+
+Case = dict[str, Any]
+RoundTrip = Callable[[Case, bytes], str]
+
+_PARSE_FLAGS = {
+    "VIR_DOMAIN_DEF_PARSE_INACTIVE": ParseFlags.INACTIVE,
+    "VIR_DOMAIN_DEF_PARSE_STATUS": ParseFlags.STATUS,
+    "VIR_DOMAIN_DEF_PARSE_SKIP_VALIDATE": ParseFlags.SKIP_VALIDATE,
+}
+_FORMAT_FLAGS = {
+    "VIR_DOMAIN_DEF_FORMAT_SECURE": XmlFlags.SECURE,
+    "VIR_DOMAIN_DEF_FORMAT_INACTIVE": XmlFlags.INACTIVE,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a case; `difference` is empty when it passed."""
+
+    case: Case
+    difference: str
+
+    @property
+    def passed(self) -> bool:
+        """As libvirt has it, byte for byte."""
+        return not self.difference
+
+
+def group_of(case: Case) -> str:
+    """The heading under which a case is counted."""
+    return "/".join(str(case[key]) for key in ("area", "kind", "object"))
+
+
+def cases_of(area: str) -> Iterator[Case]:
+    """The round trips of an area that there is code for."""
+    for case in shared_json("corpus", area, "manifest.json")["cases"]:
+        if case["kind"] == "xml-roundtrip" and case.get("object") in ROUND_TRIPS:
+            yield case
+
+
+def run(case: Case) -> Outcome:
+    """Reads and writes the case's document and compares."""
+    source = (SHARED / "corpus" / case["input"]).read_bytes()
+    try:
+        written = ROUND_TRIPS[case["object"]](case, source)
+    except VirtError as exc:
+        return Outcome(case, "" if case["expectation"] != "ok" else f"{type(exc).__name__}: {exc}")
+    if case["expectation"] != "ok":
+        return Outcome(case, "this document should have been refused")
+    wanted = (SHARED / "corpus" / case["expected"]).read_text(encoding="utf-8").rstrip("\n")
+    if written.rstrip("\n") == wanted:
+        return Outcome(case, "")
+    lines = difflib.unified_diff(wanted.splitlines(), written.splitlines(), "libvirt", "ours", lineterm="", n=0)
+    return Outcome(case, "\n".join(lines) or "differs in blanks")
+
+
+def _domain(case: Case, source: bytes) -> str:
+    parse_flags, format_flags = ParseFlags.NONE, XmlFlags.NONE
+    for name in case.get("parse_flags", ()):
+        parse_flags |= _PARSE_FLAGS.get(name, ParseFlags.NONE)
+    for name in case.get("format_flags", ()):
+        format_flags |= _FORMAT_FLAGS.get(name, XmlFlags.NONE)
+    return write_domain(parse_domain(source, rules_for(case), parse_flags), format_flags)
+
+
+ROUND_TRIPS: dict[str, RoundTrip] = {"domain": _domain}
+"""How a document of each kind is read and written."""
