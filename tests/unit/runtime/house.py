@@ -140,6 +140,14 @@ async def domain_set_autostart(host: ToyHost, dom: DomainRef, autostart: int) ->
     host.objects.put("domain", entry.key, entry.name, {**entry.summary, "autostart": bool(autostart)})
 
 
+@toy_calls.handles(key="dom")
+async def domain_set_memory_flags(host: ToyHost, dom: DomainRef, memory: int, flags: int) -> None:
+    host.entered.append("memory")
+    entry = host.need_domain(dom)
+    await host.store.write(f"mem/{entry.name}", str(memory).encode())
+    host.objects.put("domain", entry.key, entry.name, {**entry.summary, "mem": memory})
+
+
 @toy_calls.handles(key="dom", lane="query")
 async def domain_get_xml_desc(host: ToyHost, dom: DomainRef, flags: int) -> str:
     return f"<domain><name>{host.need_domain(dom).name}</name></domain>"
@@ -163,6 +171,8 @@ class ToyActor(Actor[ToyHost]):
             name = path.removeprefix("domains/").removesuffix(".xml")
             running = runtime.store.read(f"run/{name}") is not None
             state = {"id": next(host.ids), "state": int(DomainState.RUNNING), "reason": 1} if running else {}
+            if (memory := runtime.store.read(f"mem/{name}")) is not None:
+                state["mem"] = int(memory)
             runtime.objects.restore("domain", name.encode().ljust(16, b"-")[:16], name, summary(**state))
         return host
 

@@ -104,6 +104,23 @@ async def test_what_was_recorded_and_not_heard_is_published_by_the_successor(tmp
         ]
 
 
+async def test_a_change_that_only_its_file_shows_is_not_made_again(tmp_path: Path) -> None:
+    root, copy = tmp_path / "1", tmp_path / "2"
+    async with open_house(root) as house:
+        await house.call("domain_define_xml_flags", xml="a", flags=1)
+        heard = house.broker.last()
+        copy_at(root, copy, house.runtime.store, "_write_now", after=True)
+        call = house.post("domain_set_memory_flags", dom=A, memory=77, flags=0, correlation=9)
+        await house.outcome(call)
+    async with open_house(copy, epoch=2, last=heard) as house:
+        changed = house.broker.records[-1]
+        assert (changed["kind"], changed["call"], changed["summary"]["mem"]) == ("changed", call.id, 77)
+        await house.outcome(
+            house.post("domain_set_memory_flags", dom=A, memory=77, flags=0, correlation=9, resend=True)
+        )
+        assert house.host.entered == []
+
+
 async def test_removed_and_killed_before_the_event(tmp_path: Path) -> None:
     root, copy = tmp_path / "1", tmp_path / "2"
     async with open_house(root) as house:
