@@ -11,7 +11,7 @@ from typing import Any, Final
 from client.connection import Connection
 from client.link import WAIT_S, open_link
 from client.uri import default_uri, scope_of
-from settings.paths import resolve_paths
+from settings.paths import Paths, resolve_paths, system_paths
 
 URI_VARIABLE: Final = "VIRTROUPE_URI"
 ROOT_VARIABLE: Final = "VIRTROUPE_ROOT"
@@ -45,7 +45,7 @@ class Connecting:
 
     async def _connect(self) -> Connection:
         root = self._root or os.environ.get(ROOT_VARIABLE)
-        paths = resolve_paths(Path(root) if root else None)
+        paths = resolve_paths(Path(root)) if root else paths_in_reach()
         uri = self._uri or os.environ.get(URI_VARIABLE) or default_uri(paths)
         scope = scope_of(uri)
         link = await open_link(paths, read_only=self._read_only, program=self._program, wait_s=self._wait_s)
@@ -56,6 +56,15 @@ class Connecting:
             await conn.aclose()
             raise
         return conn
+
+
+def paths_in_reach() -> Paths:
+    """The user's own agent, else the system's where there is one: it may let this user in."""
+    own = resolve_paths()
+    system = system_paths()
+    if not own.clients_door.exists() and system.clients_door.exists():
+        return system
+    return own
 
 
 def connect(
@@ -69,8 +78,8 @@ def connect(
     """A connection to the driver that serves `uri`, at the agent whose folders are below `root`.
 
     Without `uri` the environment's VIRTROUPE_URI, else `qemu:///system` where QEMU is installed, else
-    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the system's agent (for root) or the
-    user's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an error
+    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does not
+    run, the system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an error
     at once.
 
     Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what

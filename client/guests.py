@@ -89,6 +89,10 @@ async def _one_by_one(conn: Connection, flags: int, options: CallOptions) -> lis
         return Guest(ref.name, UUID(bytes=ref.uuid), None if ref.id == -1 else ref.id, state)
 
     listed = await conn.called("connect_list_all_domains", {"flags": flags}, options)
-    async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(ask(ref)) for ref in listed.result.domains]
-    return [guest for task in asked if (guest := task.result()) is not None]
+    asked = [asyncio.ensure_future(ask(ref)) for ref in listed.result.domains]
+    try:
+        # no TaskGroup: the caller is to meet the error itself, not a group of it
+        return [guest for guest in await asyncio.gather(*asked) if guest is not None]
+    finally:
+        for task in asked:
+            task.cancel()

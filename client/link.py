@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from broker.wire import Cursor
@@ -72,7 +73,7 @@ async def open_link(paths: Paths, *, read_only: bool, program: str, wait_s: floa
     from broker.peer import Peer
 
     door = paths.clients_door_read_only if read_only else paths.clients_door
-    if not door.exists() and not is_agent_starting(paths):
+    if not _is_there(door) and not is_agent_starting(paths):
         raise AgentUnreachable(f"No agent runs here: there is no socket '{door}'")
     # without supervisord nobody starts the broker again, unless somebody does it by hand
     wait_s = wait_s if is_agent_starting(paths) else min(wait_s, UNATTENDED_WAIT_S)
@@ -92,3 +93,10 @@ def is_agent_starting(paths: Paths) -> bool:
     except (OSError, ValueError):
         return False
     return True
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError as exc:
+        raise AgentUnreachable(f"The agent's socket '{path}' is in a folder that this user may not enter") from exc

@@ -166,13 +166,7 @@ def resolve_paths(root: Path | None = None) -> Paths:
         base = Path(os.path.abspath(root))  # noqa: PTH100 - a root may be a symlink and stays one: it may be the shorter path
         return Paths(base / "etc", base / "state", base / "cache", base / "run", base / "log")
     if os.geteuid() == 0:
-        return Paths(
-            Path("/etc/virtroupe"),
-            Path("/var/lib/virtroupe"),
-            Path("/var/cache/virtroupe"),
-            Path("/run/virtroupe"),
-            Path("/var/log/virtroupe"),
-        )
+        return system_paths()
     home = Path.home()
     state = _xdg("XDG_STATE_HOME", home / ".local/state") / "virtroupe"
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -183,6 +177,17 @@ def resolve_paths(root: Path | None = None) -> Paths:
         _xdg("XDG_CACHE_HOME", home / ".cache") / "virtroupe",
         run,
         state / "log",
+    )
+
+
+def system_paths() -> Paths:
+    """The paths of the agent that root runs without a root folder."""
+    return Paths(
+        Path("/etc/virtroupe"),
+        Path("/var/lib/virtroupe"),
+        Path("/var/cache/virtroupe"),
+        Path("/run/virtroupe"),
+        Path("/var/log/virtroupe"),
     )
 
 

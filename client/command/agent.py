@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -300,12 +301,21 @@ def all_paths(where: Paths) -> dict[str, dict[str, str]]:
     }
 
 
+def own_command() -> str:
+    """How this command is called from where the user is."""
+    if sys.prefix == sys.base_prefix:
+        return "virtroupe"
+    program = Path(sys.prefix, "bin", "virtroupe")
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
+
+
 def next_words(given: Options, where: Paths) -> str:
     """What to type next."""
     from settings.config import load_config
     from settings.drivers import available_drivers
 
-    command = "virtroupe" if sys.prefix == sys.base_prefix else f"{sys.prefix}/bin/virtroupe"
+    command = own_command()
     if given.root is not None:
         command += f" --root {given.root}"
     socket = where.libvirt_socket

@@ -7,6 +7,7 @@ from typing import Final
 
 from client.command.output import to_json
 from client.errors import (
+    AccessDenied,
     AgentUnreachable,
     Busy,
     CallPending,
@@ -89,6 +90,8 @@ def advice(error: VirtError) -> str | None:
             return "'virtroupe top --once' shows guests and drivers"
         case NoConnection():
             return "-c URI names another driver, such as qemu:///system or test:///default"
+        case AccessDenied():
+            return "--readonly lets you look; 'broker.allow' in the configuration names who may change things"
         case OperationDenied():
             return "connect without --readonly to change things"
         case DomainStateError():

@@ -26,11 +26,25 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "saving": ("save", "restore", "managedsave", "managedsave-remove", "screenshot"),
     "console": ("console",),
     "events": ("events",),
-    "host": ("nodeinfo", "capabilities", "version", "uri", "hostname", "net-list", "pool-list"),
     "top": ("top",),
+    "host": ("nodeinfo", "capabilities", "version", "uri", "hostname", "net-list", "pool-list"),
     "completion": ("completion",),
 }
 """The subcommands of each module of this folder, in the order in which the help shows them."""
+
+PANELS: Final = {
+    "agent": "The agent",
+    "guests": "Guests",
+    "power": "Guests",
+    "definition": "Guests",
+    "saving": "Guests",
+    "console": "Guests",
+    "events": "What happens",
+    "top": "What happens",
+    "host": "The host",
+    "completion": "Shell",
+}
+"""Under which title the help shows a module's subcommands."""
 
 EXIT_USAGE: Final = 2
 COMPLETE_VARIABLE: Final = "_VIRTROUPE_COMPLETE"
@@ -50,7 +64,10 @@ class LazyGroup(TyperGroup):
         if module is None:
             return None
         group = typer.main.get_group(import_module(f"client.command.{module}").app)
-        return group.commands.get(cmd_name)
+        command: Any = group.commands.get(cmd_name)
+        if command is not None:
+            command.rich_help_panel = PANELS[module]
+        return command
 
 
 app = typer.Typer(

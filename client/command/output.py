@@ -67,10 +67,24 @@ def _key(key: object) -> str:
     return told if isinstance(told, str) else str(told)
 
 
+class CannotWrite(Exception):
+    """The standard output does not take the answer; the text says why. A reader that went away is no such fault."""
+
+
 def write(text: str) -> None:
-    """Writes to standard output at once, so that a pipe sees each line."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """Writes to standard output at once, so that a pipe sees each line.
+
+    Raises CannotWrite, and BrokenPipeError when the reader went away.
+    """
+    if sys.stdout is None:
+        return  # it was closed by whoever started us
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise CannotWrite(f"cannot write the answer: {exc.strerror}") from exc
 
 
 def size(kib: int | None) -> str:

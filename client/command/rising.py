@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 BROKER_S: Final = 30.0
 PART_S: Final = 60.0
 LOOK_S: Final = 0.02
-
-Step = Callable[[str], "contextmanager[None]"]
 
 
 class NotReady(Exception):
@@ -50,7 +48,7 @@ class Steps:
 
     def say(self, text: str) -> None:
         """A line between the steps."""
-        self._console.print(text)
+        self._console.print(text, soft_wrap=True, markup=False)
 
     @property
     def took_s(self) -> float:
@@ -86,13 +84,13 @@ async def wait_until_ready(paths: Paths, steps: Steps) -> dict[str, Any]:
         await peer.aclose()
 
 
-async def ask(peer: Peer, destination: str, name: str, deadline_s: float, **arguments: object) -> Any:
-    """A call's result. Raises the VirtError that came back."""
+async def ask(peer: Peer, destination: str, called: str, deadline_s: float, /, **arguments: object) -> Any:
+    """The result of a procedure. Raises the VirtError that came back."""
     from schema.body import pack_args, unpack_result
     from schema.table import need_procedure
 
-    procedure = need_procedure(name)
-    reply = await peer.call(destination, name, pack_args(procedure, arguments), deadline_s=deadline_s)
+    procedure = need_procedure(called)
+    reply = await peer.call(destination, called, pack_args(procedure, arguments), deadline_s=deadline_s)
     return unpack_result(procedure, reply.body)
 
 

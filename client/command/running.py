@@ -92,6 +92,7 @@ def speaks(function: Callable[Concatenate[Session, P], Awaitable[int | None]]) -
 
 def run(work: Callable[[Session], Awaitable[int | None]], given: Options) -> int:
     """Runs work with a session and tells the exit code; errors are written to standard error."""
+    from client.command.output import CannotWrite
     from client.errors import VirtError
 
     try:
@@ -103,9 +104,17 @@ def run(work: Callable[[Session], Awaitable[int | None]], given: Options) -> int
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of our output is gone; what Python still holds of it must not fail at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except CannotWrite as exc:
+        _drop_output()
+        sys.stderr.write(f"error: {exc}\n")
+        return 1
+
+
+def _drop_output() -> None:
+    # what Python still holds of it must not fail at exit
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _with_session(work: Callable[[Session], Awaitable[int | None]], given: Options) -> int:

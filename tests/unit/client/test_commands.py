@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -398,3 +399,35 @@ def test_a_shell_that_asks_gets_completions(
         main([])
     assert ended.value.code in (0, None)
     assert capsys.readouterr().out.split() == [offered]
+
+
+def test_an_output_that_takes_nothing_is_an_error_and_one_that_went_away_is_none(
+    link: FakeLink, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from client.command import output
+    from client.command.context import Options
+    from client.command.running import Session, run
+
+    link.scripts["connect_get_hostname"] = "h"
+
+    class Full:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def write(self, text: str) -> None:
+            raise OSError(self.number, os.strerror(self.number))
+
+        def fileno(self) -> int:
+            return os.open(os.devnull, os.O_WRONLY)
+
+    async def work(session: Session) -> None:
+        session.show((await (await session.connect()).hostname()) + "\n", {})
+
+    given = Options(uri=SCOPE)
+    for number, code in ((errno.ENOSPC, 1), (errno.EPIPE, 0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(output.sys, "stdout", Full(number))
+            assert run(work, given) == code
+    assert capfd.readouterr().err == "error: cannot write the answer: No space left on device\n"

@@ -60,6 +60,16 @@ async def test_guests_of_a_driver_that_is_down_are_what_was_last_known(conn: Con
     assert guest.state.state is DomainState.NOSTATE
 
 
+async def test_an_error_among_many_questions_is_met_as_itself(conn: Connection, link: FakeLink) -> None:
+    link.scripts = {
+        "actor_snapshot": DriverDegraded("test", "it ended 11 times"),
+        "connect_list_all_domains": [RUNNING, OFF],
+        "domain_get_state": OperationDenied("no"),
+    }
+    with pytest.raises(OperationDenied):
+        await conn.list_guests()
+
+
 @pytest.mark.parametrize(
     ("text", "asked"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from client import uri
+from client import connecting, uri
 from client.connecting import connect
 from client.errors import AgentUnreachable, InvalidArguments
 from client.link import is_agent_starting, open_link
@@ -47,6 +47,19 @@ def test_the_default_is_qemu_where_it_can_run(
     paths.config_file.write_text("nonsense = true\n")
     assert default_uri(paths) == expected
     assert uri.TEST == "test:///default"
+
+
+def test_a_user_without_an_agent_reaches_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, system = resolve_paths(tmp_path / "own"), resolve_paths(tmp_path / "system")
+    monkeypatch.setattr(connecting, "resolve_paths", lambda: own)
+    monkeypatch.setattr(connecting, "system_paths", lambda: system)
+    assert connecting.paths_in_reach() == own
+    system.clients_door.parent.mkdir(parents=True)
+    system.clients_door.touch()
+    assert connecting.paths_in_reach() == system
+    own.clients_door.parent.mkdir(parents=True)
+    own.clients_door.touch()
+    assert connecting.paths_in_reach() == own
 
 
 async def test_no_agent_is_told_at_once_with_its_socket(tmp_path: Path) -> None:
