@@ -97,7 +97,7 @@ def make_handler(function: Callable[..., Any], key: str | None, lane: Lane, name
     is_plain = not inspect.iscoroutinefunction(function)
     if is_plain and key is not None:
         raise TypeError(f"'{name}' has a key, so it has to be a coroutine")
-    key_of = None if key is None else _key_of(procedure, key)
+    key_of = None if key is None else key_of_argument(procedure, key)
     return Handler(procedure, function, names, key, lane, key_of, is_plain)
 
 
@@ -133,7 +133,8 @@ def argument_name(field: str) -> str:
     return f"{field}_" if keyword.iskeyword(field) else field
 
 
-def _key_of(procedure: Procedure, key: str) -> KeyOf:
+def key_of_argument(procedure: Procedure, key: str) -> KeyOf:
+    """How the mailbox of a call follows from one of its arguments. Raises TypeError for one that cannot be a key."""
     for field in procedure.args:
         if argument_name(field.name) == key:
             if field.optional or field.is_list:

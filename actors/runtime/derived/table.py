@@ -8,6 +8,7 @@ from typing import Any, Final
 from actors.runtime.calls import Calls, Handler
 from actors.runtime.derived import domains, host_devices, native, networks, secrets_and_filters, storage_pools
 from actors.runtime.derived.newer import DERIVATIONS, derive
+from actors.runtime.derived.shorter import SHORTENINGS, shorten
 
 _BY_TYPE: Final[dict[str, Calls[Any]]] = {
     "domain": domains.calls,
@@ -34,4 +35,8 @@ def derived_handlers(own: Mapping[str, Handler], serves: tuple[str, ...]) -> dic
         newer = handlers.get(derivation.newer)
         if newer is not None and name not in handlers:
             handlers[name] = derive(name, derivation, newer)
+    for name, how in SHORTENINGS.items():
+        whole = handlers.get(how.whole)
+        if whole is not None and name not in handlers:
+            handlers[name] = shorten(name, how, whole)
     return handlers

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls, Handler, combine
 from actors.runtime.derived.newer import DERIVATIONS, derive
+from actors.runtime.derived.shorter import SHORTENINGS, shorten
 from actors.runtime.derived.table import derived_handlers
 from schema.body import args_struct
-from schema.objects import DomainRef, DomainSnapshotRef, InterfaceRef, StorageVolRef
+from schema.objects import DomainRef, DomainSnapshotRef, InterfaceRef, StoragePoolRef, StorageVolRef
 from schema.table import all_procedures, need_procedure
 
 
@@ -140,3 +142,23 @@ def test_every_derived_read_is_a_read() -> None:
     handlers = derived_handlers({}, types)
     assert all(handler.procedure.is_read for handler in handlers.values())
     assert set(handlers) <= {procedure.name for procedure in all_procedures()}
+
+
+@pytest.mark.parametrize("name", sorted(SHORTENINGS))
+async def test_counts_and_names_follow_from_the_list(name: str) -> None:
+    how = SHORTENINGS[name]
+    pool, dom = StoragePoolRef("p", b"p" * 16), DomainRef("a", b"u" * 16)
+    found: list[Any] = [StorageVolRef("p", n, n) for n in ("x", "y", "z")]
+
+    async def listed(host: Any, *values: Any) -> dict[str, Any]:
+        assert dict(zip(whole.names, values, strict=True))["need_results"] == 1
+        return {"found": found, "ret": 3}
+
+    whole = replace(stub_of(how.whole), function=listed, key=need_procedure(how.whole).args[0].name)
+    handler = shorten(name, how, whole)
+    given = {"pool": pool, "dom": dom, "snap": DomainSnapshotRef("s", dom), "maxnames": 2, "flags": 0}
+    args = args_struct(handler.procedure)(**{f.name: given[f.name] for f in handler.procedure.args})
+    result = await handler.function(None, *handler.arguments(args))
+    assert result == (3 if how.counts else ["x", "y"])
+    assert handler.key_of is not None
+    assert handler.key_of(args)[0] in ("domain", "storage_pool")
