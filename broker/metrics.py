@@ -6,25 +6,21 @@ client library's own counters cost more than routing a call.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import BaseServer, TCPServer, UnixStreamServer
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from broker.calls import LATENCY_BOUNDS_S
 from broker.status import status_of
 
 if TYPE_CHECKING:
+    from socketserver import BaseServer
+
     from prometheus_client import Metric
 
     from broker.server import Server
-
-SCRAPE_TIMEOUT_S: Final = 5.0
+    from util.structured_log import StructuredLog
 
 _GAUGES: Final = {
     "depth": "Calls the actor says it holds",
@@ -102,80 +98,43 @@ class Collector:
 class MetricsServer:
     """Serves scrapes from `start` to `close`."""
 
-    def __init__(self, path: Path, listen: str, server: Callable[[], Server]) -> None:
-        """Raises ValueError when `listen` is no HOST:PORT."""
+    def __init__(self, path: Path, listen: str, server: Callable[[], Server], log: StructuredLog) -> None:
+        """Raises ValueError when `listen` is neither empty nor HOST:PORT."""
         self._path = path
-        self._address: tuple[str, int] | None = None
-        if listen:
-            host, _, port = listen.rpartition(":")
-            if not host or not port.isdecimal():
-                raise ValueError(f"metrics.listen '{listen}' is not HOST:PORT")
-            self._address = (host.strip("[]"), int(port))
+        self._address = parse_address(listen) if listen else None
         self._collector = Collector(server)
+        self._log = log
         self._servers: list[BaseServer] = []
+        self._is_closed = False
 
     def start(self) -> None:
-        """Binds and serves. Raises OSError."""
-        collector = self._collector
-
-        class Handler(_Handler):
-            source = collector
-
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
-        self._servers.append(_Unix(os.fspath(self._path), Handler))
-        self._path.chmod(0o660)
-        if self._address is not None:
-            self._servers.append(_Tcp(self._address, Handler))
-        for server in self._servers:
-            threading.Thread(target=server.serve_forever, name="metrics", args=(0.2,), daemon=True).start()
+        """Begins in a thread of its own: what an HTTP server needs takes longer to load than the broker itself."""
+        threading.Thread(target=self._run, name="metrics", daemon=True).start()
 
     def close(self) -> None:
         """Ends serving."""
+        self._is_closed = True
         for server in self._servers:
             server.shutdown()
             server.server_close()
-        self._servers = []
+
+    def _run(self) -> None:
+        from broker.scrapes import open_servers
+
+        try:
+            self._servers = open_servers(self._path, self._address, self._collector)
+        except OSError as exc:
+            self._log.error("metrics are not served", error=str(exc))
+            return
+        for server in self._servers[1:]:
+            threading.Thread(target=server.serve_forever, name="metrics", args=(0.2,), daemon=True).start()
+        if not self._is_closed:
+            self._servers[0].serve_forever(0.2)
 
 
-class _Unix(UnixStreamServer):
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A scraper that went away is not worth a line."""
-
-
-class _Tcp(TCPServer):
-    allow_reuse_address = True
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-        super().__init__(address, handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A scraper that went away is not worth a line."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    source: ClassVar[Collector]
-    timeout = SCRAPE_TIMEOUT_S
-
-    def do_GET(self) -> None:
-        """`/metrics`, or everything else that asks."""
-        from prometheus_client import CollectorRegistry
-        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(self.source)
-        body = generate_latest(registry)
-        with contextlib.suppress(OSError):
-            self.send_response(200)
-            self.send_header("Content-Type", CONTENT_TYPE_LATEST)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    def address_string(self) -> str:
-        """There is none on a unix socket."""
-        return "scraper"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Scrapes are not logged."""
+def parse_address(listen: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT. Raises ValueError."""
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"metrics.listen '{listen}' is not HOST:PORT")
+    return host.strip("[]"), int(port)

@@ -41,6 +41,7 @@ from util.structured_log import StructuredLog
 BUDGET: Final = 256  # messages of one socket before the others get their turn
 PASSES: Final = 8  # passes before doors and timers get theirs, while messages keep coming
 RETIRE_S: Final = 10.0
+METRICS_AFTER_S: Final = 0.5  # the first thing is that peers come back
 SLACK: Final = 1024  # more places in a pipe than calls it may hold: acknowledgements and the like
 
 _CALL, _REPLY, _ERROR, _CANCEL = int(Kind.CALL), int(Kind.REPLY), int(Kind.ERROR), int(Kind.CANCEL)
@@ -143,7 +144,7 @@ class Server:
             on_gone=self._lifeline_gone,
         )
         self.reception.use(self.lifelines.cut)
-        self.metrics = MetricsServer(paths.metrics, config.metrics.listen, lambda: self)
+        self.metrics = MetricsServer(paths.metrics, config.metrics.listen, lambda: self, log)
         self._doors = (
             Door(paths.actors_door, 0o660, "actors"),
             Door(paths.clients_door, 0o666, "clients"),
@@ -161,6 +162,7 @@ class Server:
         self._next_tick = now
         self._next_alive = now
         self._next_retire = now + RETIRE_S
+        self._metrics_at: float | None = now + METRICS_AFTER_S
         self._last_turn = now
 
     # -- the loop
@@ -170,10 +172,6 @@ class Server:
         self.log.info(
             "broker ready", pid=os.getpid(), generation=self.journal.generation, head=self.journal.head.offset
         )
-        try:
-            self.metrics.start()
-        except OSError as exc:
-            self.log.error("metrics are not served", error=str(exc))
         passes = 0
         while not self._stopping:
             moved = self._move()
@@ -401,6 +399,9 @@ class Server:
         if now < self._next_tick:
             return
         self._next_tick = now + TICK_S
+        if self._metrics_at is not None and now >= self._metrics_at:
+            self._metrics_at = None
+            self.metrics.start()
         self.routing.tick(now)
         self.lifelines.drop_silent(now)
         self._check_hangs(now)

@@ -23,7 +23,7 @@ from broker.wire import pack_value
 from schema.body import pack_args
 from schema.table import need_procedure
 from settings.config import JournalSettings
-from settings.process import current
+from settings.process import current, die_with_parent
 from tests.fakes.role import event_record
 from tests.process.broker_process import REPOSITORY, BrokerHouse
 
@@ -157,6 +157,7 @@ class _Actor:
 
 
 async def _serve() -> None:
+    die_with_parent()
     paths, _ = current()
     actor = _Actor()
     actor.peer = await Peer.connect_role(paths, "test", actor)

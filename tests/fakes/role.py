@@ -19,7 +19,7 @@ from broker.peer import IncomingCall, Peer
 from broker.wire import pack_value, unpack_value
 from schema.errors import Cancelled, InvalidArguments, VirtError
 from settings.paths import Paths
-from settings.process import current
+from settings.process import current, die_with_parent
 
 Answer = Callable[["FakeRole", IncomingCall, dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -30,6 +30,8 @@ class FakeRole:
     def __init__(self, answers: dict[str, Answer] | None = None) -> None:
         self.answers = dict(answers or ANSWERS)
         self.calls: list[IncomingCall] = []
+        self.effects: dict[bytes, int] = {}  # how often each call was run
+        self.outcomes: dict[bytes, bytes | VirtError] = {}  # to be told again when a call comes again
         self.cancelled: list[tuple[bytes, int]] = []
         self.registered: list[tuple[int, int]] = []
         self.acknowledged: list[tuple[int, bool]] = []
@@ -83,6 +85,12 @@ class FakeRole:
     def on_call(self, call: IncomingCall) -> None:
         self.calls.append(call)
         self._changed.set()
+        if (call.source, call.correlation) in self._tasks:
+            return  # sent again while it runs
+        if call.id in self.outcomes:
+            self._tell(call, self.outcomes[call.id])
+            return
+        self.effects[call.id] = self.effects.get(call.id, 0) + 1
         task = asyncio.get_running_loop().create_task(self._answer(call))
         self._tasks[call.source, call.correlation] = task
         task.add_done_callback(lambda _: self._tasks.pop((call.source, call.correlation), None))
@@ -130,11 +138,19 @@ class FakeRole:
                 raise InvalidArguments(f"the script has no '{call.prologue.procedure}'")
             result = await answer(self, call, unpack_value(call.body) if call.body else {})
         except VirtError as exc:
-            self.peer.fail(call, exc, seq=self.seq)
+            outcome: bytes | VirtError = exc
         except asyncio.CancelledError:
-            self.peer.fail(call, Cancelled("as asked"), seq=self.seq)
+            outcome = Cancelled("as asked")
         else:
-            self.peer.reply(call, pack_value(result), seq=self.seq)
+            outcome = pack_value(result)
+        self.outcomes[call.id] = outcome
+        self._tell(call, outcome)
+
+    def _tell(self, call: IncomingCall, outcome: bytes | VirtError) -> None:
+        if isinstance(outcome, VirtError):
+            self.peer.fail(call, outcome, seq=self.seq)
+        else:
+            self.peer.reply(call, outcome, seq=self.seq)
 
 
 def event_record(source: str, epoch: int, seq: int, kind: str, data: dict[str, Any]) -> bytes:
@@ -207,6 +223,7 @@ ANSWERS: dict[str, Answer] = {
 
 
 async def _serve(name: str) -> None:
+    die_with_parent()
     paths, _ = current()
     role = await FakeRole.connect(paths, name)
     ended = asyncio.Event()
