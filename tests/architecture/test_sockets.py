@@ -1,0 +1,66 @@
+"""Sockets are opened in the few modules that are named here, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.architecture.tree import ROOT, imported_modules, modules
+
+OPENERS: Final = {
+    "broker/door.py": "the doors",
+    "broker/lifeline.py": "a peer's end of its door connection",
+    "broker/link.py": "a peer's ZeroMQ socket",
+    "broker/metrics.py": "the Prometheus endpoint",
+    "broker/server.py": "the broker's loop",
+    "broker/sockets.py": "the broker's ZeroMQ sockets",
+    "broker/stream.py": "both ends of a ticket",
+    "broker/subscriber.py": "the event socket",
+    "broker/peer.py": "the ZeroMQ context of a peer",
+    "gateway/connection.py": "libvirt's clients",
+    "gateway/holder.py": "libvirt's listening sockets",
+    "gateway/link.py": "the gateway's end of the holder",
+    "gateway/listening.py": "libvirt's listening sockets",
+    "gateway/server.py": "libvirt's clients",
+    "actors/runtime/streams.py": "tickets",
+    "actors/runtime/node.py": "the host's name only",
+    "actors/qemu/monitor/link.py": "QEMU's monitor",
+    "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",
+    "actors/qemu/resources.py": "the listening end of a guest's monitor",
+    "actors/qemu/taps.py": "ioctls for tap devices",
+    "util/xmlrpc_unix.py": "supervisord's XML-RPC",
+}
+SOCKET_MODULES: Final = ("socket", "zmq", "socketserver", "http.client", "http.server", "xmlrpc.client")
+SOCKET_CALLS: Final = (
+    "open_connection",
+    "open_unix_connection",
+    "start_server",
+    "start_unix_server",
+    "create_connection",
+    "create_unix_connection",
+    "create_server",
+    "create_unix_server",
+)
+
+
+def opens_sockets(path: Path, root: Path = ROOT) -> bool:
+    """Whether a file imports a socket module or uses asyncio's ways to one."""
+    text = (root / path).read_text(encoding="utf-8")
+    if any(name == m or name.startswith(f"{m}.") for name in imported_modules(root / path) for m in SOCKET_MODULES):
+        return True
+    return any(isinstance(node, ast.Attribute) and node.attr in SOCKET_CALLS for node in ast.walk(ast.parse(text)))
+
+
+def test_only_the_named_modules_open_sockets() -> None:
+    found = {str(path) for path in modules() if opens_sockets(path)}
+    assert found - OPENERS.keys() == set(), "a socket is opened where none should be"
+    assert OPENERS.keys() - found == set(), "these no longer open one: take them off the list"
+
+
+@pytest.mark.parametrize("line", ["import socket", "from zmq import Context", "loop.create_unix_server(f, path)"])
+def test_a_new_opener_is_noticed(tmp_path: Path, line: str) -> None:
+    (tmp_path / "new.py").write_text(line + "\n", encoding="utf-8")
+    assert opens_sockets(Path("new.py"), tmp_path)
