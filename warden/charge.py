@@ -243,6 +243,7 @@ class Charge:
         if self.phase in (Phase.UP, Phase.STOPPING, Phase.KILLED):
             return
         if self.phase is not Phase.SPAWNING:
+            self.why = ""
             self.budget.reset()
             self.slots.take(slot)
             self.slots.note(slot, Held.RUNNING)

@@ -107,7 +107,7 @@ def test_a_crash_loop_waits_longer_and_then_degrades_with_its_reason() -> None:
     one.spawned(due, 0, 3)
     one.died(due + 0.1, 3, Held.EXITED, EXIT)
     assert one.phase is Phase.DEGRADED
-    (tell,) = [deed for deed in one.deeds() if isinstance(deed, Tell)]
+    *_, tell = [deed for deed in one.deeds() if isinstance(deed, Tell)]
     assert tell.state == "degraded"
     assert EXIT in tell.why
     assert "3 crashes" in tell.why
