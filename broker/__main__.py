@@ -47,7 +47,9 @@ def prepare_roles(
 
     A token that already lies there makes its role known: that is how a driver that is not in the table is let in.
     """
-    make_folder(paths.tokens, 0o711 if os.geteuid() == 0 else 0o700)
+    closed = 0o711 if os.geteuid() == 0 else 0o700  # an actor's own user must get to its token
+    make_folder(paths.state, closed)
+    make_folder(paths.tokens, closed)
     found = {path.name for path in paths.tokens.iterdir() if path.suffix != ".new"}
     names = tuple(dict.fromkeys((*PLATFORM, *(driver.name for driver in available_drivers(config)), *sorted(found))))
     users: dict[str, frozenset[int]] = {}

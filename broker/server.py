@@ -104,13 +104,17 @@ class Server:
         self._handlers: dict[int, Callable[[], None]] = {}
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
-        make_folder(paths.actors_route.parent, 0o700)
+        # actors with users of their own must get through; the door asks them for a token, and ids cannot be guessed
+        is_shared = os.geteuid() == 0 and any(actor.user for actor in config.actors.values())
+        actors_mode = 0o666 if is_shared else 0o600
+        make_folder(paths.run, 0o755)
+        make_folder(paths.actors_route.parent, 0o711 if is_shared else 0o700)
         make_folder(paths.clients_route.parent, 0o755)
         actor_hwm = 2 * settings.calls_per_actor + SLACK
         client_hwm = 2 * settings.calls_per_client + SLACK
         self.routers = {
             "actors": Router(
-                self._context, paths.actors_route, 0o660, message_max=settings.actor_message_max, hwm=actor_hwm
+                self._context, paths.actors_route, actors_mode, message_max=settings.actor_message_max, hwm=actor_hwm
             ),
             "clients": Router(
                 self._context, paths.clients_route, 0o666, message_max=settings.client_message_max, hwm=client_hwm
@@ -146,7 +150,7 @@ class Server:
         self.reception.use(self.lifelines.cut)
         self.metrics = MetricsServer(paths.metrics, config.metrics.listen, lambda: self, log)
         self._doors = (
-            Door(paths.actors_door, 0o660, "actors"),
+            Door(paths.actors_door, actors_mode, "actors"),
             Door(paths.clients_door, 0o666, "clients"),
             Door(paths.clients_door_read_only, 0o666, "clients-ro"),
         )
