@@ -21,6 +21,7 @@ class QemuRules(DomainRules):
     """The rules of one emulator binary."""
 
     name = "qemu"
+    security_model = "none"
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.capabilities = capabilities
@@ -57,7 +58,7 @@ class QemuRules(DomainRules):
 
     def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
         """Gives every device its place, in libvirt's order of buses."""
-        rules_addresses.assign(domain, self.capabilities)
+        rules_addresses.assign(domain, self.capabilities, flags)
 
     def assign_aliases(self, domain: Domain) -> None:
         """Names the devices of a guest that starts."""
@@ -79,6 +80,8 @@ class QemuRules(DomainRules):
             return
         if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
             cpu.check = CpuCheck.NONE
+            if cpu.migratable is None and rules_machine.is_x86(domain) and cpu.mode is CpuMode.HOST_PASSTHROUGH:
+                cpu.migratable = self.capabilities.version >= (2, 12, 0)
         elif cpu.mode is CpuMode.HOST_MODEL or domain.type is not VirtType.QEMU:
             cpu.check = CpuCheck.PARTIAL
         else:
@@ -99,5 +102,6 @@ class QemuRules(DomainRules):
         else:
             cpu.mode = CpuMode.CUSTOM
             cpu.match = CpuMatch.EXACT
+            cpu.check = cpu.check or CpuCheck.NONE
             cpu.model = CpuModel(name=model, fallback="forbid")
         domain.cpu = cpu

@@ -6,6 +6,7 @@ from actors.qemu import rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.address import CcwAddress, DimmAddress, VirtioMmioAddress
 from conf.domain.addresses.chipset import i440fx, q35
+from conf.domain.addresses.connect import has_pcie_root
 from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio
 from conf.domain.addresses.pci import PciOptions, assign_pci
 from conf.domain.addresses.usb import assign_usb
@@ -21,9 +22,10 @@ from conf.domain.filesystem import Filesystem
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryModel
 from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
+from conf.flags import ParseFlags
 
 
-def assign(domain: Domain, capabilities: Capabilities) -> None:
+def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> None:
     """Gives every device its place.
 
     Raises XmlError when two devices want the same one, or one that is not there.
@@ -32,9 +34,8 @@ def assign(domain: Domain, capabilities: Capabilities) -> None:
     for controller in domain.devices.controllers:
         # those that were added for disks and channels have not met the rules yet
         rules_devices.complete(controller, domain, capabilities)
-    if rules_machine.is_pseries(domain):
-        _assign_spapr(domain)
-    elif rules_machine.is_s390(domain):
+    _assign_spapr(domain)
+    if rules_machine.is_s390(domain):
         _prime(domain, CcwAddress)
         assign_ccw(domain)
     elif rules_machine.arch_of(domain) in rules_machine.ARM and _has_mmio(domain, capabilities):
@@ -56,7 +57,9 @@ def assign(domain: Domain, capabilities: Capabilities) -> None:
         )
         for controller in domain.devices.controllers:
             rules_devices.complete(controller, domain, capabilities)
-    assign_usb(domain)
+    if flags & ParseFlags.ABI_UPDATE:
+        # a definition that was made before ports were given keeps what the guest has seen so far
+        assign_usb(domain)
     _number_memory_slots(domain)
 
 
@@ -66,7 +69,9 @@ def _has_pci(domain: Domain, capabilities: Capabilities) -> bool:
 
 def _has_mmio(domain: Domain, capabilities: Capabilities) -> bool:
     machine = rules_machine.machine_of(domain)
-    return capabilities.has("virtio-mmio") and (machine.startswith("vexpress-") or rules_machine.is_arm_virt(domain))
+    if not capabilities.has("virtio-mmio") or has_pcie_root(domain):
+        return False
+    return machine.startswith("vexpress-") or rules_machine.is_arm_virt(domain)
 
 
 def is_virtio(device: Device) -> bool:

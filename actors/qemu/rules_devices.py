@@ -10,12 +10,14 @@ from conf.domain.controller import Controller, ControllerType, PciModel, PciTarg
 from conf.domain.device import Device
 from conf.domain.disk import BackingStore, Disk, DiskDriver, Mirror
 from conf.domain.domain import Domain
+from conf.domain.filesystem import Filesystem
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.secrets import Encryption
-from conf.domain.shmem import Shmem
+from conf.domain.shmem import Shmem, ShmemMsi, ShmemSize
 from conf.domain.small_devices import Panic, PanicModel, Vsock
 from conf.domain.sound import Audio
+from conf.domain.storage_source import NetworkSource, Protocol, SourceType, Transport
 from conf.domain.video import Video, VideoType
 
 
@@ -36,11 +38,13 @@ def complete(device: Device | Graphics | Audio, domain: Domain, capabilities: Ca
             if device.model in (None, PanicModel.DEFAULT):
                 device.model = _default_panic(domain)
         case Shmem():
-            device.model = device.model or "ivshmem"
+            _complete_shmem(device)
         case Vsock():
             device.model = device.model or "virtio"
         case Tpm():
             _complete_tpm(device, domain)
+        case Filesystem():
+            device.accessmode = device.accessmode or "passthrough"
         case Graphics():
             _complete_graphics(device)
         case _:
@@ -50,14 +54,38 @@ def complete(device: Device | Graphics | Audio, domain: Domain, capabilities: Ca
 def _complete_disk(disk: Disk) -> None:
     driver = disk.driver or DiskDriver()
     driver.name = driver.name or "qemu"
-    driver.type = driver.type or "raw"
+    if driver.type is None and disk.type is not SourceType.VOLUME:
+        driver.type = "raw"
     disk.driver = driver
     _choose_engine(disk.encryption)
+    if isinstance(disk.source, NetworkSource):
+        _choose_ports(disk.source)
     _choose_engine(getattr(disk.source, "encryption", None))
     below: BackingStore | Mirror | None = disk.mirror or disk.backing_store
     while below is not None:
         _choose_engine(getattr(below.source, "encryption", None))
         below = below.backing_store
+
+
+_PORTS = {
+    Protocol.NBD: 10809,
+    Protocol.SHEEPDOG: 7000,
+    Protocol.GLUSTER: 24007,
+    Protocol.ISCSI: 3260,
+    Protocol.HTTP: 80,
+    Protocol.HTTPS: 443,
+    Protocol.FTP: 21,
+    Protocol.FTPS: 990,
+    Protocol.TFTP: 69,
+    Protocol.SSH: 22,
+    Protocol.VXHS: 9999,
+}
+
+
+def _choose_ports(source: NetworkSource) -> None:
+    for host in source.hosts:
+        if host.transport in (None, Transport.TCP) and host.port is None:
+            host.port = _PORTS.get(source.protocol)
 
 
 def _choose_engine(encryption: Encryption | None) -> None:
@@ -158,6 +186,7 @@ def _free_target_index(domain: Domain) -> int:
 
 
 _SERIAL_MODELS = {
+    "isa-debug": "isa-debugcon",
     "isa-serial": "isa-serial",
     "usb-serial": "usb-serial",
     "pci-serial": "pci-serial",
@@ -206,6 +235,16 @@ def _default_panic(domain: Domain) -> PanicModel:
     if rules_machine.is_pseries(domain):
         return PanicModel.PSERIES
     return PanicModel.S390 if rules_machine.is_s390(domain) else PanicModel.ISA
+
+
+def _complete_shmem(device: Shmem) -> None:
+    device.model = device.model or "ivshmem"
+    if device.model == "ivshmem-doorbell":
+        device.msi = device.msi or ShmemMsi()
+    elif device.size is None:
+        device.size = ShmemSize(value=4, unit="M")
+    if device.msi is not None and device.msi.ioeventfd is None:
+        device.msi.ioeventfd = True
 
 
 def _complete_tpm(device: Tpm, domain: Domain) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.controller import Controller, ControllerType, PciModel
-from conf.domain.defaults_controller import ensure_controller, has_controller, insert_controller
+from conf.domain.defaults_controller import ensure_controller, has_controller
 from conf.domain.domain import Domain, VirtType
 from conf.domain.graphics import GraphicsType
 from conf.domain.small_devices import Input, InputBus, InputType, MemBalloon, Panic, PanicModel
@@ -94,7 +94,7 @@ def cpu_model_name(capabilities: Capabilities, virt: str, typename: str) -> str:
     for model in capabilities.cpu_models(virt):
         if model.typename == typename:
             return model.name
-    for tail in (f"-{capabilities.arch}-cpu", "-powerpc64-cpu", "-s390x-cpu", "-arm-cpu", "-riscv-cpu", "-cpu"):
+    for tail in ("-x86_64-cpu", "-i386-cpu", "-powerpc64-cpu", "-s390x-cpu", "-arm-cpu", "-riscv-cpu", "-cpu"):
         if typename.endswith(tail):
             return typename[: -len(tail)]
     return typename
@@ -158,13 +158,13 @@ def _q35_usb(capabilities: Capabilities) -> str | None:
 
 def add_usb_controller(domain: Domain, model: str | None) -> None:
     """Adds the first USB controller, with the companions that USB 1 devices need beside ICH9's."""
-    insert_controller(domain, Controller(type=ControllerType.USB, index=0, model=model))
+    domain.devices.controllers.append(Controller(type=ControllerType.USB, index=0, model=model))
     if model == "ich9-ehci1":
         for number in range(3):
             companion = Controller(
                 type=ControllerType.USB, index=0, model=f"ich9-uhci{number + 1}", master_startport=2 * number
             )
-            insert_controller(domain, companion)
+            domain.devices.controllers.append(companion)
 
 
 def _ensure_root(domain: Domain, model: PciModel) -> None:
@@ -176,7 +176,7 @@ def _ensure_root(domain: Domain, model: PciModel) -> None:
                     f"but model='{controller.model}' was found instead"
                 )
             return
-    insert_controller(domain, Controller(type=ControllerType.PCI, index=0, model=model.value))
+    domain.devices.controllers.append(Controller(type=ControllerType.PCI, index=0, model=model.value))
 
 
 def _add_inputs(domain: Domain) -> None:
@@ -210,9 +210,10 @@ def _add_audio(domain: Domain) -> None:
     devices = domain.devices
     if devices.audios:
         return
-    kind = AudioType.NONE
+    kind: AudioType | None = None if devices.graphics else AudioType.NONE
     for graphics in devices.graphics:
-        if graphics.type is GraphicsType.SPICE:
-            kind = AudioType.SPICE
+        if graphics.type in (GraphicsType.VNC, GraphicsType.SPICE):
+            kind = AudioType.SPICE if graphics.type is GraphicsType.SPICE else AudioType.NONE
             break
-    devices.audios.append(Audio(id=1, type=kind))
+    if kind is not None:
+        devices.audios.append(Audio(id=1, type=kind))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
+from uuid import UUID
 
 from conf.domain import defaults_chardev, defaults_controller, defaults_disk, defaults_graphics, defaults_processor
 from conf.domain.chardev import CharDevice
 from conf.domain.clock import Clock, ClockOffset
 from conf.domain.device import Device
 from conf.domain.disk import Disk
-from conf.domain.domain import Domain
+from conf.domain.domain import NO_UUID, Domain, VirtType
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev, HostdevMode
 from conf.domain.interface import Interface, InterfaceType, Mac
+from conf.domain.memory import MemTune
 from conf.domain.os import Boot, BootDevice, OsType
 from conf.domain.rules import DomainRules
 from conf.domain.seclabel import Seclabel, SeclabelType
-from conf.domain.small_devices import Input, InputBus, InputType
+from conf.domain.small_devices import Input, InputBus, InputType, RedirFilter
 from conf.domain.sound import Audio
-from conf.domain.video import Video, VideoType
+from conf.domain.video import Video, VideoModel, VideoType
 from conf.flags import ParseFlags
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
@@ -28,17 +29,24 @@ from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     """Fills in everything that a definition leaves open."""
     _normalize(domain, flags)
+    domain.seclabels = [
+        one for one in (_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels) if one
+    ]
+    if domain.genid == NO_UUID:
+        domain.genid = new_uuid(rules)
     rules.basic(domain, flags)
     if domain.os.kind.arch is None:
         domain.os.kind.arch = rules.default_arch
     defaults_controller.number_controllers(domain)
     rules.domain(domain, flags)
+    defaults_chardev.complete_consoles(domain)
+    if rules.adds_video:
+        _add_video(domain)
     for device in list(walk(domain)):
         complete_device(device, domain, rules, flags)
-    _complete_memory(domain)
+    _complete_memory(domain, flags)
     _complete_boot(domain, rules)
     defaults_controller.add_implicit_controllers(domain)
-    defaults_chardev.complete_consoles(domain)
     _complete_videos(domain)
     rules.assign_addresses(domain, flags)
 
@@ -113,7 +121,33 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     defaults_disk.sort_disks(domain)
     defaults_controller.sort_controllers(domain)
-    domain.seclabels = [one for one in (_normalize_seclabel(one, flags) for one in domain.seclabels) if one]
+    bootmenu = domain.os.bootmenu
+    if bootmenu is not None and not bootmenu.enable:
+        bootmenu.timeout_ms = None
+    if domain.memtune is not None:
+        _normalize_memtune(domain.memtune)
+    vmcoreinfo = domain.features.vmcoreinfo if domain.features is not None else None
+    if vmcoreinfo is not None and vmcoreinfo.state is None:
+        vmcoreinfo.state = True
+    if domain.devices.redirfilter is not None:
+        _normalize_filter(domain.devices.redirfilter)
+
+
+UNLIMITED_KIB = (1 << 53) - 1
+"""From this on, a limit on memory is none."""
+
+
+def _normalize_memtune(tune: MemTune) -> None:
+    for name in ("hard_limit_kib", "soft_limit_kib", "min_guarantee_kib", "swap_hard_limit_kib"):
+        if (getattr(tune, name) or 0) >= UNLIMITED_KIB:
+            setattr(tune, name, None)
+
+
+def _normalize_filter(filter: RedirFilter) -> None:
+    for rule in filter.rules:
+        for name in ("usb_class", "vendor", "product", "version"):
+            if getattr(rule, name) == "-1":
+                setattr(rule, name, None)
 
 
 def _normalize_memory_backing(domain: Domain) -> None:
@@ -166,8 +200,13 @@ def _adjustment(text: str) -> int:
         raise XmlError(f"unknown clock adjustment '{text}'") from None
 
 
-def _normalize_seclabel(label: Seclabel, flags: ParseFlags) -> Seclabel | None:
+def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flags: ParseFlags) -> Seclabel | None:
     inactive = bool(flags & ParseFlags.INACTIVE)
+    if label.model is None and len(domain.seclabels) == 1:
+        label.model = rules.security_model
+    if label.model == "none" and inactive:
+        # with no security driver there is nothing to label
+        label.type, label.relabel = SeclabelType.NONE, None
     if label.type is None:
         label.type = SeclabelType.DYNAMIC
     if label.type is SeclabelType.NONE:
@@ -194,11 +233,14 @@ def _normalize_seclabel(label: Seclabel, flags: ParseFlags) -> Seclabel | None:
     return label
 
 
-def _complete_memory(domain: Domain) -> None:
+def _complete_memory(domain: Domain, flags: ParseFlags) -> None:
+    """The nodes tell how much memory there is when nothing else does, or when the definition is a new one."""
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
-    if cells:
-        plugged = sum(one.target.size_kib for one in domain.devices.memories)
+    plugged = sum(one.target.size_kib for one in domain.devices.memories)
+    if cells and (flags & ParseFlags.ABI_UPDATE or not domain.memory.kib):
         domain.memory.kib = sum(cell.memory for cell in cells) + plugged
+    elif plugged > domain.memory.kib:
+        raise XmlError("Total size of memory devices exceeds the total memory size")
     if not domain.memory.kib:
         raise XmlError("Memory size must be specified via <memory> or in the <numa> configuration")
     current = domain.current_memory_kib
@@ -213,23 +255,45 @@ def _complete_boot(domain: Domain, rules: DomainRules) -> None:
         domain.os.boots.append(Boot(dev=BootDevice.DISK))
 
 
-def new_mac(prefix: str) -> str:
-    """A random address below a vendor's prefix."""
-    return prefix + "".join(f":{byte:02x}" for byte in secrets.token_bytes(3))
+def new_uuid(rules: DomainRules) -> UUID:
+    """A random identity."""
+    return UUID(bytes=rules.random_bytes(16), version=4)
+
+
+def new_mac(rules: DomainRules) -> str:
+    """A random address below the driver's prefix."""
+    return rules.mac_prefix + "".join(f":{byte:02x}" for byte in rules.random_bytes(3))
 
 
 def _complete_interface(device: Interface, rules: DomainRules) -> None:
     if device.mac is None:
-        device.mac = Mac(address=new_mac(rules.mac_prefix))
+        device.mac = Mac(address=new_mac(rules))
     if device.type is InterfaceType.HOSTDEV:
         device.managed = bool(device.managed)
+    else:
+        _normalize_driver(device)
+    if device.coalesce is not None and not (device.coalesce.rx and device.coalesce.rx.frames_max):
+        device.coalesce = None
+
+
+_VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
+
+
+def _normalize_driver(device: Interface) -> None:
+    """Only virtio interfaces have a driver of the host's; one queue is what there is anyway."""
+    if device.model not in _VIRTIO:
+        device.driver = None
+        if device.backend is not None:
+            device.backend.vhost = None
+    elif device.driver is not None and device.driver.queues in (0, 1):
+        device.driver.queues = None
 
 
 def _complete_input(device: Input, domain: Domain) -> None:
     if device.bus is None:
         if device.type is InputType.EVDEV:
-            device.bus = InputBus.NONE
-        elif device.type is InputType.PASSTHROUGH:
+            return
+        if device.type is InputType.PASSTHROUGH:
             device.bus = InputBus.VIRTIO
         elif domain.os.kind.type in (OsType.XEN, OsType.XENPVH):
             device.bus = InputBus.XEN
@@ -242,6 +306,24 @@ def _complete_input(device: Input, domain: Domain) -> None:
 def _complete_hostdev(device: Hostdev) -> None:
     if device.mode is HostdevMode.SUBSYSTEM:
         device.managed = bool(device.managed)
+
+
+def _add_video(domain: Domain) -> None:
+    """A display needs a card to show."""
+    devices = domain.devices
+    if not devices.graphics or devices.videos:
+        return
+    kind = VideoType.DEFAULT
+    if domain.type in (VirtType.XEN, VirtType.TEST):
+        paravirtual = domain.os.kind.type in (OsType.XEN, OsType.XENPVH, OsType.LINUX)
+        kind = VideoType.XEN if paravirtual else VideoType.CIRRUS
+    elif domain.type is VirtType.VBOX:
+        kind = VideoType.VBOX
+    elif domain.type is VirtType.VMWARE:
+        kind = VideoType.VMVGA
+    elif domain.type is VirtType.BHYVE:
+        kind = VideoType.GOP
+    devices.videos.append(Video(model=VideoModel(type=kind)))
 
 
 _VIDEO_MEMORY_KIB = {
@@ -267,10 +349,11 @@ def _complete_video(device: Video) -> None:
 
 def _complete_videos(domain: Domain) -> None:
     """The first card is the primary one unless another was named."""
-    videos = domain.devices.videos
-    for place, video in enumerate(videos):
+    videos = [one for one in domain.devices.videos if one.model.type is not VideoType.NONE]
+    for video in videos:
         if video.model.primary:
-            videos.insert(0, videos.pop(place))
+            domain.devices.videos.remove(video)
+            domain.devices.videos.insert(0, video)
             return
     if videos:
         videos[0].model.primary = True

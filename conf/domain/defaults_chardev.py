@@ -130,18 +130,21 @@ def complete_consoles(domain: Domain) -> None:
         target.type = "serial"
         target.port = target.port or 0
         console.target = target
+        # host end, name and place are the serial port's
         if not devices.serials:
             devices.serials.append(serial_of(console))
-    elif not devices.consoles and devices.serials:
+        console.alias = console.address = None
+    elif devices.serials:
         serial = devices.serials[0]
         if (serial.target.type if serial.target is not None else None) in _COMPATIBLE_SERIALS:
-            devices.consoles.append(
+            devices.consoles.insert(
+                0,
                 Console(
                     type=serial.type,
                     source=serial.source,
                     protocol=serial.protocol,
-                    target=ConsoleTarget(type="serial", port=serial.target.port if serial.target else 0),
-                )
+                    target=ConsoleTarget(type="serial", port=(serial.target.port if serial.target else None) or 0),
+                ),
             )
 
 

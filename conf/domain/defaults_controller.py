@@ -9,7 +9,9 @@ from conf.domain.disk import DiskBus
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
 
-_COMPANIONS = ("ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
+STARTPORTS = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
+"""The first port of each companion of an ICH9 USB controller."""
+_USB2 = ("ich9-ehci1", *STARTPORTS)
 
 
 def insert_controller(domain: Domain, controller: Controller) -> None:
@@ -33,10 +35,8 @@ def insert_controller(domain: Domain, controller: Controller) -> None:
 
 
 def _goes_before(new: Controller, other: Controller) -> bool:
-    """A USB controller goes before its companions, and they in the order of their ports."""
-    if other.master_startport is None:
-        return False
-    return new.master_startport is None or new.master_startport < other.master_startport
+    """A USB controller goes before its companions."""
+    return new.master_startport is None and other.master_startport is not None
 
 
 def sort_controllers(domain: Domain) -> None:
@@ -44,6 +44,9 @@ def sort_controllers(domain: Domain) -> None:
     given = domain.devices.controllers
     domain.devices.controllers = []
     for controller in given:
+        if controller.type is ControllerType.USB and controller.model in STARTPORTS:
+            if controller.master_startport is None:
+                controller.master_startport = STARTPORTS[controller.model]
         insert_controller(domain, controller)
 
 
@@ -54,10 +57,11 @@ def number_controllers(domain: Domain) -> None:
         if controller.index is not None:
             continue
         same = [one for one in controllers if one.type is controller.type and one.index is not None]
-        if controller.type is ControllerType.USB and controller.model in _COMPANIONS:
-            masters = [one for one in same if one.model == "ich9-ehci1"]
-            if masters:
-                controller.index = masters[-1].index
+        if controller.type is ControllerType.USB and controller.model in _USB2:
+            group = [one for one in same if one.model in _USB2]
+            index = group[-1].index if group else None
+            if index is not None and not any(one.index == index and one.model == controller.model for one in group):
+                controller.index = index
                 continue
         controller.index = 1 + max((one.index for one in same if one.index is not None), default=-1)
 
@@ -70,7 +74,7 @@ def has_controller(domain: Domain, type: ControllerType, index: int) -> bool:
 def ensure_controller(domain: Domain, type: ControllerType, index: int, model: str | None = None) -> None:
     """Adds a controller unless it is there."""
     if not has_controller(domain, type, index):
-        insert_controller(domain, Controller(type=type, index=index, model=model))
+        domain.devices.controllers.append(Controller(type=type, index=index, model=model))
 
 
 def _ensure_up_to(domain: Domain, type: ControllerType, highest: int, model: str | None = None) -> None:

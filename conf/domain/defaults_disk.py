@@ -8,7 +8,7 @@ from conf.domain.disk_names import disk_index
 from conf.domain.domain import Domain
 from conf.domain.hostdev import Hostdev, HostdevType
 from conf.domain.rules import DomainRules
-from conf.domain.storage_source import NetworkSource, Protocol
+from conf.domain.storage_source import NetworkSource, Protocol, SourceType
 from schema.errors import XmlError
 
 _BUSES = (
@@ -31,6 +31,8 @@ def normalize(disk: Disk) -> None:
             disk.target.bus = next((bus for head, bus in _BUSES if disk.target.dev.startswith(head)), DiskBus.IDE)
     if disk.device is DiskDevice.CDROM:
         disk.readonly = True
+    if disk.type is SourceType.NETWORK and disk.source is None:
+        disk.type = SourceType.FILE
 
 
 def sort_disks(domain: Domain) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from conf.cpu.cpu import CpuMatch, CpuMode, GuestCpu
+from conf.cpu.cpu import CpuMatch, CpuMode, Distance, Distances, GuestCpu, NumaCell
 from conf.domain.domain import Domain
+from conf.domain.numatune import NumaMemory
 from conf.domain.vcpu import (
     CacheTune,
     CpuTune,
@@ -29,8 +30,8 @@ def normalize(domain: Domain) -> None:
         _normalize_cputune(domain.cputune, domain)
     if domain.numatune is not None:
         memory = domain.numatune.memory
-        if memory is not None and memory.nodeset is not None:
-            memory.nodeset = cpuset(memory.nodeset)
+        if memory is not None:
+            _normalize_numatune(memory, domain)
         for node in domain.numatune.memnodes:
             node.nodeset = cpuset(node.nodeset)
     if domain.cpu is not None:
@@ -62,6 +63,20 @@ def _normalize_vcpu(domain: Domain) -> None:
             vcpu.cpuset = cpuset(vcpu.cpuset)
 
 
+def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
+    if memory.nodeset is not None and memory.placement is not Placement.AUTO:
+        memory.nodeset = cpuset(memory.nodeset)
+        memory.placement = None
+    elif memory.placement is Placement.STATIC:
+        raise XmlError("nodeset for NUMA memory tuning must be set if 'placement' is 'static'")
+    elif memory.placement is Placement.AUTO or domain.vcpu.placement is Placement.AUTO:
+        memory.nodeset, memory.placement = None, Placement.AUTO
+        tune = domain.cputune
+        pinned = tune is not None and (tune.vcpupins or tune.emulatorpin is not None or tune.iothreadpins)
+        if domain.vcpu.cpuset is None and not pinned:
+            domain.vcpu.placement = Placement.AUTO
+
+
 def _normalize_iothreads(domain: Domain) -> None:
     count = domain.iothreads or 0
     known = domain.iothreadids.iothreads if domain.iothreadids is not None else []
@@ -91,6 +106,7 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
         pin.cpuset = cpuset(pin.cpuset)
     if tune.emulatorpin is not None:
         tune.emulatorpin.cpuset = cpuset(tune.emulatorpin.cpuset)
+    tune.iothreadpins.sort(key=lambda pin: pin.iothread)
     for thread in tune.iothreadpins:
         thread.cpuset = cpuset(thread.cpuset)
     schedules = [
@@ -193,3 +209,25 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
             cell.memory = -(-cell.memory * factor // 1024)
             cell.unit = "KiB"
         cpu.numa.cells.sort(key=lambda cell: cell.id or 0)
+        _complete_distances(cpu.numa.cells)
+
+
+_LOCAL_DISTANCE = 10
+
+
+def _complete_distances(cells: list[NumaCell]) -> None:
+    """A distance holds both ways unless both are given; a node is 10 from itself."""
+    known: dict[int, dict[int, int]] = {}
+    for cell in cells:
+        for sibling in cell.distances.siblings if cell.distances is not None else ():
+            known.setdefault(cell.id or 0, {})[sibling.id] = sibling.value
+    for here, row in list(known.items()):
+        row.setdefault(here, _LOCAL_DISTANCE)
+        for there, distance in list(row.items()):
+            back = known.setdefault(there, {there: _LOCAL_DISTANCE})
+            back.setdefault(here, distance)
+    for cell in cells:
+        row = known.get(cell.id or 0, {})
+        cell.distances = (
+            Distances(siblings=[Distance(id=there, value=row[there]) for there in sorted(row)]) if row else None
+        )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-from uuid import UUID
-
 from conf.document import parse_document
 from conf.domain import checks, defaults
 from conf.domain.chardev import Channel, Console, Parallel, Serial
@@ -76,11 +73,6 @@ DEVICE_CLASSES = {cls.tag_name: cls for cls in _DEVICE_CLASSES}
 """The classes of devices by element name."""
 
 
-def new_uuid() -> UUID:
-    """A random identity."""
-    return UUID(bytes=secrets.token_bytes(16), version=4)
-
-
 def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: ParseFlags = ParseFlags.NONE) -> Domain:
     """The definition that a text describes, with every default filled in.
 
@@ -94,7 +86,7 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
         node = parse_document(xml, name="domain_definition", root="domain")
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
-            domain.uuid = new_uuid()
+            domain.uuid = defaults.new_uuid(rules)
         complete_domain(domain, rules, flags)
     except VirtError as exc:
         if exc.domain == ErrorDomain.NONE:

@@ -49,10 +49,14 @@ from conf.domain.sysinfo import Sysinfo
 from conf.domain.vcpu import CpuTune, DefaultIoThread, IoThreadIds, Vcpu, Vcpus
 from conf.domain.video import Video
 from conf.element import Element, Empty, attr, child, children, size, text, verbatim
-from conf.values import INT, UINT, UUID_TEXT
+from conf.values import INT, UINT, UUID_TEXT, Codec, parse_uuid
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_domain` never leaves it."""
+
+
+GENID: Codec[UUID] = Codec(lambda text: parse_uuid(text) if text.strip() else NO_UUID, str)
+"""A generation id; an empty element asks for a new one."""
 
 
 class VirtType(StrEnum):
@@ -147,7 +151,7 @@ class Domain(Element, tag="domain", root=True):
     id: int | None = attr("id", INT, default=None, live=True)
     name: str = text("name", str)
     uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
-    genid: UUID | None = text("genid", UUID_TEXT, default=None)
+    genid: UUID | None = text("genid", GENID, default=None, keep_empty=True)
     title: str | None = text("title", str, default=None)
     description: str | None = text("description", str, default=None)
     metadata: str | None = verbatim("metadata", default=None)

@@ -142,6 +142,10 @@ class PvSpinlock(StateFeature, tag="pvspinlock"):
     """Spinlocks known to the hypervisor."""
 
 
+class VmCoreInfo(StateFeature, tag="vmcoreinfo"):
+    """Where the guest's kernel leaves what a dump needs."""
+
+
 class Pmu(StateFeature, tag="pmu"):
     """Performance counters."""
 
@@ -198,7 +202,7 @@ class Features(Element, tag="features", empty=Empty.OMIT):
     smm: Smm | None = child(Smm, default=None)
     ioapic: str | None = value("ioapic", "driver", words("kvm", "qemu"), default=None)
     hpt: Hpt | None = child(Hpt, default=None)
-    vmcoreinfo: bool | None = value("vmcoreinfo", "state", ON_OFF, default=None)
+    vmcoreinfo: VmCoreInfo | None = child(VmCoreInfo, default=None)
     htm: bool | None = value("htm", "state", ON_OFF, default=None)
     nested_hv: bool | None = value("nested-hv", "state", ON_OFF, default=None)
     msrs_unknown: str | None = value("msrs", "unknown", words("ignore", "fault"), default=None)

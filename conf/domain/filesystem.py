@@ -4,7 +4,10 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, flag, one_of, text, value
-from conf.values import ON_OFF, UINT, ULONG, words
+from conf.values import ON_OFF, UINT, ULONG, Codec, words
+
+MODE: Codec[int] = Codec(lambda text: int(text, 8), lambda value: f"{value:04o}")
+"""Permissions, in octal digits."""
 
 
 class FilesystemType(StrEnum):
@@ -110,8 +113,8 @@ class Filesystem(Device, tag="filesystem"):
 
     type: FilesystemType = attr("type", FilesystemType, default=FilesystemType.MOUNT)
     accessmode: str | None = attr("accessmode", words("passthrough", "mapped", "squash"), default=None)
-    fmode: str | None = attr("fmode", str, default=None)
-    dmode: str | None = attr("dmode", str, default=None)
+    fmode: int | None = attr("fmode", MODE, default=None)
+    dmode: int | None = attr("dmode", MODE, default=None)
     multidevs: str | None = attr("multidevs", words("default", "remap", "forbid", "warn"), default=None)
     model: str | None = attr("model", words("virtio", "virtio-transitional", "virtio-non-transitional"), default=None)
     driver: FilesystemDriver | None = child(FilesystemDriver, default=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from conf.flags import ParseFlags
@@ -28,10 +29,18 @@ class DomainRules:
     """The architecture of guests that do not name one."""
     wide_scsi = False
     """Do SCSI controllers take 15 disks instead of 7 when a disk's name gives its address?"""
+    security_model: str | None = None
+    """The model of a label that names none, where the host has one ("none": it has no security driver)."""
+    adds_video = True
+    """Does a guest with a display and without a video card get one?"""
     has_boot_order = True
     """Is a disk the default thing to boot?"""
     name_may_have_slash = False
     """May a domain's name hold a slash?"""
+
+    def random_bytes(self, count: int) -> bytes:
+        """What made-up identities and addresses are made of."""
+        return secrets.token_bytes(count)
 
     def basic(self, domain: Domain, flags: ParseFlags) -> None:
         """Fills in type, architecture, machine and emulator, before anything looks at devices."""

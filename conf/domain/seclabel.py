@@ -3,7 +3,10 @@
 from enum import StrEnum
 
 from conf.element import Element, attr, text
+from conf.flags import XmlFlags
 from conf.values import YES_NO
+
+_INACTIVE = XmlFlags.INACTIVE.value
 
 
 class SeclabelType(StrEnum):
@@ -23,6 +26,15 @@ class Seclabel(Element, tag="seclabel"):
     label: str | None = text("label", str, default=None)
     imagelabel: str | None = text("imagelabel", str, default=None, live=True)
     baselabel: str | None = text("baselabel", str, default=None)
+
+
+def visible_labels(labels: "list[SourceSeclabel]", flags: int) -> "list[SourceSeclabel]":
+    """The labels that say something; that labelling failed is known of running guests only."""
+    return [
+        one
+        for one in labels
+        if one.label is not None or one.relabel is not None or (one.labelskip and not flags & _INACTIVE)
+    ]
 
 
 class SourceSeclabel(Element, tag="seclabel"):

@@ -48,7 +48,9 @@ class Input(Device, tag="input"):
     """A mouse, tablet or keyboard."""
 
     type: InputType = attr("type", InputType)
-    bus: InputBus | None = attr("bus", InputBus, default=None)
+    bus: InputBus | None = attr(
+        "bus", InputBus, default=None, shown=lambda self, flags: None if self.bus is InputBus.NONE else self.bus
+    )
     model: str | None = attr("model", VIRTIO_MODELS, default=None)
     driver: VirtioDriver | None = child(VirtioDriver, default=None)
     source: InputSource | None = child(InputSource, default=None)

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from conf.domain.address import SourcePciAddress
-from conf.domain.seclabel import SourceSeclabel
+from conf.domain.seclabel import SourceSeclabel, visible_labels
 from conf.domain.secrets import Auth, Encryption
 from conf.element import Element, Empty, attr, child, children, content, value
 from conf.values import UINT, ULONG, YES_NO
@@ -125,7 +125,9 @@ class FileSource(StorageSource, case="file", empty=Empty.OMIT):
     fdgroup: str | None = attr("fdgroup", str, default=None)
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
-    seclabels: list[SourceSeclabel] = children(SourceSeclabel, default=[])
+    seclabels: list[SourceSeclabel] = children(
+        SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
+    )
     slices: list[Slice] = children(Slice, within="slices", default=[])
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
@@ -139,7 +141,9 @@ class BlockSource(StorageSource, case="block", empty=Empty.OMIT):
     fdgroup: str | None = attr("fdgroup", str, default=None)
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
-    seclabels: list[SourceSeclabel] = children(SourceSeclabel, default=[])
+    seclabels: list[SourceSeclabel] = children(
+        SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
+    )
     slices: list[Slice] = children(Slice, within="slices", default=[])
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
@@ -152,7 +156,9 @@ class DirSource(StorageSource, case="dir", empty=Empty.OMIT):
     dir: str | None = attr("dir", str, default=None)
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
-    seclabels: list[SourceSeclabel] = children(SourceSeclabel, default=[])
+    seclabels: list[SourceSeclabel] = children(
+        SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
+    )
 
 
 class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
@@ -176,7 +182,9 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     readahead: Readahead | None = child(Readahead, default=None)
     timeout_s: int | None = value("timeout", "seconds", UINT, default=None)
     identity: NfsIdentity | None = child(NfsIdentity, default=None)
-    seclabels: list[SourceSeclabel] = children(SourceSeclabel, default=[])
+    seclabels: list[SourceSeclabel] = children(
+        SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
+    )
     slices: list[Slice] = children(Slice, within="slices", default=[])
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
@@ -191,7 +199,9 @@ class VolumeSource(StorageSource, case="volume", empty=Empty.OMIT):
     mode: str | None = attr("mode", str, default=None)
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
-    seclabels: list[SourceSeclabel] = children(SourceSeclabel, default=[])
+    seclabels: list[SourceSeclabel] = children(
+        SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
+    )
     slices: list[Slice] = children(Slice, within="slices", default=[])
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)

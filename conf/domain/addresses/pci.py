@@ -244,7 +244,8 @@ def _complete_controllers(domain: Domain) -> None:
         elif controller.model in (PciModel.PCIE_ROOT_PORT, PciModel.PCIE_SWITCH_DOWNSTREAM_PORT):
             target.chassis = target.chassis if target.chassis is not None else controller.index
             if target.port is None and isinstance(address, PciAddress):
-                target.port = (address.slot << 3) + address.function
+                is_port = controller.model == PciModel.PCIE_ROOT_PORT and address.bus == 0
+                target.port = (address.slot << 3) + address.function if is_port else address.slot
         elif controller.model in (PciModel.PCI_EXPANDER_BUS, PciModel.PCIE_EXPANDER_BUS):
             if target.bus_nr is None:
                 target.bus_nr = _free_bus_number(controllers)

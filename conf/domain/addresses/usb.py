@@ -19,7 +19,6 @@ from schema.errors import XmlError
 HUB_PORTS = 8
 MAX_DEPTH = 4
 _PORTS = {
-    None: 2,
     "piix3-uhci": 2,
     "piix4-uhci": 2,
     "vt82c686b-uhci": 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conf.domain.address import VirtioSerialAddress
 from conf.domain.chardev import Channel, Console
 from conf.domain.controller import Controller, ControllerType
-from conf.domain.defaults_controller import insert_controller
+from conf.domain.defaults_controller import ensure_controller
 from conf.domain.domain import Domain
 from schema.errors import XmlError
 
@@ -14,7 +14,7 @@ MAX_PORTS = 512
 
 
 def assign_virtio_serial(domain: Domain) -> None:
-    """Gives virtio consoles and channels their ports; port 0 is only for a console.
+    """Gives virtio channels their ports; port 0 is only for consoles, which keep what their definition says.
 
     Raises XmlError when a port is taken twice or its controller does not exist.
     """
@@ -32,7 +32,9 @@ def assign_virtio_serial(domain: Domain) -> None:
                     f"virtio serial port {address.port} on controller {address.controller} is already occupied"
                 )
             taken[address.controller].add(address.port)
-    for port in ports:
+    for port in devices.channels:
+        if port.target is None or port.target.type != "virtio":
+            continue
         if port.address is None or (isinstance(port.address, VirtioSerialAddress) and port.address.port is None):
             _place(domain, taken, port)
 
@@ -41,8 +43,8 @@ def _controllers(domain: Domain) -> list[Controller]:
     return [one for one in domain.devices.controllers if one.type is ControllerType.VIRTIO_SERIAL]
 
 
-def _place(domain: Domain, taken: dict[int, set[int]], port: Console | Channel) -> None:
-    first = 0 if isinstance(port, Console) else 1
+def _place(domain: Domain, taken: dict[int, set[int]], port: Channel) -> None:
+    first = 1
     wanted = port.address.controller if isinstance(port.address, VirtioSerialAddress) else None
     for controller in sorted(_controllers(domain), key=lambda one: one.index or 0):
         if controller.index is None or (wanted is not None and controller.index != wanted):
@@ -54,6 +56,6 @@ def _place(domain: Domain, taken: dict[int, set[int]], port: Console | Channel) 
                 port.address = VirtioSerialAddress(controller=controller.index, port=number)
                 return
     index = 1 + max(taken, default=-1)
-    insert_controller(domain, Controller(type=ControllerType.VIRTIO_SERIAL, index=index))
+    ensure_controller(domain, ControllerType.VIRTIO_SERIAL, index)
     taken[index] = {first}
     port.address = VirtioSerialAddress(controller=index, port=first)
