@@ -24,10 +24,10 @@ VERSION = "1"
 async def _run(paths: Paths, config: Config) -> None:
     log = StructuredLog("gateway", level=config.log.level, as_json=config.log.json)
     loop = asyncio.get_running_loop()
-    listening = Listening(paths, config.gateway.socket_group)
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    listening = Listening(paths, config.gateway.socket_group)
     standby = Standby(log, on_fenced=stopped.set)
     stopping = asyncio.create_task(stopped.wait())
     peer: Peer | None = None

@@ -88,6 +88,11 @@ class GatewayHouse(BrokerHouse):
         path: Path = self.root / f"{role}.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
+    def show_logs(self) -> None:
+        """Prints what the processes logged; pytest shows it when the test fails."""
+        for role in ("broker", "test", "gateway"):
+            print(f"--- log of {role}\n{self.log_of(role)[-4000:]}")
+
     def close(self) -> None:
         for role in ("gateway", *tuple(self._started)):
             process = self._started.pop(role, None)
