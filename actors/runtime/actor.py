@@ -163,7 +163,9 @@ def run(actor: Actor[Any]) -> None:
     confine(actor.name, paths, config.actor(actor.name))
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         code = runner.run(_serve(actor, paths, config, log))
-    sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a thread that hangs on a dead mount must not keep the process
 
 
 async def _serve(actor: Actor[Any], paths: Paths, config: Config, log: StructuredLog) -> int:
@@ -172,24 +174,49 @@ async def _serve(actor: Actor[Any], paths: Paths, config: Config, log: Structure
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     role = Role(runtime)
-    peer = await Peer.connect_role(paths, actor.name, role)
-    runtime.attach(peer)
     stage = Stage(actor, runtime)
+    peer: Peer | None = None
     try:
-        role.dispatcher = dispatcher = await stage.set(peer, peer.epoch, peer.last)
-        peer.ready(dispatcher.procedures, VERSION)
-        log.info("ready", epoch=peer.epoch, objects=sum(1 for _ in runtime.objects.everything()))
-        ticker = runtime.spawn(_tick(runtime, dispatcher, peer), "tick")
-        code = await _until_end(runtime, stopping)
-        ticker.cancel()
-        if code == 0:
-            peer.bye()
-        await stage.strike()
+        peer = await _connect(paths, actor.name, role, stopping)
+        if peer is None:
+            return 0
+        runtime.attach(peer)
+        code = await _act(stage, role, peer, stopping)
     except VirtError as exc:
         log.error("cannot start", error=exc.message)
         code = EXIT_FAILED
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(peer.aclose(), STOP_GRACE_S)
+    except Exception as exc:  # noqa: BLE001 - a start that fails is told whole, and tried again by the warden
+        log.error("cannot start", error=repr(exc), traceback="".join(traceback.format_exception(exc)))
+        code = EXIT_FAILED
+    if peer is not None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(peer.aclose(), STOP_GRACE_S)
+    return code
+
+
+async def _connect(paths: Paths, name: str, role: Role, stopping: asyncio.Event) -> Peer | None:
+    connecting = asyncio.ensure_future(Peer.connect_role(paths, name, role))
+    stopped = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({connecting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if connecting.done():
+        return connecting.result()
+    connecting.cancel()
+    await asyncio.wait({connecting}, timeout=STOP_GRACE_S)
+    return None
+
+
+async def _act(stage: Stage, role: Role, peer: Peer, stopping: asyncio.Event) -> int:
+    runtime = stage.runtime
+    role.dispatcher = dispatcher = await stage.set(peer, peer.epoch, peer.last)
+    peer.ready(dispatcher.procedures, VERSION)
+    runtime.log.info("ready", epoch=peer.epoch, objects=sum(1 for _ in runtime.objects.everything()))
+    ticker = runtime.spawn(_tick(runtime, dispatcher, peer), "tick")
+    code = await _until_end(runtime, stopping)
+    ticker.cancel()
+    if code == 0:
+        peer.bye()
+    await stage.strike()
     return code
 
 

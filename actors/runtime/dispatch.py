@@ -180,6 +180,7 @@ class Dispatcher:
             key = (uid_of(current.caller), current.idempotency_key)
             if (other := self._by_key.get(key)) is not None:
                 _check_same(other.current, current)
+                other.callers = [c for c in other.callers if c.id != call_id]
                 other.callers.append(call)
                 return
             self._by_key[key] = running

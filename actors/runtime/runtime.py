@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import time
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,7 @@ from settings.paths import Paths
 from util.structured_log import StructuredLog
 
 THREADS_MAX: Final = 8
+THREADS_END_S: Final = 2.0
 PROGRESS_EVERY_S: Final = 0.5
 
 T = TypeVar("T")
@@ -175,7 +177,8 @@ class Runtime:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2.0)
-        self._threads.shutdown(wait=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.to_thread(self._threads.shutdown), THREADS_END_S)
         self.ledger.close()
         self.call_log.close()
 

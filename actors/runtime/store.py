@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from actors.runtime.call_log import CallLog
 from actors.runtime.context import CurrentCall, find_call
@@ -31,6 +32,7 @@ class Store:
         self.folder = folder
         self._calls = calls
         self._in_thread = in_thread
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def write(self, path: str, data: bytes, *, result: object = None, completes: bool = True) -> None:
         """Replaces a file; it is on the disk afterwards. `result` is what a call that is thereby done answers.
@@ -38,16 +40,18 @@ class Store:
         A cancellation takes effect at the next wait after it.
         Raises HostSystemError, naming path and reason, when it cannot be written; then nothing changed.
         """
-        call = self._note(path, data, result, completes)
-        await self._in_thread(self._write_now, path, data, call is not None and call.idempotency_key is not None)
+        async with self._turn(path):
+            call = self._note(path, data, result, completes)
+            await self._in_thread(self._write_now, path, data, call is not None and call.idempotency_key is not None)
 
     async def remove(self, path: str, *, result: object = None, completes: bool = True) -> None:
         """Removes a file, for good; one that is absent is no fault.
 
         Raises HostSystemError when it cannot be removed; then nothing changed.
         """
-        call = self._note(path, None, result, completes)
-        await self._in_thread(self._remove_now, path, call is not None and call.idempotency_key is not None)
+        async with self._turn(path):
+            call = self._note(path, None, result, completes)
+            await self._in_thread(self._remove_now, path, call is not None and call.idempotency_key is not None)
 
     def read(self, path: str) -> bytes | None:
         """What a file holds; None when there is none. Raises HostSystemError."""
@@ -83,6 +87,13 @@ class Store:
         except HostSystemError:
             return False
         return crc is None if data is None else crc == zlib.crc32(data)
+
+    def _turn(self, path: str) -> asyncio.Lock:
+        """Writers of one file go one after the other, in the order in which they came."""
+        turn = self._turns.get(path)
+        if turn is None:
+            turn = self._turns[path] = asyncio.Lock()
+        return turn
 
     def _note(self, path: str, data: bytes | None, result: object, completes: bool) -> CurrentCall | None:
         self.path(path)

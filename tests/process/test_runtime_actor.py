@@ -264,7 +264,6 @@ async def test_the_skeleton_answers_what_the_runtime_answers(house: ToyHouse) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up its rights")
-@pytest.mark.xfail(reason="the broker's folder for actors is closed to other users still", strict=False)
 async def test_an_actor_goes_on_as_its_own_user() -> None:
     house = ToyHouse('[actors.toy]\nuser = "nobody"\nopen_files = 512\n')
     house.root.chmod(0o711)

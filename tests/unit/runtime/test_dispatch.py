@@ -299,3 +299,29 @@ async def test_on_a_full_disk_changes_are_refused_and_a_guest_can_still_be_ended
             with pytest.raises(Cancelled):
                 await house.outcome(stuck)
         await house.call("domain_define_xml_flags", xml="b", flags=0)
+
+
+async def test_a_call_that_shares_a_key_and_is_resent_has_one_outcome(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        first = house.post("domain_suspend", dom=A, idempotency_key="k")
+        second = house.post("domain_suspend", dom=A, idempotency_key="k", correlation=4000)
+        house.post("domain_suspend", dom=A, idempotency_key="k", correlation=4000, resend=True)
+        await entered(house, 1)
+        house.host.gate.set()
+        await house.outcome(first)
+        await house.outcome(second)
+        assert [len(house.broker.outcomes[call.id]) for call in (first, second)] == [1, 1]
+
+
+async def test_one_of_two_callers_with_a_key_may_give_up(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        first, second = (house.post("domain_suspend", dom=A, idempotency_key="k") for _ in range(2))
+        await entered(house, 1)
+        assert house.stage.dispatcher is not None
+        house.stage.dispatcher.on_cancel(first.source, first.correlation)
+        with pytest.raises(Cancelled):
+            await house.outcome(first)
+        house.host.gate.set()
+        await house.outcome(second)
