@@ -59,8 +59,12 @@ class Recovery:
     def __init__(self, calls: CallLog, ledger: Ledger, store: Store) -> None:
         self._calls = calls
         self._ledger = ledger
+        # Writers of one file take turns, so one that was followed by another had been done.
+        last = {step.path: call for call, step in calls.steps.items()}
         self._done: dict[bytes, bytes | None] = {
-            call: step.result for call, step in calls.steps.items() if store.has_content(step.path, step.crc)
+            call: step.result
+            for call, step in calls.steps.items()
+            if last[step.path] != call or store.has_content(step.path, step.crc)
         }
         self._origins: dict[bytes, Origin] = {call: step.origin for call, step in calls.steps.items()}
         self._origins.update((call, begin.origin) for call, begin in calls.begun.items())
