@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from schema.errors import DriverDegraded, DriverStopped
-from warden.budget import QUICK_S, Budget
+from warden.budget import Budget
 from warden.slots import Held, Slots
 
 KILL_WAIT_S: Final = 0.3
@@ -107,6 +107,7 @@ class Charge:
     pid: int = 0
     epoch: int = 0
     is_ready: bool = False
+    was_ready: bool = False
     started_at: float = 0.0
     unready_since: float = 0.0
     retry_at: float | None = None
@@ -229,6 +230,7 @@ class Charge:
         elif self.is_ready and not is_ready:
             self.unready_since = now
         self.is_ready = is_ready
+        self.was_ready |= is_ready
 
     # -- what supervisord does
 
@@ -248,7 +250,7 @@ class Charge:
             self.slots.take(slot)
             self.slots.note(slot, Held.RUNNING)
         self.phase, self.slot, self.pid = Phase.UP, slot, pid
-        self.epoch, self.is_ready, self._hung_epoch = 0, False, 0
+        self.epoch, self.is_ready, self.was_ready, self._hung_epoch = 0, False, False, 0
         self.started_at = self.unready_since = now
         self.retry_at = None
         self._tell()
@@ -261,9 +263,10 @@ class Charge:
                 self.slots.note(self.slot, Held.STOPPED)
             self.slot = None
             if phase is Phase.SPAWNING:
-                self._crash(now, 0.0, f"could not be started: {why}")
+                self.was_ready = False
+                self._crash(now, f"could not be started: {why}")
             else:
-                self._ended(now, 0.0)
+                self._ended(now)
 
     def stopping(self, now: float, slot: int, pid: int) -> None:
         """supervisord ends it; when it was not us who asked, an operator did."""
@@ -279,17 +282,16 @@ class Charge:
             return
         if self.slot is not None:
             self.slots.note(self.slot, held)
-        lived_s = now - self.started_at
         phase, self.pid, self.slot, self.is_ready = self.phase, 0, None, False
         if phase is Phase.UP and held is Held.STOPPED:
             self.phase, self.why = Phase.DISABLED, "stopped by an operator"
             self._tell()
         elif phase is Phase.STOPPING:
-            self._ended(now, lived_s)
+            self._ended(now)
         elif phase is Phase.KILLED:
-            self._crash(now, lived_s, self._killed_for)
+            self._crash(now, self._killed_for)
         else:
-            self._crash(now, lived_s, how)
+            self._crash(now, how)
 
     def freed(self, slot: int, held: Held) -> None:
         """supervisord's word about a slot in which the actor's present process is not."""
@@ -323,7 +325,8 @@ class Charge:
             self.phase, self.why = Phase.DISABLED, "stopped by an operator"
             self._tell()
         elif remembered is Phase.UP:
-            self._crash(now, QUICK_S, "ended while there was no warden")
+            self.was_ready = True
+            self._crash(now, "ended while there was no warden")
         else:
             self._spawn(now)
 
@@ -378,7 +381,7 @@ class Charge:
             self.phase = Phase.DISABLED if after is After.DISABLE else Phase.STOPPED
         self._tell()
 
-    def _ended(self, now: float, lived_s: float) -> None:
+    def _ended(self, now: float) -> None:
         if self._after is After.DISABLE:
             self.phase = Phase.DISABLED
             self._tell()
@@ -386,7 +389,7 @@ class Charge:
             self.phase = Phase.STOPPED
             self._tell()
         elif self._after is After.CRASH:
-            self._crash(now, lived_s, self.why)
+            self._crash(now, self.why)
         else:
             self._spawn(now)
 
@@ -398,16 +401,16 @@ class Charge:
 
     def _abandon(self, now: float) -> None:
         """The process does not die: it keeps its slot, and the actor goes on without it."""
-        phase, lived_s = self.phase, now - self.started_at
+        phase = self.phase
         self.pid, self.slot, self.is_ready = 0, None, False
         if phase is Phase.STOPPING:
-            self._ended(now, lived_s)
+            self._ended(now)
         else:
-            self._crash(now, lived_s, self._killed_for)
+            self._crash(now, self._killed_for)
 
-    def _crash(self, now: float, lived_s: float, why: str) -> None:
+    def _crash(self, now: float, why: str) -> None:
         self.crashes += 1
-        wait_s = self.budget.crash(now, lived_s)
+        wait_s = self.budget.crash(now, was_ready=self.was_ready)
         if wait_s is None:
             self.phase, self.retry_at = Phase.DEGRADED, None
             self.why = f"{self.budget.count} crashes, the last: {why}"

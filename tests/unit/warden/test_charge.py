@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schema.errors import DriverDegraded, DriverStopped
-from warden.budget import QUICK_S, Budget
+from warden.budget import Budget
 from warden.charge import KILL_WAIT_S, SLOT_WAIT_S, STOP_WAIT_S, Charge, Kill, Phase, Start, Stop, Tell
 from warden.slots import Held
 
@@ -126,7 +126,7 @@ def test_reset_tries_a_degraded_one_again_with_a_full_budget() -> None:
     one.reset(2.0)
     assert len(orders(one)) == 1
     one.spawned(2.0, 0, 3)
-    one.died(2.0 + QUICK_S, 3, Held.EXITED, EXIT)
+    one.died(3.0, 3, Held.EXITED, EXIT)
     assert one.phase is Phase.SPAWNING, "one crash is allowed again"
 
 

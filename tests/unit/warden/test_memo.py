@@ -11,7 +11,7 @@ from warden.memo import Remembered, read_memo, tree_of, write_memo
 def test_a_memo_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "memo.json"
     one = running()
-    one.budget.crash(5.0, 1.0)
+    one.budget.crash(5.0, was_ready=True)
     one.crashes = 4
     write_memo(path, "tree", [one])
     assert read_memo(path, "tree") == {"test": Remembered(Phase.UP, "", 0, 4, [5.0])}
