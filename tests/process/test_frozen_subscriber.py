@@ -10,14 +10,14 @@ import uuid
 from pathlib import Path
 
 import pytest
-from broker.peer import Peer
 
+from broker.peer import Peer
 from client.event import event_from_record
 from schema.body import pack_args
 from schema.objects import DomainRef
 from schema.table import need_procedure
 from tests.process.agent import Agent
-from tests.storm.test_storm import test_domain as document_of
+from tests.storm.test_storm import small_domain as document_of
 from tests.storm.weather import pid_of_role, rss_kib
 
 EVENTS = 100_000

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from broker.peer import Peer
-
 from client.event import Event, Resync
 from client.events import EventStream
 from schema.body import pack_args, unpack_result
@@ -68,7 +67,7 @@ class StormClient:
     paths: Paths
     destination: str
     scope: str
-    document: Callable[[str, uuid.UUID], str]
+    document: Callable[[str, uuid.UUID, str], str]
     history: History
     dice: random.Random
     guests: list[Guest]
@@ -94,16 +93,17 @@ class StormClient:
     async def _change(self, peer: Peer) -> None:
         guest = self.dice.choice(self.guests)
         procedure = self.dice.choice(MOVES[guest.state])
+        self.calls += 1
+        call = f"{self.name}-{self.calls:06d}"
         arguments: dict[str, Any] = {"flags": 0}
         if procedure == "domain_define_xml_flags":
-            arguments["xml"] = self.document(guest.name, guest.uuid)
+            arguments["xml"] = self.document(guest.name, guest.uuid, call)
         else:
             arguments["dom"] = guest.ref
         if procedure in ("domain_suspend", "domain_resume"):
             del arguments["flags"]
         key = guest.uuid.bytes
-        self.calls += 1
-        op = Operation(self.name, f"{self.name}-{self.calls:06d}", procedure, guest.uuid.hex, time.monotonic())
+        op = Operation(self.name, call, procedure, guest.uuid.hex, time.monotonic())
         self.history.operations.append(op)
         try:
             await peer.call(
@@ -205,7 +205,7 @@ def happening_of(event: Event) -> Happening:
         object=event.object.key.hex() if event.object is not None else "",
         version=event.version,
         call=event.trace,
-        data=dict(event.data) if event.kind == "domain_event_lifecycle" else {},
+        data={k: event.data[k] for k in ("event", "detail")} if event.kind == "domain_event_lifecycle" else {},
         gone=event.object is not None and event.summary is None and event.kind != "epoch",
     )
 

@@ -11,9 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from broker.peer import Peer
-
 import virtroupe
+from broker.peer import Peer
 from broker.wire import Cursor
 from client.event import event_from_record
 from settings.paths import Paths
@@ -30,7 +29,7 @@ class Plan:
 
     uri: str
     driver: str
-    document: Callable[[str, uuid.UUID], str]
+    document: Callable[[str, uuid.UUID, str], str]
     kills: int
     roles: Sequence[str]
     clients: int = 6

@@ -23,14 +23,12 @@ level = "info"
 ROLES = ("test", "test", "test", "broker", "gateway", "warden")
 
 
-def test_domain(name: str, identity: uuid.UUID) -> str:
+def small_domain(name: str, identity: uuid.UUID, title: str = "storm") -> str:
+    """A definition that differs with its title, so that each new one is a change."""
     return (
-        f"<domain type='test'><name>{name}</name><uuid>{identity}</uuid><memory unit='KiB'>8192</memory>"
-        "<vcpu>1</vcpu><os><type>hvm</type></os></domain>"
+        f"<domain type='test'><name>{name}</name><uuid>{identity}</uuid><title>{title}</title>"
+        "<memory unit='KiB'>8192</memory><vcpu>1</vcpu><os><type>hvm</type></os></domain>"
     )
-
-
-test_domain.__test__ = False  # type: ignore[attr-defined]
 
 
 def assert_weathered(outcome: Outcome, paths: object, record: Path) -> None:
@@ -56,7 +54,7 @@ async def weather(agent: Agent, kills: int, record: Path, seed: int) -> Outcome:
     plan = Plan(
         uri="test:///default",
         driver="test",
-        document=test_domain,
+        document=small_domain,
         kills=kills,
         roles=ROLES,
         seed=seed,
