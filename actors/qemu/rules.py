@@ -6,10 +6,11 @@ from actors.qemu import rules_addresses, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
 from conf.domain.aliases import assign_aliases
+from conf.domain.chardev import Channel, UnixSource
 from conf.domain.device import Device
 from conf.domain.domain import Domain, VirtType
 from conf.domain.features import Features, Gic
-from conf.domain.graphics import Graphics
+from conf.domain.graphics import Graphics, ListenType
 from conf.domain.os import OsType
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
@@ -23,8 +24,19 @@ class QemuRules(DomainRules):
     name = "qemu"
     security_model = "none"
 
-    def __init__(self, capabilities: Capabilities) -> None:
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        gic: str = "3",
+        state_folder: str | None = None,
+        channel_folder: str | None = None,
+    ) -> None:
+        """`gic` is the interrupt controller KVM has on ARM; sockets in the two folders are ours, not the user's."""
         self.capabilities = capabilities
+        self.gic = gic
+        self.state_folder = state_folder
+        self.channel_folder = channel_folder
         self.default_arch = capabilities.arch
 
     def basic(self, domain: Domain, flags: ParseFlags) -> None:
@@ -49,12 +61,15 @@ class QemuRules(DomainRules):
     def domain(self, domain: Domain, flags: ParseFlags) -> None:
         """Adds what the machine always has, and settles the processor."""
         rules_machine.add_default_devices(domain, self.capabilities)
+        rules_machine.complete_nodes(domain)
         self._complete_features(domain)
         self._complete_cpu(domain)
 
     def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
         """Fills in models and drivers."""
-        rules_devices.complete(device, domain, self.capabilities)
+        rules_devices.complete(device, domain, self.capabilities, flags)
+        if flags & ParseFlags.INACTIVE:
+            self._forget_sockets(device)
 
     def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
         """Gives every device its place, in libvirt's order of buses."""
@@ -64,11 +79,22 @@ class QemuRules(DomainRules):
         """Names the devices of a guest that starts."""
         assign_aliases(domain, builtin=lambda controller: rules_machine.builtin_alias(domain, controller))
 
+    def _forget_sockets(self, device: Device | Graphics | Audio) -> None:
+        """Takes the sockets out that were made for an earlier run."""
+        if isinstance(device, Channel) and isinstance(device.source, UnixSource):
+            if self.channel_folder is not None and _is_made_up(device, device.source.path, self.channel_folder):
+                device.source.path = None
+        elif isinstance(device, Graphics):
+            for listen in device.listens:
+                if listen.type is ListenType.SOCKET and _is_in(listen.socket, self.state_folder):
+                    listen.type, listen.socket = ListenType.ADDRESS, None
+                    device.autoport = True
+
     def _complete_features(self, domain: Domain) -> None:
         if rules_machine.is_arm_virt(domain):
             features = domain.features or Features()
             if features.gic is None or features.gic.version is None:
-                features.gic = Gic(version="2")
+                features.gic = Gic(version=self.gic if domain.type is VirtType.KVM else "2")
             domain.features = features
 
     def _complete_cpu(self, domain: Domain) -> None:
@@ -97,11 +123,30 @@ class QemuRules(DomainRules):
             return
         model = rules_machine.cpu_model_name(self.capabilities, domain.type.value, machine.default_cpu)
         cpu = domain.cpu or GuestCpu()
+        if model is None:
+            return
         if model == "host":
-            cpu.mode = CpuMode.HOST_PASSTHROUGH
+            modern = rules_machine.is_s390(domain) and not rules_machine.is_old_s390(domain)
+            cpu.mode = CpuMode.HOST_MODEL if modern else CpuMode.HOST_PASSTHROUGH
         else:
             cpu.mode = CpuMode.CUSTOM
             cpu.match = CpuMatch.EXACT
             cpu.check = cpu.check or CpuCheck.NONE
             cpu.model = CpuModel(name=model, fallback="forbid")
         domain.cpu = cpu
+
+
+def _is_made_up(channel: Channel, path: str | None, folder: str) -> bool:
+    """Was the path made from the guest's name and the channel's?"""
+    name = channel.target.name if channel.target is not None else None
+    if path is None or name is None or not path.startswith(f"{folder}/"):
+        return False
+    rest = path[len(folder) + 1 :]
+    head, slash, tail = rest.rpartition("/")
+    if slash:
+        return tail == name and head.startswith("domain-") and "/" not in head
+    return rest.endswith(f".{name}")
+
+
+def _is_in(path: str | None, folder: str | None) -> bool:
+    return path is not None and folder is not None and path.startswith(f"{folder}/")

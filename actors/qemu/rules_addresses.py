@@ -7,7 +7,7 @@ from actors.qemu.capabilities.model import Capabilities
 from conf.domain.address import CcwAddress, DimmAddress, VirtioMmioAddress
 from conf.domain.addresses.chipset import i440fx, q35
 from conf.domain.addresses.connect import has_pcie_root
-from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio
+from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio, assign_zpci
 from conf.domain.addresses.pci import PciOptions, assign_pci
 from conf.domain.addresses.usb import assign_usb
 from conf.domain.addresses.virtio_serial import assign_virtio_serial
@@ -19,9 +19,11 @@ from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskBus
 from conf.domain.domain import Domain
 from conf.domain.filesystem import Filesystem
+from conf.domain.hostdev import Hostdev, HostdevType
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryModel
 from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
+from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
 
 
@@ -37,8 +39,12 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> Non
     _assign_spapr(domain)
     if rules_machine.is_s390(domain):
         _prime(domain, CcwAddress)
+        channel_devices: list[Device] = [*domain.devices.videos, *domain.devices.hostdevs]
+        for device in channel_devices:
+            if device.address is None and _is_channel_device(device):
+                device.address = CcwAddress()
         assign_ccw(domain)
-    elif rules_machine.arch_of(domain) in rules_machine.ARM and _has_mmio(domain, capabilities):
+    elif _has_mmio(domain, capabilities):
         _prime(domain, VirtioMmioAddress)
     if _has_pci(domain, capabilities):
         chipset = None
@@ -52,11 +58,12 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> Non
                 chipset=chipset,
                 pcie_to_pci=capabilities.has("pcie-pci-bridge"),
                 many_roots=rules_machine.is_pseries(domain),
-                wanted=lambda device: not rules_machine.is_s390(domain),
             ),
         )
         for controller in domain.devices.controllers:
             rules_devices.complete(controller, domain, capabilities)
+        if rules_machine.is_s390(domain) and capabilities.has("zpci"):
+            assign_zpci(domain)
     if flags & ParseFlags.ABI_UPDATE:
         # a definition that was made before ports were given keeps what the guest has seen so far
         assign_usb(domain)
@@ -71,6 +78,8 @@ def _has_mmio(domain: Domain, capabilities: Capabilities) -> bool:
     machine = rules_machine.machine_of(domain)
     if not capabilities.has("virtio-mmio") or has_pcie_root(domain):
         return False
+    if rules_machine.arch_of(domain) in rules_machine.RISCV:
+        return True
     return machine.startswith("vexpress-") or rules_machine.is_arm_virt(domain)
 
 
@@ -89,10 +98,19 @@ def is_virtio(device: Device) -> bool:
             )
         case MemBalloon():
             return device.model.startswith("virtio")
+        case Hostdev():
+            return device.type is HostdevType.SCSI_HOST
         case Filesystem() | Rng() | Vsock() | Crypto():
             return True
         case _:
             return False
+
+
+def _is_channel_device(device: Device) -> bool:
+    """Do mainframes have the device on a channel, although it is no virtio device elsewhere?"""
+    if isinstance(device, Video):
+        return device.model.type is VideoType.VIRTIO
+    return isinstance(device, Hostdev) and device.type is HostdevType.MDEV and device.model == "vfio-ccw"
 
 
 def _prime(domain: Domain, kind: type[CcwAddress] | type[VirtioMmioAddress]) -> None:

@@ -10,18 +10,22 @@ from conf.domain.controller import Controller, ControllerType, PciModel, PciTarg
 from conf.domain.device import Device
 from conf.domain.disk import BackingStore, Disk, DiskDriver, Mirror
 from conf.domain.domain import Domain
-from conf.domain.filesystem import Filesystem
+from conf.domain.filesystem import Filesystem, MountSource
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.domain.interface import Interface, InterfaceType
+from conf.domain.memory_device import MemoryDevice
 from conf.domain.secrets import Encryption
 from conf.domain.shmem import Shmem, ShmemMsi, ShmemSize
 from conf.domain.small_devices import Panic, PanicModel, Vsock
 from conf.domain.sound import Audio
 from conf.domain.storage_source import NetworkSource, Protocol, SourceType, Transport
 from conf.domain.video import Video, VideoType
+from conf.flags import ParseFlags
 
 
-def complete(device: Device | Graphics | Audio, domain: Domain, capabilities: Capabilities) -> None:
+def complete(
+    device: Device | Graphics | Audio, domain: Domain, capabilities: Capabilities, flags: ParseFlags = ParseFlags.NONE
+) -> None:
     """Fills in what QEMU would otherwise choose by itself."""
     match device:
         case Disk():
@@ -44,7 +48,10 @@ def complete(device: Device | Graphics | Audio, domain: Domain, capabilities: Ca
         case Tpm():
             _complete_tpm(device, domain)
         case Filesystem():
-            device.accessmode = device.accessmode or "passthrough"
+            _complete_filesystem(device)
+        case MemoryDevice() if rules_machine.is_pseries(domain) and flags & ParseFlags.ABI_UPDATE:
+            # logical memory blocks of POWER
+            device.target.size_kib = -(-device.target.size_kib // _LMB_KIB) * _LMB_KIB
         case Graphics():
             _complete_graphics(device)
         case _:
@@ -237,14 +244,23 @@ def _default_panic(domain: Domain) -> PanicModel:
     return PanicModel.S390 if rules_machine.is_s390(domain) else PanicModel.ISA
 
 
+_LMB_KIB = 256 * 1024
+
+
+def _complete_filesystem(device: Filesystem) -> None:
+    is_foreign = isinstance(device.source, MountSource) and device.source.socket is not None
+    if device.accessmode is None and not is_foreign:
+        device.accessmode = "passthrough"
+
+
 def _complete_shmem(device: Shmem) -> None:
     device.model = device.model or "ivshmem"
     if device.model == "ivshmem-doorbell":
         device.msi = device.msi or ShmemMsi()
+        if device.msi.ioeventfd is None:
+            device.msi.ioeventfd = True
     elif device.size is None:
         device.size = ShmemSize(value=4, unit="M")
-    if device.msi is not None and device.msi.ioeventfd is None:
-        device.msi.ioeventfd = True
 
 
 def _complete_tpm(device: Tpm, domain: Domain) -> None:

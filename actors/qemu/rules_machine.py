@@ -10,6 +10,7 @@ from conf.domain.graphics import GraphicsType
 from conf.domain.small_devices import Input, InputBus, InputType, MemBalloon, Panic, PanicModel
 from conf.domain.sound import Audio, AudioType
 from schema.errors import ConfigUnsupported
+from util.cpuset import parse_cpuset, write_cpuset
 
 X86 = ("i686", "x86_64")
 ARM = ("armv6l", "armv7l", "aarch64")
@@ -71,6 +72,24 @@ def is_pseries(domain: Domain) -> bool:
     return arch_of(domain) in PPC64 and _is(machine_of(domain), "pseries")
 
 
+def is_old_s390(domain: Domain) -> bool:
+    """Is the machine from before QEMU knew models of mainframe processors?"""
+    version = machine_of(domain).removeprefix("s390-ccw-virtio-").split(".")
+    return [int(part) for part in version if part.isdecimal()] < [2, 8] and len(version) > 1
+
+
+def complete_nodes(domain: Domain) -> None:
+    """Gives the first NUMA node the processors that no node has."""
+    cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
+    if not cells:
+        return
+    taken = frozenset().union(*(parse_cpuset(cell.cpus) for cell in cells if cell.cpus))
+    missing = frozenset(range(domain.vcpu.count)) - taken
+    if missing:
+        first = parse_cpuset(cells[0].cpus) if cells[0].cpus else frozenset()
+        cells[0].cpus = write_cpuset(first | missing)
+
+
 def has_builtin_ide(domain: Domain) -> bool:
     """Does the machine have IDE by itself?"""
     return is_i440fx(domain) or machine_of(domain) in ("malta", "sun4u", "g3beige")
@@ -89,11 +108,14 @@ def builtin_alias(domain: Domain, controller: Controller) -> str | None:
     return None
 
 
-def cpu_model_name(capabilities: Capabilities, virt: str, typename: str) -> str:
-    """The model that QEMU's type name (`qemu64-x86_64-cpu`) stands for."""
-    for model in capabilities.cpu_models(virt):
+def cpu_model_name(capabilities: Capabilities, virt: str, typename: str) -> str | None:
+    """The model that QEMU's type name (`qemu64-x86_64-cpu`) stands for; None where QEMU lists no models."""
+    models = capabilities.cpu_models(virt)
+    for model in models:
         if model.typename == typename:
             return model.name
+    if not models:
+        return None
     for tail in ("-x86_64-cpu", "-i386-cpu", "-powerpc64-cpu", "-s390x-cpu", "-arm-cpu", "-riscv-cpu", "-cpu"):
         if typename.endswith(tail):
             return typename[: -len(tail)]
@@ -126,6 +148,7 @@ def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
             if is_i440fx(domain):
                 root = PciModel.PCI_ROOT
     elif arch in ARM or arch in RISCV:
+        balloon = arch in RISCV
         if (is_arm_virt(domain) or is_riscv_virt(domain)) and capabilities.has("gpex-pcihost"):
             root = PciModel.PCIE_ROOT
     elif arch in PPC64 or arch == "ppc":
@@ -183,14 +206,12 @@ def _add_inputs(domain: Domain) -> None:
     inputs = domain.devices.inputs
     if is_x86(domain):
         wanted = InputBus.PS2
-    elif arch_of(domain) in PPC64 or arch_of(domain) == "ppc":
-        if not domain.devices.graphics:
-            return
-        wanted = InputBus.USB
+    elif is_pseries(domain) and domain.devices.graphics and not any(one.bus is InputBus.USB for one in inputs):
+        inputs += [Input(type=InputType.KEYBOARD, bus=InputBus.USB), Input(type=InputType.MOUSE, bus=InputBus.USB)]
+        return
     else:
         return
-    kinds = (InputType.MOUSE, InputType.KEYBOARD) if is_x86(domain) else (InputType.KEYBOARD, InputType.MOUSE)
-    for kind in kinds:
+    for kind in (InputType.MOUSE, InputType.KEYBOARD):
         if not any(one.type is kind and one.bus in (wanted, None) for one in inputs):
             inputs.append(Input(type=kind, bus=wanted))
 

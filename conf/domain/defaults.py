@@ -12,7 +12,7 @@ from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.domain import NO_UUID, Domain, VirtType
 from conf.domain.graphics import Graphics
-from conf.domain.hostdev import Hostdev, HostdevMode
+from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, ScsiHostSource
 from conf.domain.interface import Interface, InterfaceType, Mac
 from conf.domain.memory import MemTune
 from conf.domain.os import Boot, BootDevice, OsType
@@ -29,9 +29,8 @@ from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     """Fills in everything that a definition leaves open."""
     _normalize(domain, flags)
-    domain.seclabels = [
-        one for one in (_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels) if one
-    ]
+    labels = [_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels]
+    domain.seclabels = [one for one in labels if one is not None]
     if domain.genid == NO_UUID:
         domain.genid = new_uuid(rules)
     rules.basic(domain, flags)
@@ -105,7 +104,7 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
     elif isinstance(device, Input):
         _complete_input(device, domain)
     elif isinstance(device, Hostdev):
-        _complete_hostdev(device)
+        _complete_hostdev(device, domain, rules)
     elif isinstance(device, Video):
         _complete_video(device)
     else:
@@ -303,9 +302,16 @@ def _complete_input(device: Input, domain: Domain) -> None:
             device.bus = InputBus.USB
 
 
-def _complete_hostdev(device: Hostdev) -> None:
-    if device.mode is HostdevMode.SUBSYSTEM:
-        device.managed = bool(device.managed)
+def _complete_hostdev(device: Hostdev, domain: Domain, rules: DomainRules) -> None:
+    if device.mode is not HostdevMode.SUBSYSTEM:
+        return
+    device.managed = bool(device.managed)
+    if device.type is HostdevType.SCSI:
+        source = device.source
+        if isinstance(source, ScsiHostSource) and source.protocol == "iscsi" and "/" not in (source.name or "/"):
+            source.name = f"{source.name}/0"
+        if device.address is None:
+            device.address = defaults_disk.free_scsi_address(domain, rules)
 
 
 def _add_video(domain: Domain) -> None:

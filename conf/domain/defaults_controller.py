@@ -44,9 +44,8 @@ def sort_controllers(domain: Domain) -> None:
     given = domain.devices.controllers
     domain.devices.controllers = []
     for controller in given:
-        if controller.type is ControllerType.USB and controller.model in STARTPORTS:
-            if controller.master_startport is None:
-                controller.master_startport = STARTPORTS[controller.model]
+        if controller.type is ControllerType.USB and controller.master_startport is None:
+            controller.master_startport = STARTPORTS.get(controller.model or "")
         insert_controller(domain, controller)
 
 

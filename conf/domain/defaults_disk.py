@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from conf.domain.address import DriveAddress
+from conf.domain.controller import ControllerType
 from conf.domain.disk import Disk, DiskBus, DiskDevice
 from conf.domain.disk_names import disk_index
 from conf.domain.domain import Domain
-from conf.domain.hostdev import Hostdev, HostdevType
+from conf.domain.hostdev import HostdevType
 from conf.domain.rules import DomainRules
 from conf.domain.storage_source import NetworkSource, Protocol, SourceType
 from schema.errors import XmlError
@@ -78,11 +79,7 @@ def drive_address(disk: Disk, domain: Domain, rules: DomainRules) -> DriveAddres
         return DriveAddress(controller=index // 6, unit=index % 6)
     if bus is DiskBus.FDC:
         return DriveAddress(controller=index // 2, unit=index % 2)
-    taken = {
-        (host.address.controller, host.address.bus, host.address.target, host.address.unit)
-        for host in domain.devices.hostdevs
-        if _is_scsi(host) and isinstance(host.address, DriveAddress)
-    }
+    taken = _hostdev_units(domain)
     while True:
         if rules.wide_scsi:
             # unit 7 is the controller's own
@@ -90,10 +87,36 @@ def drive_address(disk: Disk, domain: Domain, rules: DomainRules) -> DriveAddres
             address = DriveAddress(controller=index // 15, unit=unit + (unit >= 7))
         else:
             address = DriveAddress(controller=index // 7, unit=index % 7)
-        if (address.controller, 0, 0, address.unit) not in taken:
+        if (address.controller, address.unit) not in taken:
             return address
         index += 1
 
 
-def _is_scsi(device: Hostdev) -> bool:
-    return device.type is HostdevType.SCSI
+def _hostdev_units(domain: Domain) -> set[tuple[int, int]]:
+    """The controllers and units that SCSI devices of the host have on bus and target 0."""
+    return {
+        (host.address.controller, host.address.unit)
+        for host in domain.devices.hostdevs
+        if host.type is HostdevType.SCSI
+        and isinstance(host.address, DriveAddress)
+        and host.address.bus == host.address.target == 0
+    }
+
+
+def free_scsi_address(domain: Domain, rules: DomainRules) -> DriveAddress:
+    """The first unit of a SCSI controller that neither disk nor host device has; on a new controller if need be."""
+    taken = _hostdev_units(domain)
+    for disk in domain.devices.disks:
+        address = disk.address
+        if disk.target.bus is DiskBus.SCSI and isinstance(address, DriveAddress) and address.bus == address.target == 0:
+            taken.add((address.controller, address.unit))
+    controllers = sorted(
+        one.index for one in domain.devices.controllers if one.type is ControllerType.SCSI and one.index is not None
+    )
+    units = [unit for unit in range(16) if unit != 7] if rules.wide_scsi else list(range(7))
+    number = controllers[-1] + 1 if controllers else 0
+    for index in (*controllers, *range(number, number + len(taken) + 1)):
+        for unit in units:
+            if (index, unit) not in taken:
+                return DriveAddress(controller=index, unit=unit)
+    raise AssertionError("more units than devices")

@@ -194,8 +194,9 @@ def _check_overlaps(tune: CpuTune) -> None:
 def _normalize_cpu(cpu: GuestCpu) -> None:
     if cpu.model is not None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM
-    if cpu.mode is CpuMode.CUSTOM and cpu.model is not None:
-        cpu.match = cpu.match or CpuMatch.EXACT
+    if cpu.mode in (CpuMode.CUSTOM, CpuMode.HOST_MODEL) and cpu.model is not None and cpu.model.name is not None:
+        if cpu.mode is CpuMode.CUSTOM:
+            cpu.match = cpu.match or CpuMatch.EXACT
         cpu.model.fallback = cpu.model.fallback or "allow"
     if cpu.numa is not None:
         for place, cell in enumerate(cpu.numa.cells):
@@ -228,6 +229,5 @@ def _complete_distances(cells: list[NumaCell]) -> None:
             back.setdefault(here, distance)
     for cell in cells:
         row = known.get(cell.id or 0, {})
-        cell.distances = (
-            Distances(siblings=[Distance(id=there, value=row[there]) for there in sorted(row)]) if row else None
-        )
+        siblings = [Distance(id=there, value=row[there]) for there in sorted(row)]
+        cell.distances = Distances(siblings=siblings) if siblings else None

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from conf.element import Element, attr, child, children, flag, scaled_content, size, value
+from conf.element import Element, Empty, attr, child, children, flag, scaled_content, size, value
 from conf.values import ON_OFF, UINT, ULONG, words
 
 
@@ -20,7 +20,7 @@ class MaxMemory(Element, tag="maxMemory"):
     kib: int = scaled_content()
 
 
-class MemTune(Element, tag="memtune"):
+class MemTune(Element, tag="memtune", empty=Empty.OMIT):
     """Limits on the host memory of a guest."""
 
     hard_limit_kib: int | None = size("hard_limit", default=None)

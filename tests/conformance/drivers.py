@@ -7,7 +7,7 @@ from typing import Any
 
 from lxml import etree
 
-from actors.qemu.capabilities.model import Capabilities, Machine
+from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.rules import QemuRules
 from conf.domain.rules import DomainRules
 from tests.shared import need_shared
@@ -21,11 +21,20 @@ class CorpusGeneric(DomainRules):
     default_arch = "x86_64"
 
 
+class CorpusQemu(QemuRules):
+    """QEMU on that host, with the corpus' idea of chance."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """0, 1, 2, ..."""
+        return bytes(range(count))
+
+
 def rules_for(case: dict[str, Any]) -> DomainRules:
     """The rules of the case's driver, with the emulator that the case describes."""
     if case.get("driver") != "qemu":
         return CorpusGeneric()
-    return QemuRules(capabilities_of(case))
+    gic = "2" if case.get("gic") in ("GIC_NONE", "GIC_V2") else "3"
+    return CorpusQemu(capabilities_of(case), gic=gic, state_folder="/tmp/lib", channel_folder="/tmp/channel")
 
 
 def capabilities_of(case: dict[str, Any]) -> Capabilities:
@@ -33,11 +42,14 @@ def capabilities_of(case: dict[str, Any]) -> Capabilities:
     caps = case.get("caps", {"mode": "none"})
     arch = case.get("domain", {}).get("arch") or caps.get("arch") or "x86_64"
     if "file" in caps:
-        return _recorded(caps["file"], arch, strip_aliases=caps["mode"] == "latest")
-    return _emulator(arch, frozenset(caps.get("flags", ())), ())
+        virt = "kvm" if case.get("domain", {}).get("virt_type") == "kvm" else "tcg"
+        return _recorded(caps["file"], arch, virt, strip_aliases=caps["mode"] == "latest")
+    return _emulator(arch, frozenset(caps.get("flags", ())), (Machine(name="pc"),), {})
 
 
-def _emulator(arch: str, types: frozenset[str], machines: tuple[Machine, ...]) -> Capabilities:
+def _emulator(
+    arch: str, types: frozenset[str], machines: tuple[Machine, ...], cpus: dict[str, tuple[CpuModel, ...]]
+) -> Capabilities:
     return Capabilities(
         emulator=f"/usr/bin/qemu-system-{_ARCHES.get(arch, arch)}",
         version=(0, 0, 0),
@@ -45,7 +57,7 @@ def _emulator(arch: str, types: frozenset[str], machines: tuple[Machine, ...]) -
         arch=arch,
         kvm=True,
         machines=machines,
-        cpus={},
+        cpus=cpus,
         types=types,
         commands=frozenset(),
         options={},
@@ -54,11 +66,13 @@ def _emulator(arch: str, types: frozenset[str], machines: tuple[Machine, ...]) -
 
 
 @cache
-def _recorded(name: str, arch: str, *, strip_aliases: bool) -> Capabilities:
+def _recorded(name: str, arch: str, virt: str, *, strip_aliases: bool) -> Capabilities:
     root = etree.parse(need_shared("corpus", name)).getroot()
     flags = frozenset(node.get("name", "") for node in root.iter("flag"))
     machines: dict[str, Machine] = {}
     for node in root.iter("machine"):
+        if node.get("type") != virt:
+            continue
         machine = Machine(
             name=node.get("name", ""),
             alias=None if strip_aliases else node.get("alias"),
@@ -71,4 +85,11 @@ def _recorded(name: str, arch: str, *, strip_aliases: bool) -> Capabilities:
             machines.setdefault(
                 alias, Machine(name=alias, is_default=machine.is_default, default_cpu=machine.default_cpu)
             )
-    return _emulator(arch, flags, tuple(machines.values()))
+    models = tuple(
+        CpuModel(name=node.get("name", ""), typename=node.get("typename", ""))
+        for node in root.iter("cpu")
+        if node.get("type") == virt
+    )
+    # what the file calls TCG, the driver calls by the domain's type
+    cpus = {"kvm": models, "qemu": models, "hvf": models}
+    return _emulator(arch, flags, tuple(machines.values()), cpus)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.domain.address import CcwAddress, SpaprVioAddress
+from conf.domain.address import CcwAddress, PciAddress, SpaprVioAddress, ZpciAddress
 from conf.domain.defaults import walk
 from conf.domain.device import Device
 from conf.domain.domain import Domain
@@ -59,3 +59,41 @@ def assign_spapr_vio(domain: Domain, device: Device, first: int) -> None:
     while register in taken:
         register += 0x1000
     device.address = SpaprVioAddress(reg=register)
+
+
+def assign_zpci(domain: Domain) -> None:
+    """Gives PCI devices of a mainframe the two numbers by which its firmware knows them.
+
+    Raises XmlError when a number is taken twice.
+    """
+    addresses = [
+        device.address
+        for device in walk(domain)
+        if isinstance(device, Device) and isinstance(device.address, PciAddress) and not device.address.is_empty
+    ]
+    uids: set[int] = set()
+    fids: set[int] = set()
+    for address in addresses:
+        zpci = address.zpci = address.zpci or ZpciAddress()
+        _reserve(uids, zpci.uid, "uid")
+        _reserve(fids, zpci.fid, "fid")
+    for address in addresses:
+        if address.zpci is not None and address.zpci.uid is None:
+            address.zpci.uid = _next(uids, 1)
+        if address.zpci is not None and address.zpci.fid is None:
+            address.zpci.fid = _next(fids, 0)
+
+
+def _reserve(taken: set[int], number: int | None, what: str) -> None:
+    if number is None:
+        return
+    if number in taken:
+        raise XmlError(f"zPCI {what} {number:#x} is already reserved")
+    taken.add(number)
+
+
+def _next(taken: set[int], number: int) -> int:
+    while number in taken:
+        number += 1
+    taken.add(number)
+    return number

@@ -134,8 +134,7 @@ def _buses_of(domain: Domain, options: PciOptions, count: int) -> PciBuses:
         if controller is None or controller.model is None:
             buses.append(new_bus(PciModel.PCI_ROOT if number == 0 else default))
         else:
-            hotplug = controller.target is None or controller.target.hotplug is not False
-            buses.append(new_bus(PciModel(controller.model), hotplug=hotplug))
+            buses.append(new_bus(PciModel(controller.model)))
     return PciBuses(buses, pcie_to_pci=options.pcie_to_pci, many_roots=options.many_roots)
 
 

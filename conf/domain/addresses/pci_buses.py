@@ -52,7 +52,7 @@ _OFFERS: dict[PciModel, tuple[Connect, int, int]] = {
         1,
         LAST_SLOT,
     ),
-    PciModel.DMI_TO_PCI_BRIDGE: (Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 1, LAST_SLOT),
+    PciModel.DMI_TO_PCI_BRIDGE: (Connect.PCI_DEVICE | Connect.PCI_BRIDGE, 0, LAST_SLOT),
     PciModel.PCIE_ROOT_PORT: (
         Connect.HOTPLUG | Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE,
         0,
@@ -99,10 +99,9 @@ class PciBus:
         return all(self.slots.get(slot) for slot in range(self.first, self.last + 1))
 
 
-def new_bus(model: PciModel, *, hotplug: bool = True) -> PciBus:
+def new_bus(model: PciModel) -> PciBus:
     """An empty bus of a controller model."""
-    offers, first, last = _OFFERS[model]
-    return PciBus(model, offers if hotplug else offers & ~Connect.HOTPLUG, first, last)
+    return PciBus(model, *_OFFERS[model])
 
 
 class PciBuses:
