@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -199,9 +198,3 @@ def node_get_cpu_map(host: Host, need_map: int, need_online: int, flags: int) ->
         "online": len(online) if need_online else 0,
         "ret": max(present) + 1,
     }
-
-
-@calls.handles()
-def connect_get_hostname(host: Host) -> str:
-    """The host's name."""
-    return socket.gethostname()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from typing import Any
 
@@ -67,6 +68,12 @@ def actor_calls(host: Host) -> list[dict[str, Any]]:
 def connect_get_uri(host: Host) -> str:
     """The name that the connection was opened with."""
     return current_call().scope
+
+
+@calls.handles()
+def connect_get_hostname(host: Host) -> str:
+    """The name of this host."""
+    return socket.gethostname()
 
 
 @calls.handles()
