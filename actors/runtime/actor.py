@@ -104,6 +104,9 @@ class Stage:
         recovery.publish(runtime.objects, runtime.publisher, lambda old, new: actor.differences(host, old, new))
         runtime.objects.attach(runtime.publisher)
         recovery.settle(runtime.objects)
+        for events, entry, origin in runtime.publisher.take_early():
+            known = None if entry is None else runtime.objects.find(entry.type, entry.key, entry.scope)
+            runtime.publisher.record(events, known, origin=origin)
         runtime.ledger.forget_start()
 
         async def refresh(key: MailboxKey) -> None:

@@ -117,6 +117,8 @@ class CallLog:
         self.begun: dict[bytes, Begin] = {}
         self.steps: dict[bytes, Step] = {}
         self.open: dict[int, OpenIntent] = {}
+        self.inherited: frozenset[int] = frozenset()
+        """The intents that the last process left open."""
         self.closed: dict[bytes, tuple[OpenIntent, IntentClosed]] = {}
         """Calls whose intent was closed and whose end is not recorded (yet)."""
 
@@ -124,6 +126,7 @@ class CallLog:
         """Reads what the last process wrote. Raises HostSystemError."""
         for _, payload in self._log.load():
             self._take(_decoder.decode(payload))
+        self.inherited = frozenset(self.open)
 
     def begin(self, call: CurrentCall, key: tuple[str, bytes | str]) -> None:
         """Raises HostSystemError; then the change must not begin."""

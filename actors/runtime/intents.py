@@ -103,7 +103,8 @@ class Intents:
     @property
     def open(self) -> list[UnfinishedIntent]:
         """What the last process left unfinished, oldest first. To be asked while the actor starts."""
-        return [UnfinishedIntent(self, intent) for _, intent in sorted(self._calls.open.items())]
+        inherited = self._calls.inherited
+        return [UnfinishedIntent(self, intent) for n, intent in sorted(self._calls.open.items()) if n in inherited]
 
     def change(self, kind: str, data: dict[str, Any] | None = None, *, key: MailboxKey | None = None) -> Intent:
         """A change of several steps, as an async context manager: leaving it normally means done, an error undone.

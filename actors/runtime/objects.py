@@ -90,6 +90,7 @@ class Objects:
     ) -> Entry:
         """The object is now like this; `events` tell how it came to be so (none given: one `changed`).
 
+        While the actor starts it does what `restore` does: what to publish is decided when all objects are known.
         Raises InvalidMessage when an event's data does not fit the schema; nothing changed then.
         """
         scope = str(summary.get("scope", ""))
@@ -214,9 +215,8 @@ class Objects:
         return self._tombs
 
     def _record(self, entry: Entry, events: EventList | None, *, gone: bool, origin: str | None) -> None:
-        if self._recorder is None:
-            raise RuntimeError("objects can be put and dropped once start() has returned; until then use restore()")
-        self._recorder.record(events or CHANGED, entry, gone=gone, origin=origin)
+        if self._recorder is not None:
+            self._recorder.record(events or CHANGED, entry, gone=gone, origin=origin)
 
     def _search(self, type: str, scope: str | None) -> Iterator[Shelf]:
         if scope is None:

@@ -70,6 +70,7 @@ class Publisher:
         self._acknowledged: deque[LedgerEvent] = deque(maxlen=KEPT_ACKNOWLEDGED)
         self._unread = 0  # place in the ledger behind which nothing was sent yet
         self._unwritten: deque[LedgerEvent] = deque()  # the disk was full; changes are refused until they are written
+        self._early: list[tuple[EventList, Entry | None, str | None]] = []
         self.cause: Cause | None = None
         """Set while differences are published: the call that they are put down to."""
 
@@ -108,8 +109,16 @@ class Publisher:
     def record(self, events: EventList, entry: Entry | None, *, gone: bool = False, origin: str | None = None) -> None:
         """Publishes events of one change, all or none. Raises InvalidMessage when a field does not fit the schema."""
         checked = [(kind, event_data(kind, data)) for kind, data in events]
+        if self._port is None:
+            self._early.append((checked, entry, origin))
+            return
         for kind, data in checked:
             self._publish(kind, data, entry, gone=gone, fields=self._circumstances(origin))
+
+    def take_early(self) -> list[tuple[EventList, Entry | None, str | None]]:
+        """What was to be published before the epoch began: (events, object, origin) of each, to be said again."""
+        early, self._early = self._early, []
+        return early
 
     def check_writable(self) -> None:
         """Raises HostSystemError when the events of another change might not be recorded: then it must not begin."""
