@@ -86,11 +86,12 @@ class Connection:
         self._now = self.heard_at = gateway.clock()
         session = self._session
         # Nearly every message comes alone and whole, and nearly every one of them is a read.
-        reader = gateway.readers.get(data[4:16])
-        if reader is not None and self.scope is not None and session.is_single_call(data):
+        if self.scope is not None and self.link.buffered == 0:
             view = self.scope.view
-            if view.replica.is_current(self._now, gateway.fresh_s) and self.link.buffered == 0:
-                answer = reader(view.domains, data[LENGTH_MIN:])
+            replica = view.replica
+            reader = replica.readers.get(data[4:16])
+            if reader is not None and session.is_single_call(data) and replica.is_current(self._now, gateway.fresh_s):
+                answer = reader(view, data[LENGTH_MIN:])
                 if answer is not None:
                     gateway.cached_reads += 1
                     self.link.write(answer_to(data, answer))
@@ -155,13 +156,13 @@ class Connection:
             self.fail(event, exc, None)
             return
         scope = self.scope
-        if route.reader is not None and scope is not None:
+        if route.reader is not None and scope is not None and route.procedure.name in scope.view.replica.serves:
             view = scope.view
             replica = view.replica
             if replica.is_current(self._now, self.gateway.fresh_s):
-                answer = route.reader(view.domains, event.payload)
+                answer = route.reader(view, event.payload)
             elif replica.is_unknown:
-                answer = read_unknown(route.procedure.name, view.domains, event.payload)
+                answer = read_unknown(route.procedure.name, view, event.payload)
             else:
                 answer = None
             if answer is not None:

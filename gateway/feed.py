@@ -13,9 +13,11 @@ from typing import Any, Final, Protocol
 
 from broker.peer import HistoryLost, Reply
 from broker.wire import Cursor, Position, Published, WireError, unpack_value
-from gateway.replica import Applied, Replica, View
+from gateway.reads import READERS
+from gateway.replica import Applied, Replica, SourceState, View
+from gateway.routes import readers_by_header
 from schema.body import pack_args, unpack_result
-from schema.errors import VirtError
+from schema.errors import DriverDegraded, VirtError
 from schema.table import need_procedure
 
 HELD_MAX: Final = 8192
@@ -65,12 +67,15 @@ class Feed:
         *,
         deliver: Callable[[str, Mapping[str, Any]], None],
         on_lost: Callable[[str], None],
+        on_domain: Callable[[View, bytes], None] = lambda view, uuid: None,
         clock: Callable[[], float],
         log: Callable[..., None],
     ) -> None:
         self._peer = peer
         self._deliver = deliver
         self._on_lost = on_lost
+        self._on_domain = on_domain
+        self._learning: set[asyncio.Task[None]] = set()
         self._clock = clock
         self._log = log
         self._replicas: dict[str, Replica] = {}
@@ -129,9 +134,10 @@ class Feed:
 
     async def aclose(self) -> None:
         """Ends what is being fetched."""
-        for task in tuple(self._tasks.values()):
+        tasks = (*self._tasks.values(), *self._learning)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def take(self, source: str, position: Position, body: bytes) -> None:
         """Takes one published message."""
@@ -157,6 +163,8 @@ class Feed:
                 self._log("a state that cannot be read", source=source)
                 return
             replica.set_state(state)
+            if replica.state is SourceState.DEGRADED and not replica.known:
+                self._recover(source)
 
     def _apply(self, replica: Replica, cursor: Cursor, body: bytes) -> None:
         if not replica.known:
@@ -170,6 +178,9 @@ class Feed:
         if outcome is Applied.OLD:
             return
         self._cursors[replica.source] = cursor
+        if record["kind"] == "epoch":
+            self._relearn(replica)
+        self._changed(replica, record)
         try:
             self._deliver(replica.source, record)
         except VirtError as exc:
@@ -187,6 +198,24 @@ class Feed:
             elif not future.done():
                 future.set_result(None)
         self._waiting[replica.source] = still
+
+    def _relearn(self, replica: Replica) -> None:
+        """A new incarnation may serve other procedures than the last."""
+
+        async def learn() -> None:
+            try:
+                await self._learn_what_is_served(replica)
+            except VirtError as exc:
+                self._log("a driver does not say what it serves", source=replica.source, error=exc.message)
+
+        task = asyncio.ensure_future(learn())
+        self._learning.add(task)
+        task.add_done_callback(self._learning.discard)
+
+    def _changed(self, replica: Replica, record: Mapping[str, Any]) -> None:
+        changed = record["object"]
+        if changed is not None and changed[0] == "domain" and record["summary"] is not None:
+            self._on_domain(replica.view(record["scope"]), changed[1])
 
     def _recover(self, source: str) -> None:
         if source not in self._tasks:
@@ -216,10 +245,37 @@ class Feed:
             if replica.known and await self._replay(replica):
                 return
             await self._snapshot(replica)
+        except DriverDegraded:
+            await self._remember(replica)
         except VirtError as exc:
             # The next sign of life tries again; until then every read goes to the driver, who knows the reason.
             self._log("a read model could not be filled", source=source, error=exc.message)
             await asyncio.sleep(RETRY_S)
+
+    async def _remember(self, replica: Replica) -> None:
+        """Makes the read model of a driver that cannot be asked from all that the journal holds of it.
+
+        Only of a whole history: of objects whose last event is retained no more, it would say that they are gone.
+        """
+        if replica.known:
+            return
+        memory = Replica(replica.source)
+        memory.load(0, 0, (), self._clock())
+        place = Cursor(0, 0)
+        try:
+            async for cursor, body in self._peer.replay(place, [replica.source]):
+                place = cursor
+                if memory.apply(unpack_value(body), self._clock()) is Applied.GAP:
+                    raise HistoryLost(Cursor(0, 0), cursor)
+        except HistoryLost:
+            self._log("what was known of a degraded driver is no longer in the journal", source=replica.source)
+            return
+        if memory.seq == 0:
+            return
+        replica.take_over(memory)
+        replica.serves = frozenset(READERS)
+        self._cursors[replica.source] = place
+        self._log("read model made from the journal", source=replica.source, seq=replica.seq)
 
     async def _replay(self, replica: Replica) -> bool:
         """Applies what the journal holds; False when that is not enough."""
@@ -236,6 +292,12 @@ class Feed:
             self._log("the journal does not reach back to a gap", source=replica.source, seq=replica.seq)
         return replica.seq > before and not replica.misses_events
 
+    async def _learn_what_is_served(self, replica: Replica) -> None:
+        row = need_procedure("actor_capabilities")
+        reply = await self._peer.call(replica.source, row.name, pack_args(row, {}), deadline_s=SNAPSHOT_DEADLINE_S)
+        replica.serves = frozenset(unpack_result(row, reply.body).procedures)
+        replica.readers = readers_by_header(replica.serves)
+
     async def _snapshot(self, replica: Replica) -> None:
         source = replica.source
         was_known = replica.known
@@ -243,8 +305,12 @@ class Feed:
         row = need_procedure("actor_snapshot")
         reply = await self._peer.call(source, row.name, pack_args(row, {}), deadline_s=SNAPSHOT_DEADLINE_S)
         snapshot = unpack_result(row, reply.body)
+        await self._learn_what_is_served(replica)
         if was_known and snapshot.seq > replica.seq:
             self._on_lost(source)
         replica.load(snapshot.epoch, snapshot.seq, snapshot.objects, self._clock())
         self._cursors[source] = head
+        for item in snapshot.objects:
+            if item["type"] == "domain":
+                self._on_domain(replica.view(item["scope"]), item["key"])
         self._log("read model filled", source=source, seq=snapshot.seq, objects=len(snapshot.objects))

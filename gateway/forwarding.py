@@ -8,6 +8,7 @@ stays behind for longer than a read may wait is not asked until it has caught up
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gateway.feed import Feed
@@ -17,7 +18,7 @@ from gateway.scopes import Calling, Scope
 from gateway.streams import Ticket
 from schema.body import pack_args, unpack_result
 from schema.enums.domain import DomainXMLFlags
-from schema.errors import OperationFailed
+from schema.errors import OperationFailed, UnsupportedCall
 from settings.drivers import NoDriverForUri
 
 if TYPE_CHECKING:
@@ -41,17 +42,29 @@ class Forwarder:
         self._feed = feed
         self._read_wait_s = read_wait_s
         self._fresh_s = fresh_s
+        self._run = secrets.token_hex(4)
+        self._traces = 0
+
+    def new_trace(self) -> str:
+        """An id under which every process logs what a call makes it do."""
+        self._traces += 1
+        return f"{self._run}-{self._traces:x}"
 
     async def forward(self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes) -> Answer:
         """Asks the driver.
 
         Raises what the driver answered, and XdrError for a result that libvirt's protocol cannot carry.
         """
-        if route.reader is not None:
+        if route.reader is not None and route.procedure.name in scope.view.replica.serves:
             answer = await self._read_when_caught_up(scope, route, payload)
             if answer is not None:
                 return Answer(answer, None)
-        result, ticket = await self.ask(connection, scope, route, args, payload)
+        try:
+            result, ticket = await self.ask(connection, scope, route, args, payload)
+        except UnsupportedCall:
+            if route.empty is None or not scope.lacks(route.procedure.served_by):
+                raise
+            return Answer(route.result.encode(route.empty), None)
         if route.shape is not None:
             result = route.shape(args, result)
         return Answer(route.result.encode(result), ticket)
@@ -68,6 +81,7 @@ class Forwarder:
         known, end = (None, 0)
         if procedure.name == "domain_get_xml_desc" and not args.flags & _PRIVATE_XML:
             known, end = find_domain(scope.view.domains, payload)
+        trace = self.new_trace()
         caller = connection.caller
         if connection.read_only and not caller["read_only"]:
             caller = {**caller, "read_only": True}
@@ -78,6 +92,7 @@ class Forwarder:
             scope=scope.uri,
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,
+            trace=trace,
             caller=caller,
             urgent=procedure.high_priority,
         )
@@ -99,4 +114,4 @@ class Forwarder:
             return None
         if route.reader is None or not replica.is_current(asyncio.get_running_loop().time(), self._fresh_s):
             return None
-        return route.reader(scope.view.domains, payload)
+        return route.reader(scope.view, payload)

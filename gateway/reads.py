@@ -11,10 +11,12 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.domains import DomainView, KnownDomain
+from gateway.hosts import HOST_READERS
+from gateway.replica import View
 from schema.enums.domain_state import DomainState
 from schema.summaries import LIST_DOMAINS_FLAGS
 
-Reader = Callable[[DomainView, bytes], bytes | None]
+Reader = Callable[[View, bytes], bytes | None]
 
 DOMAIN_LIST_MAX: Final = 16384
 _ZERO: Final = bytes(4)
@@ -31,34 +33,34 @@ def find_domain(view: DomainView, payload: bytes) -> tuple[KnownDomain | None, i
     return view.by_uuid.get(payload[start : start + 16]), start + 20
 
 
-def _lookup_by_name(view: DomainView, payload: bytes) -> bytes | None:
-    known = view.by_name.get(payload)
+def _lookup_by_name(view: View, payload: bytes) -> bytes | None:
+    known = view.domains.by_name.get(payload)
     return None if known is None else known.ref
 
 
-def _lookup_by_uuid(view: DomainView, payload: bytes) -> bytes | None:
-    known = view.by_uuid.get(payload)
+def _lookup_by_uuid(view: View, payload: bytes) -> bytes | None:
+    known = view.domains.by_uuid.get(payload)
     return None if known is None else known.ref
 
 
-def _lookup_by_id(view: DomainView, payload: bytes) -> bytes | None:
-    known = view.by_id.get(payload)
+def _lookup_by_id(view: View, payload: bytes) -> bytes | None:
+    known = view.domains.by_id.get(payload)
     return None if known is None else known.ref
 
 
-def _get_state(view: DomainView, payload: bytes) -> bytes | None:
-    known, end = find_domain(view, payload)
+def _get_state(view: View, payload: bytes) -> bytes | None:
+    known, end = find_domain(view.domains, payload)
     return None if known is None or payload[end:] != _ZERO else known.state
 
 
-def _has_managed_save(view: DomainView, payload: bytes) -> bytes | None:
-    known, end = find_domain(view, payload)
+def _has_managed_save(view: View, payload: bytes) -> bytes | None:
+    known, end = find_domain(view.domains, payload)
     return None if known is None or payload[end:] != _ZERO else known.managed_save
 
 
 def _plain(name: str) -> Reader:
-    def read(view: DomainView, payload: bytes) -> bytes | None:
-        known, end = find_domain(view, payload)
+    def read(view: View, payload: bytes) -> bytes | None:
+        known, end = find_domain(view.domains, payload)
         if known is None or len(payload) != end:
             return None
         answer: bytes = getattr(known, name)
@@ -67,12 +69,12 @@ def _plain(name: str) -> Reader:
     return read
 
 
-def _get_xml_desc(view: DomainView, payload: bytes) -> bytes | None:
-    known, end = find_domain(view, payload)
+def _get_xml_desc(view: View, payload: bytes) -> bytes | None:
+    known, end = find_domain(view.domains, payload)
     return None if known is None else known.xml.get(payload[end:])
 
 
-def _list_all(view: DomainView, payload: bytes) -> bytes | None:
+def _list_all(view: View, payload: bytes) -> bytes | None:
     if len(payload) != 8:
         return None
     need_results, flags = _words.unpack(payload)
@@ -80,22 +82,22 @@ def _list_all(view: DomainView, payload: bytes) -> bytes | None:
         return None
 
     def make() -> bytes:
-        count, refs = view.refs(flags)
+        count, refs = view.domains.refs(flags)
         if not need_results:
             return _ZERO + _word.pack(count)
         return _word.pack(count) + refs + _word.pack(count)
 
-    if need_results and len(view.by_uuid) > DOMAIN_LIST_MAX:
+    if need_results and len(view.domains.by_uuid) > DOMAIN_LIST_MAX:
         return None
-    return view.kept_list(("all", payload), make)
+    return view.domains.kept_list(("all", payload), make)
 
 
-def _number_active(view: DomainView, payload: bytes) -> bytes | None:
-    return None if payload else _word.pack(len(view.by_id))
+def _number_active(view: View, payload: bytes) -> bytes | None:
+    return None if payload else _word.pack(len(view.domains.by_id))
 
 
-def _number_inactive(view: DomainView, payload: bytes) -> bytes | None:
-    return None if payload else _word.pack(len(view.by_uuid) - len(view.by_id))
+def _number_inactive(view: View, payload: bytes) -> bytes | None:
+    return None if payload else _word.pack(len(view.domains.by_uuid) - len(view.domains.by_id))
 
 
 READERS: Final[dict[str, Reader]] = {
@@ -113,13 +115,14 @@ READERS: Final[dict[str, Reader]] = {
     "connect_list_all_domains": _list_all,
     "connect_num_of_domains": _number_active,
     "connect_num_of_defined_domains": _number_inactive,
+    **HOST_READERS,
 }
 """By procedure."""
 
 _NOSTATE: Final = struct.pack(">ii", DomainState.NOSTATE, 0)
 
 
-def read_unknown(name: str, view: DomainView, payload: bytes) -> bytes | None:
+def read_unknown(name: str, view: View, payload: bytes) -> bytes | None:
     """The answer while the driver is given up: what was last known, but no state, for that is not known."""
     answer = READERS[name](view, payload)
     return _NOSTATE if answer is not None and name == "domain_get_state" else answer

@@ -7,12 +7,13 @@ only when the new incarnation has said how far it came: what changed while it wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from gateway.domains import DomainView
+from gateway.hosts import HOST_TYPES, ObjectView
 
 
 class SourceState(StrEnum):
@@ -41,6 +42,32 @@ class View:
     replica: Replica
     scope: str
     domains: DomainView = field(default_factory=DomainView)
+    hosts: dict[str, ObjectView] = field(default_factory=lambda: {type_: ObjectView(type_) for type_ in HOST_TYPES})
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self.domains.clear()
+        for objects in self.hosts.values():
+            objects.clear()
+
+    def put(self, type_: str, key: bytes, name: str, version: int, summary: Mapping[str, Any]) -> None:
+        """Takes an object as it is now; types that are not kept are ignored."""
+        if type_ == "domain":
+            self.domains.put(key, name, version, summary)
+        elif type_ in self.hosts:
+            self.hosts[type_].put(key, name, summary)
+
+    def drop(self, type_: str, key: bytes) -> None:
+        """Forgets an object that is gone."""
+        if type_ == "domain":
+            self.domains.drop(key)
+        elif type_ in self.hosts:
+            self.hosts[type_].drop(key)
+
+
+def key_bytes(key: bytes | str) -> bytes:
+    """A key in the form that events carry."""
+    return key.encode() if isinstance(key, str) else key
 
 
 class Replica:
@@ -53,7 +80,9 @@ class Replica:
         "mark",
         "promised_epoch",
         "promised_seq",
+        "readers",
         "seq",
+        "serves",
         "source",
         "state",
         "views",
@@ -70,6 +99,8 @@ class Replica:
         self.mark = 0  # the greatest sequence number that any reply told
         self.heard_at = float("-inf")
         self.views: dict[str, View] = {}
+        self.serves: frozenset[str] = frozenset()  # the procedures that the driver answers
+        self.readers: Mapping[bytes, Callable[[View, bytes], bytes | None]] = {}  # by the call's header
 
     def view(self, scope: str) -> View:
         """What a connection name shows; it keeps its identity over snapshots."""
@@ -122,10 +153,10 @@ class Replica:
     def load(self, epoch: int, seq: int, objects: Iterable[Mapping[str, Any]], now: float) -> None:
         """Takes a snapshot in place of everything known."""
         for view in self.views.values():
-            view.domains.clear()
+            view.clear()
         for item in objects:
-            if item["type"] == "domain":
-                self.view(item["scope"]).domains.put(item["key"], item["name"], item["version"], item["summary"])
+            key = key_bytes(item["key"])
+            self.view(item["scope"]).put(item["type"], key, item["name"], item["version"], item["summary"])
         self.known = True
         self.epoch, self.seq = epoch, seq
         self.mark = min(self.mark, seq)  # a source that lost its state starts over
@@ -133,6 +164,14 @@ class Replica:
         self.promised_seq = seq if self.promised_epoch == epoch else self.promised_seq
         self.state = SourceState.READY
         self.heard_at = now
+
+    def take_over(self, other: Replica) -> None:
+        """Takes what another replica of this source knows; its state stays, and so do its views."""
+        for scope, known in other.views.items():
+            view = self.view(scope)
+            view.domains, view.hosts = known.domains, known.hosts
+        self.known = True
+        self.epoch, self.seq = other.epoch, other.seq
 
     def apply(self, record: Mapping[str, Any], now: float) -> Applied:
         """Takes an event record, if it is the next one."""
@@ -147,10 +186,9 @@ class Replica:
         changed = record["object"]
         if changed is not None:
             type_, key, name = changed
-            if type_ == "domain":
-                domains = self.view(record["scope"]).domains
-                if record["summary"] is None:
-                    domains.drop(key)
-                else:
-                    domains.put(key, name, record["version"], record["summary"])
+            view = self.view(record["scope"])
+            if record["summary"] is None:
+                view.drop(type_, key_bytes(key))
+            else:
+                view.put(type_, key_bytes(key), name, record["version"], record["summary"])
         return Applied.NEW

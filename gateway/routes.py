@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.reads import READERS, Reader
@@ -78,6 +78,7 @@ class Route:
         "args",
         "awaited",
         "before_open",
+        "empty",
         "immediate",
         "key_of",
         "make_result",
@@ -99,6 +100,7 @@ class Route:
         self.result: XdrCodec = result_codec(procedure)
         self.make_result = result_struct(procedure)
         self.key_of = key_reader(procedure)
+        self.empty: Any = self.make_result(**empty_list(procedure)) if is_list(procedure) else None
 
 
 class Routes:
@@ -117,11 +119,15 @@ class Routes:
         return route
 
 
-def readers_by_header() -> dict[bytes, Reader]:
-    """The read model's readers by the three words of a call's header that name it: program, version, procedure."""
+def readers_by_header(serves: Container[str]) -> dict[bytes, Reader]:
+    """The read model's readers by the three words of a call's header that name it: program, version, procedure.
+
+    What a driver does not serve is not answered in its place: that it has none is another answer than that it cannot.
+    """
     return {
         _call_name.pack(Program.REMOTE, PROGRAM_VERSION, need_procedure(name).number): reader
         for name, reader in READERS.items()
+        if name in serves
     }
 
 
@@ -147,6 +153,16 @@ def _key_of_field(item: Field) -> Callable[[Any], bytes | str | None] | None:
     if type_ == "uuid" or (type_ == "string" and name == "name"):
         return lambda args: getattr(args, name)
     return None
+
+
+def is_list(procedure: Procedure) -> bool:
+    """Whether the call lists or counts objects of a connection."""
+    return procedure.name.startswith(("connect_list_", "connect_num_of_")) and not procedure.args[2:]
+
+
+def empty_list(procedure: Procedure) -> dict[str, Any]:
+    """The result of such a call where there is no object."""
+    return {item.name: [] if item.is_list else 0 for item in procedure.ret}
 
 
 def shape_of(procedure: Procedure) -> Shape | None:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from broker.peer import Reply
-
 from gateway.faults import domain_of_driver
 from gateway.replica import View
 from schema.body import pack_args, unpack_result
 from schema.errors import ErrorCode, NoConnection, VirtError
 from schema.table import need_procedure
-from settings.drivers import NoDriverForUri, actor_for, driver_for_uri
+from settings.drivers import NoDriverForUri, actor_for, driver_for_uri, lacks_secondary
 
 Caller = dict[str, Any]
 NAMES_MAX: Final = 4096
@@ -35,6 +34,7 @@ class Calling(Protocol):
         scope: str = "",
         key: bytes | str | None = None,
         deadline_s: float | None = 60.0,
+        trace: str | None = None,
         caller: dict[str, Any] | None = None,
         urgent: bool = False,
     ) -> Reply:
@@ -61,6 +61,10 @@ class Scope:
         if name is None:
             name = self._destinations[served_by] = actor_for(served_by, self.uri)
         return name
+
+    def lacks(self, served_by: str) -> bool:
+        """Whether those procedures belong to an actor that is not installed: this host has none of its objects."""
+        return lacks_secondary(served_by, self.uri)
 
 
 class Scopes:

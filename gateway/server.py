@@ -11,11 +11,13 @@ from typing import Any, Final
 
 from broker.peer import Peer
 from gateway.connection import Connection
+from gateway.documents import Documents
 from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
 from gateway.link import ReadBuffer
 from gateway.listening import Listening
-from gateway.routes import Routes, Specials, readers_by_header
+from gateway.replica import SourceState
+from gateway.routes import Routes, Specials
 from gateway.scopes import Scopes
 from gateway.specials import connect, events
 from gateway.subscriptions import Subscriptions
@@ -52,9 +54,14 @@ class Gateway:
         connect.add_to(specials)
         events.add_to(specials)
         self.routes = Routes(specials)
-        self.readers = readers_by_header()
+        self.documents = Documents(peer, self.clock, config.gateway.documents_settle_s)
         self.feed = Feed(
-            peer, deliver=self.subscriptions.deliver, on_lost=self._on_lost, clock=self.clock, log=log.info
+            peer,
+            deliver=self.subscriptions.deliver,
+            on_lost=self._on_lost,
+            on_domain=self.documents.changed,
+            clock=self.clock,
+            log=log.info,
         )
         names = {driver.name for driver in available_drivers(config)}
         defaults = tuple(uri for name, uri in _DEFAULT_URIS if name in names)
@@ -67,6 +74,7 @@ class Gateway:
         """Accepts clients until it is cancelled; then their connections are closed."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feed.run())
+            group.create_task(self.documents.run())
             group.create_task(self._learn_states())
             group.create_task(self._sweep())
             self.loop.add_reader(listening.read_write.fileno(), self._accept, listening.read_write, False)
@@ -161,6 +169,8 @@ class Gateway:
             replica = self.feed.replica(name)
             if not replica.known and name not in PLATFORM:
                 replica.set_state(actor.get("state", "stopped"))
+                if replica.state is SourceState.DEGRADED:
+                    self.feed.view(name, "")
 
     def _on_lost(self, source: str) -> None:
         """Events are lost for good: who waits for them is disconnected, so that it knows."""

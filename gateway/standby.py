@@ -62,9 +62,9 @@ class Standby:
         replica = self._gateway.feed.replica(source)
         row = need_procedure(name)
         answer = None
-        if replica.known:
+        if name in replica.serves:
             payload = args_codec(row).encode(unpack_args(row, call.body))
-            answer = read_unknown(name, replica.view(call.prologue.scope).domains, payload)
+            answer = read_unknown(name, replica.view(call.prologue.scope), payload)
         if answer is None:
             raise DriverDegraded(source, "and nothing is known of what was asked for")
         return pack_result(row, result_codec(row).decode(answer)), self._gateway.clock() - replica.heard_at

@@ -69,6 +69,7 @@ class ActorSettings:
     open_files: Positive = 65536
     user: str = ""  # drops to this user when started as root; empty: stays
     idle_stop_s: float = -1.0  # -1: the warden's
+    spare: bool = True  # a second process waits, imported, to take over at once; costs its memory
     autostart: bool = False  # started with the agent instead of at the first call
     changes_per_guest: Positive = 64  # calls that may wait for one guest's change lane
     queries_per_guest: Positive = 64  # reads that may ask one guest's hypervisor at once
@@ -85,6 +86,7 @@ class GatewaySettings:
     max_client_requests: Positive = 5
     read_wait_s: Seconds = 0.05  # how long a cached read waits for the caller's own change to arrive
     fresh_s: Seconds = 2.0  # a source that was silent for longer is not answered from the cache
+    documents_settle_s: float = 2.0  # unchanged for so long, a guest's XML is fetched for the cache; 0: never
     socket_group: str = ""  # group that may use the read-write socket; empty: the agent's own user only
     calls_in_flight: Positive = 8192
 

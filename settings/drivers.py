@@ -120,6 +120,15 @@ def actor_for(served_by: str, uri: str) -> str:
     return secondary
 
 
+def lacks_secondary(served_by: str, uri: str) -> bool:
+    """Whether the secondary actor that a connection to `uri` would share for `served_by` is not installed.
+
+    Raises NoDriverForUri.
+    """
+    secondary = _SECONDARY.get(served_by)
+    return secondary is not None and driver_for_uri(uri) in _SHARING and find_driver(secondary) is None
+
+
 def _third_party(taken: set[str]) -> Iterator[Driver]:
     from importlib.metadata import entry_points
 

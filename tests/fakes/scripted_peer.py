@@ -15,6 +15,7 @@ from typing import Any
 
 from broker.peer import Reply
 from broker.wire import Cursor, Position, Published, pack_value
+from gateway.reads import READERS
 from schema.body import pack_result, unpack_args
 from schema.errors import NoSuchDomain, UnsupportedCall
 from schema.objects import DomainRef
@@ -139,6 +140,7 @@ class ScriptedPeer:
         standard: dict[str, Callable[[Any], Any]] = {
             "broker_status": lambda a: {"status": {"actors": {"test": {"state": self.state}, "gateway": {}}}},
             "actor_snapshot": lambda a: self._snapshot(),
+            "actor_capabilities": lambda a: sorted(READERS),
             "connect_open": lambda a: None,
             "connect_close": lambda a: None,
             "connect_get_uri": lambda a: scope,

@@ -101,7 +101,7 @@ class House:
 @contextlib.asynccontextmanager
 async def made_house(**settings: Any) -> AsyncIterator[House]:
     folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    house = House(folder, GatewaySettings(**settings))
+    house = House(folder, GatewaySettings(**{"documents_settle_s": 0.0, **settings}))
     try:
         yield house
     finally:

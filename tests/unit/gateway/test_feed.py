@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from broker.peer import HistoryLost, Reply
-from broker.wire import Cursor, Position, Published, pack_value
-from gateway.feed import HELD_MAX, Feed
+from broker.wire import Cursor, Position, Published, pack_value, unpack_value
+from gateway.feed import Feed
 from schema.body import pack_result
 from schema.errors import DriverDegraded
 from schema.table import need_procedure
@@ -56,6 +56,9 @@ class FakeBroker:
             await self.gate.wait()
         if self.error is not None:
             raise self.error
+        if procedure == "actor_capabilities":
+            answer = pack_result(need_procedure(procedure), ["domain_lookup_by_name"])
+            return Reply("test", self.epoch, self.seq, answer, None, 0.0)
         row = need_procedure("actor_snapshot")
         answer = pack_result(row, {"epoch": self.epoch, "seq": self.seq, "objects": self.objects})
         return Reply("test", self.epoch, self.seq, answer, None, 0.0)
@@ -108,7 +111,7 @@ async def filled(house: House) -> House:
 
 
 async def test_first_sign_of_life_fetches_a_snapshot(filled: House) -> None:
-    assert filled.broker.asked == ["actor_snapshot"]
+    assert filled.broker.asked == ["actor_snapshot", "actor_capabilities"]
     assert uuid_of("a") in filled.feed.view("test", SCOPE).domains.by_uuid
 
 
@@ -146,7 +149,7 @@ async def test_gap_is_filled_from_the_journal_in_order_and_once(filled: House) -
     await filled.settle()
     filled.event(16)
     assert filled.told == [11, 12, 13, 14, 15, 16]
-    assert filled.broker.asked == ["actor_snapshot", "replay"]
+    assert filled.broker.asked == ["actor_snapshot", "actor_capabilities", "replay"]
 
 
 async def test_lost_tail_is_noticed_by_a_sign_of_life(filled: House) -> None:
@@ -171,16 +174,19 @@ async def test_gap_beyond_the_journal_is_a_snapshot_and_said_to_those_who_miss_e
     assert filled.told == [31]
 
 
-async def test_what_cannot_be_held_during_a_replay_is_found_again(filled: House) -> None:
+async def test_what_cannot_be_held_during_a_replay_is_found_again(
+    filled: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.feed.HELD_MAX", 32)
     filled.broker.gate = asyncio.Event()
     filled.broker.lost = True
     filled.event(13)
-    for seq in range(14, 14 + HELD_MAX + 10):
+    for seq in range(14, 14 + 32 + 10):
         filled.event(seq)
     filled.broker.seq = 20
     filled.broker.gate.set()
     filled.broker.lost = False
-    last = 14 + HELD_MAX + 9
+    last = 14 + 32 + 9
     filled.broker.journal = [(Cursor(1, seq), packed(seq, "a")) for seq in range(11, last + 1)]
     await filled.settle()
     filled.alive(last)
@@ -233,3 +239,47 @@ async def test_published_messages_reach_the_read_model(filled: House) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_degraded_driver_that_was_never_seen_is_known_from_a_whole_journal(house: House) -> None:
+    house.broker.error = DriverDegraded("test", "it crashed")
+    house.broker.journal = [(Cursor(1, seq), packed(seq, name)) for seq, name in enumerate("aba", 1)]
+    house.feed.take("test", Position(1, 3, 1, 3, Published.STATE), pack_value({"state": "degraded", "why": "x"}))
+    await house.settle()
+    assert house.replica.is_unknown
+    assert set(house.feed.view("test", SCOPE).domains.by_uuid) == {uuid_of("a"), uuid_of("b")}
+    assert house.told == []
+    assert "domain_get_state" in house.replica.serves
+
+
+async def test_a_journal_whose_beginning_is_gone_is_not_taken_for_the_whole(house: House) -> None:
+    house.broker.error = DriverDegraded("test", "it crashed")
+    house.broker.journal = [(Cursor(1, seq), packed(seq, "a")) for seq in (5, 6)]
+    house.feed.take("test", Position(1, 6, 1, 6, Published.STATE), pack_value({"state": "degraded", "why": "x"}))
+    await house.settle()
+    assert not house.replica.known
+
+
+async def test_guests_that_are_new_or_changed_are_named(filled: House) -> None:
+    named: list[bytes] = []
+    feed = Feed(
+        filled.broker,
+        deliver=lambda source, record: None,
+        on_lost=filled.lost.append,
+        on_domain=lambda view, uuid: named.append(uuid),
+        clock=lambda: 100.0,
+        log=lambda *words, **fields: None,
+    )
+    feed.view("test", SCOPE)
+    await filled.settle()
+    for seq, name, gone in ((11, "b", False), (12, "b", True)):
+        feed.take("test", Position(1, seq, 1, seq, Published.EVENT), packed(seq, name, gone=gone))
+    assert named == [uuid_of("a"), uuid_of("b")]
+    await feed.aclose()
+
+
+async def test_a_new_incarnation_is_asked_what_it_serves(filled: House) -> None:
+    record = {**unpack_value(packed(11, "a", epoch=2)), "kind": "epoch", "object": None, "summary": None}
+    filled.feed.take("test", Position(1, 11, 2, 11, Published.EVENT), pack_value(record))
+    await filled.settle()
+    assert filled.broker.asked.count("actor_capabilities") == 2

@@ -7,11 +7,12 @@ import pytest
 
 from gateway.domains import XML_BYTES_MAX, DomainView, xdr_text
 from gateway.reads import READERS, find_domain, read_unknown
+from gateway.replica import Replica, View
 from rpc.xdr import args_codec, result_codec
 from schema.body import args_struct
 from schema.objects import DomainRef
 from schema.table import need_procedure
-from tests.unit.gateway.records import summary, uuid_of
+from tests.unit.gateway.records import SCOPE, summary, uuid_of
 
 
 def view_of(*names: str, **changes: Any) -> DomainView:
@@ -34,11 +35,15 @@ VIEW = view_of(
 )
 
 
+def whole(domains: DomainView) -> View:
+    return View(Replica("test"), SCOPE, domains)
+
+
 def ask(name: str, view: DomainView = VIEW, /, **args: Any) -> Any:
     """What the read model answers, as values; None when it does not."""
     row = need_procedure(name)
     payload = args_codec(row).encode(args_struct(row)(**args))
-    answer = READERS[name](view, payload)
+    answer = READERS[name](whole(view), payload)
     return None if answer is None else result_codec(row).decode(answer)
 
 
@@ -177,15 +182,15 @@ def test_kept_documents_are_bounded() -> None:
 @pytest.mark.parametrize("name", sorted(READERS))
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\xff" * 4, b"\xff" * 40, bytes(40)])
 def test_garbage_is_left_to_the_slow_path(name: str, payload: bytes) -> None:
-    answer = READERS[name](VIEW, payload)
+    answer = READERS[name](whole(VIEW), payload)
     assert answer is None or (payload == b"" and name.startswith("connect_num"))
 
 
 def test_nothing_is_said_of_the_state_while_the_driver_is_given_up() -> None:
     row = need_procedure("domain_get_state")
     payload = args_codec(row).encode(args_struct(row)(dom=dom("web1"), flags=0))
-    assert read_unknown(row.name, VIEW, payload) == struct.pack(">ii", 0, 0)
+    assert read_unknown(row.name, whole(VIEW), payload) == struct.pack(">ii", 0, 0)
     by_name = need_procedure("domain_lookup_by_name")
     payload = args_codec(by_name).encode(args_struct(by_name)(name="web1"))
-    assert result_codec(by_name).decode(read_unknown(by_name.name, VIEW, payload) or b"").dom == dom("web1", 5)
-    assert read_unknown(by_name.name, VIEW, xdr_text("nobody")) is None
+    assert result_codec(by_name).decode(read_unknown(by_name.name, whole(VIEW), payload) or b"").dom == dom("web1", 5)
+    assert read_unknown(by_name.name, whole(VIEW), xdr_text("nobody")) is None
