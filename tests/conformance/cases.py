@@ -47,15 +47,19 @@ def group_of(case: Case) -> str:
 
 
 def cases_of(area: str) -> Iterator[Case]:
-    """The round trips of an area that there is code for."""
+    """The round trips of an area that there is code for; and the definitions of command lines, to be read or refused."""
     for case in shared_json("corpus", area, "manifest.json")["cases"]:
         if case["kind"] == "xml-roundtrip" and case.get("object") in ROUND_TRIPS:
             yield case
+        elif case["kind"] == "xml-to-argv" and case.get("object") == "domain" and case["driver"] == "qemu":
+            yield {**case, "kind": "reading"}
 
 
 def run(case: Case) -> Outcome:
     """Reads and writes the case's document and compares."""
     source = (SHARED / "corpus" / case["input"]).read_bytes()
+    if case["kind"] == "reading":
+        return _read(case, source)
     try:
         written = ROUND_TRIPS[case["object"]](case, source)
     except VirtError as exc:
@@ -69,6 +73,18 @@ def run(case: Case) -> Outcome:
     return Outcome(case, "\n".join(lines) or "differs in blanks")
 
 
+def _read(case: Case, source: bytes) -> Outcome:
+    """Reads a definition that a command line is made of, or sees it refused, in libvirt's words if they are known."""
+    flags = ParseFlags.INACTIVE
+    for name in case.get("parse_flags", ()):
+        flags |= _PARSE_FLAGS.get(name, ParseFlags.NONE)
+    try:
+        parse_domain(source, rules_for(case), flags)
+    except VirtError as exc:
+        return Outcome(case, f"{type(exc).__name__}: {exc}" if case["expectation"] != "parse-error" else "")
+    return Outcome(case, "this document should have been refused" if case["expectation"] == "parse-error" else "")
+
+
 def _domain(case: Case, source: bytes) -> str:
     parse_flags, format_flags = ParseFlags.NONE, XmlFlags.NONE
     for name in case.get("parse_flags", ()):
@@ -80,3 +96,6 @@ def _domain(case: Case, source: bytes) -> str:
 
 ROUND_TRIPS: dict[str, RoundTrip] = {"domain": _domain}
 """How a document of each kind is read and written."""
+
+AREAS = ("domain", "qemu")
+"""The areas that have cases for documents."""

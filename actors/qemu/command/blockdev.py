@@ -22,6 +22,7 @@ from conf.domain.disk import (
     DiskDevice,
     MetadataCache,
 )
+from conf.domain.domain import Domain
 from conf.domain.os import NvramStore
 from conf.domain.secrets import Encryption
 from conf.domain.storage_source import (
@@ -92,10 +93,10 @@ def guest_write_cache(mode: DiskCache | None) -> str | None:
     return "on" if _CACHE[mode][2] else "off"
 
 
-def number_images(launch: Launch) -> int:
+def number_images(domain: Domain) -> int:
     """Gives every image of every disk its number; the highest is returned."""
     number = 0
-    for disk in reversed(launch.domain.devices.disks):
+    for disk in reversed(domain.devices.disks):
         if disk.source is None or is_empty(disk.source):
             continue
         number += 1

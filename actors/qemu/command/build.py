@@ -93,7 +93,7 @@ def build_command(launch: Launch) -> CommandLine:
     sounds.add_sounds(launch, line)
     small.add_watchdog(launch, line)
     passthrough.add_redirected(launch, line)
-    passthrough.add_hostdevs(launch, line, number_images(launch) + 1)
+    passthrough.add_hostdevs(launch, line, number_images(launch.domain) + 1)
     if launch.incoming is not None:
         line.add("-incoming", launch.incoming)
     small.add_balloon(launch, line)

@@ -24,7 +24,7 @@ _CONTROLLERS: Final = {
 
 def add_disks(launch: Launch, line: CommandLine) -> None:
     """All disks in the order of the definition. Raises ConfigUnsupported for what QEMU cannot have."""
-    number_images(launch)
+    number_images(launch.domain)
     floppies = [disk for disk in launch.domain.devices.disks if disk.target.bus is DiskBus.FDC]
     if _has_managed_reservations(launch):
         path = str(launch.folder / "pr-helper0.sock")

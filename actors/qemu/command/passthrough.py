@@ -56,9 +56,9 @@ def _add_9p(launch: Launch, line: CommandLine, one: Filesystem, driver: str) -> 
         if one.multidevs and one.multidevs != "default":
             words.append(f"multidevs={one.multidevs}")
         if one.fmode:
-            words.append(f"fmode={int(one.fmode, 8):04o}")
+            words.append(f"fmode={one.fmode:04o}")
         if one.dmode:
-            words.append(f"dmode={int(one.dmode, 8):04o}")
+            words.append(f"dmode={one.dmode:04o}")
     if one.driver is not None and one.driver.wrpolicy == "immediate":
         words.append("writeout=immediate")
     words += [f"id=fsdev-{alias}", f"path={comma_doubled(_source_folder(one))}"]

@@ -50,6 +50,7 @@ class Monitor(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         self._closing = False
+        self._side: socket.socket | None = None
         loop = asyncio.get_running_loop()
         self.greeting: asyncio.Future[Greeting] = loop.create_future()
         self.gone: asyncio.Future[str] = loop.create_future()
@@ -81,6 +82,29 @@ class Monitor(asyncio.Protocol):
         (future,) = self.submit([(name, arguments)])
         return await future
 
+    async def hand_over(self, name: str, descriptor: int) -> None:
+        """Gives QEMU a copy of a descriptor under a name (`fd:NAME` in other commands then means it).
+
+        Raises CommandRefused and MonitorGone.
+        """
+        if self.gone.done() or self._transport is None or self._side is None:
+            raise MonitorGone("the monitor is gone before 'getfd'")
+        while self._transport.get_write_buffer_size():
+            # what waits in the transport was said before this
+            await asyncio.sleep(0.001)
+        number, data = self._session.command("getfd", {"fdname": name})
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(_retrieve)
+        self._waiting[number] = ("getfd", future)
+        try:
+            sent = socket.send_fds(self._side, [data], [descriptor])
+        except OSError as exc:
+            del self._waiting[number]
+            raise MonitorGone(f"the monitor takes no descriptor: {exc.strerror}") from exc
+        if sent < len(data):
+            self._transport.write(data[sent:])
+        await future
+
     @property
     def is_open(self) -> bool:
         """Commands can be sent."""
@@ -97,6 +121,10 @@ class Monitor(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
         self._end("closed")
+
+    def keep_side(self, side: socket.socket) -> None:
+        """A second handle of the same connection, for what a transport cannot send."""
+        self._side = side
 
     # --- asyncio.Protocol --------------------------------------------------------------------------------------------
 
@@ -138,6 +166,9 @@ class Monitor(asyncio.Protocol):
             return
         self.gone.set_result(why)
         self._session.close()
+        if self._side is not None:
+            self._side.close()
+            self._side = None
         for name, future in self._waiting.values():
             if not future.done():
                 future.set_exception(MonitorGone(f"the monitor is gone during '{name}': {why}"))
@@ -159,7 +190,13 @@ async def open_monitor(
     """A monitor over a socket that is connected already; the socket is owned by it from then on."""
     loop = asyncio.get_running_loop()
     connected.setblocking(False)
-    _, monitor = await loop.create_unix_connection(lambda: Monitor(on_notice, on_gone), sock=connected)
+    side = connected.dup()
+    try:
+        _, monitor = await loop.create_unix_connection(lambda: Monitor(on_notice, on_gone), sock=connected)
+    except BaseException:
+        side.close()
+        raise
+    monitor.keep_side(side)
     return monitor
 
 

@@ -1,0 +1,327 @@
+"""Finding the guests that outlived the last process of this driver, and those that ended meanwhile.
+
+No guest can hold up the start: each has a short while to answer, side by side with all others; one that does not is
+taken as its document says, and is asked again in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.qemu import notices, records, states
+from actors.qemu.command.build import marker_of
+from actors.qemu.ending import after_shutdown
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.live import has_balloon
+from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone, connect_socket, open_monitor
+from actors.qemu.process import find_pids_by_argument, find_process
+from actors.qemu.records import Record
+from actors.runtime.intents import UnfinishedIntent
+from actors.runtime.objects import digest_of
+from schema.enums.domain_state import DomainShutoffReason, DomainState
+from schema.errors import VirtError
+
+ANSWER_S: Final = 0.15
+"""How long the start waits for guests to say how they are."""
+RETRY_S: Final = 0.5
+RETRY_MAX_S: Final = 5.0
+
+
+async def restore_guests(host: QemuHost) -> None:
+    """Reads every guest's document and attaches to those that run."""
+    host.load_ids()
+    for path in host.store.list(records.FOLDER, ".json"):
+        data = host.store.read(path)
+        if data is None:
+            continue
+        try:
+            record = records.decode(data)
+        except msgspec.DecodeError as exc:
+            host.log.error("a guest's document cannot be read", path=path, error=str(exc))
+            continue
+        host.add(Guest(record, host.scope))
+    await _settle_intents(host)
+    running = [guest for guest in host.guests.values() if guest.run is not None]
+    if running:
+        await asyncio.gather(*(_attach(host, guest) for guest in running))
+    for guest in list(host.guests.values()):
+        if guest.run is None and not guest.is_persistent:
+            host.forget(guest)
+            continue
+        host.objects.restore(
+            "domain",
+            guest.key,
+            guest.name,
+            guest.summary(),
+            digest=digest_of((guest.record.xml or "").encode()),
+        )
+
+
+async def _settle_intents(host: QemuHost) -> None:
+    for intent in host.intents.open:
+        if intent.kind == "start":
+            await _settle_start(host, intent)
+
+
+async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
+    """A start that the last process did not finish.
+
+    A guest that has not run an instruction yet is taken back; one that runs is kept.
+    """
+    uuid, folder = str(intent.data["uuid"]), Path(str(intent.data["folder"]))
+    guest = next((one for one in host.guests.values() if one.record.uuid == uuid), None)
+    pids = find_pids_by_argument(marker_of(folder))
+    run = guest.run if guest is not None and guest.run is not None and guest.run.folder == str(folder) else None
+    lives = run is not None and find_process(run.pid, run.process) is not None
+    # one that does not say how it is may have run for long
+    if guest is not None and lives and await _status_of(folder) != "prelaunch":
+        await intent.finish(guest.ref if intent.procedure else None)
+        return
+    for pid in pids:
+        found = find_process(pid)
+        if found is not None:
+            found.send(signal.SIGKILL)
+            await found.wait(5.0)
+            found.release()
+    if guest is not None and run is not None:
+        record = msgspec.structs.replace(guest.record, run=None, off_reason=int(DomainShutoffReason.FAILED))
+        try:
+            if guest.is_persistent:
+                await host.store.write(records.path_of(uuid), records.encode(record))
+            else:
+                await host.store.remove(records.path_of(uuid))
+        except VirtError as exc:
+            host.log.warning("a start that failed could not be taken back on disk", guest=guest.name, error=exc.message)
+        guest.adopt(record)
+    _remove_folder(folder)
+    await intent.undo()
+
+
+def _remove_folder(folder: Path) -> None:
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _status_of(folder: Path) -> str | None:
+    try:
+        connected = connect_socket(folder / "monitor.sock")
+    except OSError:
+        return None
+    monitor = await open_monitor(connected, lambda notice: None, lambda: None)
+    try:
+        async with asyncio.timeout(1.0):
+            _, future = monitor.submit([("qmp_capabilities", None), ("query-status", None)])
+            return str((await future)["status"])
+    except (TimeoutError, MonitorGone, CommandRefused, KeyError, TypeError):
+        return None
+    finally:
+        monitor.close()
+
+
+async def _attach(host: QemuHost, guest: Guest) -> None:
+    run = guest.need_run()
+    process = find_process(run.pid, run.process)
+    if process is None:
+        await _ended_meanwhile(host, guest)
+        return
+    host.watch(guest, process)
+    host.ports.update(_ports_of(guest))
+    try:
+        await asyncio.wait_for(connect_monitor(host, guest, starting=True), ANSWER_S)
+    except TimeoutError:
+        host.log.warning("a guest does not answer", guest=guest.name, pid=process.pid)
+        _drop_monitor(guest)
+        reconnect_soon(host, guest)
+    except (OSError, MonitorGone, VirtError) as exc:
+        host.log.warning("a guest's monitor cannot be reached", guest=guest.name, error=str(exc))
+        _drop_monitor(guest)
+        reconnect_soon(host, guest)
+
+
+def _ports_of(guest: Guest) -> set[int]:
+    ports: set[int] = set()
+    for one in guest.live.devices.graphics:
+        ports |= {port for port in (one.port, one.tls_port, one.websocket) if port and port > 0}
+    return ports
+
+
+async def _ended_meanwhile(host: QemuHost, guest: Guest) -> None:
+    """A guest that ended while nobody looked: it crashed, unless the host itself went down."""
+    run = guest.need_run()
+    reason = DomainShutoffReason.CRASHED
+    if guest.state is DomainState.SHUTDOWN:
+        reason = DomainShutoffReason.SHUTDOWN
+    elif run.boot != _boot():
+        reason = DomainShutoffReason.UNKNOWN
+    record: Record = msgspec.structs.replace(guest.record, run=None, off_reason=int(reason), off_since=time.time())
+    try:
+        if guest.is_persistent:
+            await host.store.write(records.path_of(record.uuid), records.encode(record))
+        else:
+            await host.store.remove(records.path_of(record.uuid))
+    except VirtError as exc:
+        host.log.warning("the end of a guest could not be written", guest=guest.name, error=exc.message)
+    _remove_folder(Path(run.folder))
+    guest.adopt(record)
+
+
+def _boot() -> str:
+    from actors.qemu.process import boot_id
+
+    return boot_id()
+
+
+def _drop_monitor(guest: Guest) -> None:
+    if guest.monitor is not None:
+        guest.monitor.close()
+        guest.monitor = None
+
+
+_QUESTIONS: Final[tuple[Command, ...]] = (
+    ("qmp_capabilities", None),
+    ("query-uuid", None),
+    ("query-status", None),
+)
+
+
+async def connect_monitor(host: QemuHost, guest: Guest, *, starting: bool = False) -> None:
+    """Connects to a running guest's monitor and takes over what changed meanwhile.
+
+    Raises OSError and MonitorGone when it cannot be reached, VirtError when it is another guest's.
+    """
+    connected = connect_socket(guest.folder / "monitor.sock")
+    monitor = await open_monitor(
+        connected, lambda notice: notices.on_notice(host, guest, notice), lambda: notices.on_gone(host, guest)
+    )
+    guest.monitor = monitor
+    questions = list(_QUESTIONS)
+    if has_balloon(guest.live):
+        questions.append(("query-balloon", None))
+    answers = await _all(monitor, questions)
+    if str((answers[1] or {}).get("UUID", "")).lower() != guest.record.uuid:
+        _drop_monitor(guest)
+        raise MonitorGone(f"the monitor of guest '{guest.name}' is another guest's")
+    if len(answers) > 3 and answers[3] is not None:
+        _take_balloon(guest, int(answers[3]["actual"]) // 1024)
+    _take_status(host, guest, str((answers[2] or {}).get("status", "")), starting=starting)
+
+
+async def _all(monitor: Monitor, questions: list[Command]) -> list[Any]:
+    answers: list[Any] = []
+    for future in monitor.submit(questions):
+        try:
+            answers.append(await future)
+        except CommandRefused:
+            answers.append(None)
+    return answers
+
+
+def _take_balloon(guest: Guest, actual_kib: int) -> None:
+    guest.balloon_kib = actual_kib
+    live = guest.live
+    live.current_memory_kib = actual_kib
+    facts = msgspec.structs.replace(guest.facts, mem=actual_kib)
+    guest.adopt(guest.running(facts=facts), live=live)
+
+
+def _take_status(host: QemuHost, guest: Guest, status: str, *, starting: bool) -> None:
+    run = guest.need_run()
+    state, reason = states.state_of_status(status, guest.state, run.reason)
+    if status == "shutdown":
+        guest.got_shutdown = True
+        host.runtime.spawn(after_shutdown(host, guest), f"shutdown of {guest.name}")
+    if state is guest.state:
+        return
+    if starting:
+        guest.adopt(guest.running(state=int(state), reason=int(reason), since=time.time()))
+        return
+    told = []
+    if state is DomainState.PAUSED:
+        told.append(states.suspended(guest))
+    elif state is DomainState.RUNNING:
+        told.append(states.resumed(guest))
+    elif state is DomainState.SHUTDOWN:
+        told.append(states.shut_down(guest, None))
+    host.change_state(guest, state, reason, told, origin="unknown")
+
+
+def reconnect_soon(host: QemuHost, guest: Guest) -> None:
+    """Tries to reach a running guest's monitor in the background until it answers or the guest ends."""
+    host.runtime.spawn(_reconnect(host, guest), f"reconnect {guest.name}")
+
+
+async def _reconnect(host: QemuHost, guest: Guest) -> None:
+    process, wait_s = guest.process, RETRY_S
+    while process is not None and guest.process is process and process.is_alive and guest.run is not None:
+        try:
+            await asyncio.wait_for(connect_monitor(host, guest), 60.0)
+            host.log.info("a guest answers again", guest=guest.name)
+            return
+        except TimeoutError:
+            _drop_monitor(guest)
+        except (OSError, MonitorGone, VirtError):
+            _drop_monitor(guest)
+        if await process.wait(wait_s):
+            return
+        wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+
+def autostart_key() -> str:
+    """What tells one start of the agent from another: the process that started this one."""
+    from actors.qemu.process import find_stat
+
+    parent = os.getppid()
+    stat = find_stat(parent)
+    return f"{parent} {stat.start_ticks if stat is not None else 0} {_boot()}"
+
+
+async def ask_status(host: QemuHost, guest: Guest) -> None:
+    """Takes over a guest's state from its monitor; one that does not answer within a second is left as it is."""
+    monitor = guest.monitor
+    if monitor is None:
+        return
+    try:
+        async with asyncio.timeout(1.0):
+            (status,) = await _all(monitor, [("query-status", None)])
+    except (TimeoutError, MonitorGone):
+        return
+    _take_status(host, guest, str((status or {}).get("status", "")), starting=False)
+
+
+async def start_flagged(host: QemuHost) -> None:
+    """Starts the guests that are to start with the agent, once for each start of the agent."""
+    marker, key = host.run_folder / "autostarted", autostart_key()
+    try:
+        if marker.read_text(encoding="ascii") == key:
+            return
+    except OSError:
+        pass
+    from actors.qemu.lifecycle import boot
+
+    await asyncio.sleep(0)  # until start() has returned nothing can be told
+    host.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        marker.write_text(key, encoding="ascii")
+    except OSError as exc:
+        host.log.error("guests are not started: it cannot be noted that they were", error=str(exc))
+        return
+    for guest in list(host.guests.values()):
+        if guest.record.autostart and not guest.is_active:
+            async with host.runtime.mailbox(("domain", guest.key)).change("autostart"):
+                if guest.is_active or host.guests.get(guest.key) is not guest:
+                    continue
+                try:
+                    await boot(host, guest, 0)
+                except VirtError as exc:
+                    host.log.error("a guest did not start with the agent", guest=guest.name, error=exc.message)
+            if host.config.qemu.autostart_delay_s > 0:
+                await asyncio.sleep(host.config.qemu.autostart_delay_s)

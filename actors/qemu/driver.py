@@ -1,0 +1,63 @@
+"""The QEMU driver: guests that are processes of this host, which outlive every process of ours."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from actors.qemu import (
+    attach,
+    connect,
+    console,
+    definitions,
+    lifecycle,
+    memory,
+    saving,
+    statistics,
+)
+from actors.qemu.host import QemuHost
+from actors.runtime import node
+from actors.runtime.actor import Actor
+from actors.runtime.calls import Calls
+from actors.runtime.mailbox import MailboxKey
+from actors.runtime.runtime import Runtime
+from schema.enums.error import ErrorDomain
+
+
+class QemuActor(Actor[QemuHost]):
+    """Serves `qemu:///system` as root, `qemu:///session` for an ordinary user."""
+
+    name = "qemu"
+    schemes = ("qemu",)
+    calls: ClassVar[tuple[Calls[Any], ...]] = (
+        connect.calls,
+        definitions.calls,
+        lifecycle.calls,
+        memory.calls,
+        console.calls,
+        statistics.calls,
+        saving.calls,
+        node.calls,
+    )
+    error_domain = ErrorDomain.QEMU
+
+    async def start(self, runtime: Runtime) -> QemuHost:
+        """Reads what is on disk, then finds the guests that outlived the last process."""
+        host = QemuHost(runtime)
+        await attach.restore_guests(host)
+        runtime.spawn(attach.start_flagged(host), "autostart")
+        return host
+
+    async def stop(self, host: QemuHost) -> None:
+        """Lets go of monitors; guests keep running."""
+        await host.keep_ids()
+        for guest in host.guests.values():
+            if guest.monitor is not None:
+                guest.monitor.close()
+            if guest.process is not None:
+                guest.process.release()
+
+    async def refresh(self, host: QemuHost, key: MailboxKey) -> None:
+        """Asks a guest anew how it is, after a handler failed in an unexpected way."""
+        guest = host.guests.get(key[1]) if isinstance(key[1], bytes) else None
+        if guest is not None and guest.run is not None and guest.monitor is not None and guest.monitor.is_open:
+            await attach.ask_status(host, guest)

@@ -1,0 +1,175 @@
+"""One guest in memory: its document, its definitions once they are needed, its process and monitor while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
+from actors.qemu.process import GuestProcess
+from actors.qemu.records import Facts, Record, Run
+from conf.document import parse_document
+from conf.domain.domain import Domain
+from conf.flags import ParseFlags
+from schema.enums.domain_state import DomainState
+from schema.errors import DomainStateError, HypervisorGone, InternalError
+from schema.objects import DomainRef
+from schema.summaries import DomainSummary
+
+
+class Guest:
+    """A guest as it is now."""
+
+    def __init__(self, record: Record, scope: str) -> None:
+        self.record = record
+        self.scope = scope
+        self.key = UUID(record.uuid).bytes
+        self.process: GuestProcess | None = None
+        self.monitor: Monitor | None = None
+        self.ending: asyncio.Future[None] | None = None
+        """The end of a running guest is being written down."""
+        self.destroys = False
+        """A call ends it and will say so itself."""
+        self.expected: set[str] = set()
+        """Changes that a call has asked for and will tell itself: `STOP`, `RESUME`, `RESET`."""
+        self.balloon_kib: int | None = None
+        self.got_shutdown = False
+        self._live: Domain | None = None
+        self._config: Domain | None = None
+
+    # --- what it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def run(self) -> Run | None:
+        return self.record.run
+
+    @property
+    def is_active(self) -> bool:
+        return self.record.run is not None
+
+    @property
+    def is_persistent(self) -> bool:
+        return self.record.xml is not None
+
+    @property
+    def id(self) -> int:
+        return -1 if self.record.run is None else self.record.run.id
+
+    @property
+    def ref(self) -> DomainRef:
+        return DomainRef(self.record.name, self.key, self.id)
+
+    @property
+    def state(self) -> DomainState:
+        return DomainState.SHUTOFF if self.record.run is None else DomainState(self.record.run.state)
+
+    @property
+    def folder(self) -> Path:
+        """Where the running guest's sockets and keys are."""
+        return Path(self.need_run().folder)
+
+    @property
+    def facts(self) -> Facts:
+        return self.record.facts if self.record.run is None else self.record.run.facts
+
+    def need_run(self) -> Run:
+        """What is known of the running guest. Raises DomainStateError when it is off."""
+        if self.record.run is None:
+            raise DomainStateError("domain is not running")
+        return self.record.run
+
+    def summary(self) -> DomainSummary:
+        """What lists and states answer."""
+        record, run, facts = self.record, self.record.run, self.facts
+        return DomainSummary(
+            id=self.id,
+            state=int(self.state),
+            reason=record.off_reason if run is None else run.reason,
+            persistent=self.is_persistent,
+            autostart=record.autostart,
+            managed_save=record.managed_save,
+            os_type=facts.os_type,
+            max_mem=facts.max_mem,
+            mem=facts.mem if self.balloon_kib is None or run is None else self.balloon_kib,
+            vcpus=facts.vcpus,
+            title=facts.title,
+            scope=self.scope,
+            snapshots=0,
+            checkpoints=0,
+            since=record.off_since if run is None else run.since,
+        )
+
+    # --- definitions -------------------------------------------------------------------------------------------------
+
+    @property
+    def live(self) -> Domain:
+        """The definition that the running guest has; not to be changed. Raises DomainStateError when it is off."""
+        if self._live is None:
+            # it was complete when it was written, and no emulator is asked about it again
+            self._live = parse_live(self.need_run().xml)
+        return self._live
+
+    @property
+    def config(self) -> Domain:
+        """The definition for the next start; not to be changed. Raises DomainStateError for a transient guest."""
+        if self._config is None:
+            if self.record.xml is None:
+                raise DomainStateError("transient domains do not have any persistent config")
+            self._config = parse_live(self.record.xml, ParseFlags.INACTIVE)
+        return self._config
+
+    def adopt(self, record: Record, *, live: Domain | None = None, config: Domain | None = None) -> None:
+        """The document on disk is this one now."""
+        if record.run is None or self.record.run is None or record.run.xml != self.record.run.xml:
+            self._live = live
+        if record.xml != self.record.xml:
+            self._config = config
+        self.record = record
+
+    def running(self, **values: Any) -> Record:
+        """The document with other values of the running guest. Raises DomainStateError when it is off."""
+        run = msgspec.structs.replace(self.need_run(), **values)
+        return msgspec.structs.replace(self.record, run=run)
+
+    # --- its monitor -------------------------------------------------------------------------------------------------
+
+    async def ask(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+        """The value of one command.
+
+        Raises InternalError with QEMU's reason when it refuses, HypervisorGone when it ends meanwhile.
+        """
+        (value,) = await self.ask_all([(name, arguments)])
+        return value
+
+    async def ask_all(self, commands: list[Command]) -> list[Any]:
+        """The values of commands that are sent in one write. Raises as `ask` does, for the first that fails."""
+        monitor = self.need_monitor()
+        values = []
+        for future in monitor.submit(commands):
+            try:
+                values.append(await future)
+            except CommandRefused as exc:
+                raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+            except MonitorGone as exc:
+                raise HypervisorGone(f"the guest '{self.name}' ended: {exc}") from exc
+        return values
+
+    def need_monitor(self) -> Monitor:
+        """The guest's monitor. Raises DomainStateError when it is off, HypervisorGone when it cannot be reached."""
+        self.need_run()
+        if self.monitor is None or not self.monitor.is_open:
+            raise HypervisorGone(f"the monitor of guest '{self.name}' is not connected")
+        return self.monitor
+
+
+def parse_live(xml: str, flags: ParseFlags = ParseFlags.NONE) -> Domain:
+    """A definition of ours, as it was written: nothing is filled in and nothing checked again."""
+    return Domain.parse(parse_document(xml, name="domain_definition", root="domain"), flags)

@@ -1,0 +1,157 @@
+"""What a definition gets when its guest starts: aliases, ports of displays, paths of sockets, numbers of images.
+
+The definition becomes the running guest's own: this is what its document then shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from actors.qemu.command.blockdev import number_images
+from actors.qemu.rules import QemuRules
+from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
+from conf.domain.domain import Domain
+from conf.domain.graphics import Gl, Graphics, GraphicsType, Listen, ListenType
+from conf.domain.memory_device import MemoryModel
+from conf.domain.video import VideoType
+from conf.values import bytes_per_unit
+
+FIRST_PORT: Final = 5900
+LAST_PORT: Final = 65535
+FIRST_WEBSOCKET: Final = 5700
+
+
+class Ports(Protocol):
+    """Hands out ports that nobody listens on."""
+
+    def take(self, first: int, last: int) -> int:
+        """A free port. Raises ConfigUnsupported when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The folders and addresses that a start needs."""
+
+    folder: Path
+    channels: Path
+    listen: str = "127.0.0.1"
+    vnc_socket: bool = False
+    spice_socket: bool = False
+    spice_tls: bool = False
+
+
+def prepare_domain(
+    domain: Domain, rules: QemuRules, places: Places, ports: Ports, render_node: Callable[[], str]
+) -> None:
+    """Completes a definition for its start.
+
+    Raises ConfigUnsupported when the host has no port or render node left to give.
+    """
+    rules.assign_aliases(domain)
+    align_memory(domain)
+    number_images(domain)
+    for channel in domain.devices.channels:
+        _place_channel(channel, places)
+    for graphics in domain.devices.graphics:
+        _place_display(graphics, places, ports, render_node)
+    _give_heads(domain)
+
+
+def _give_heads(domain: Domain) -> None:
+    for video in domain.devices.videos:
+        if video.model.type is not VideoType.NONE and video.model.heads is None:
+            video.model.heads = 1
+
+
+def _place_channel(channel: Channel, places: Places) -> None:
+    target = channel.target
+    if channel.type is not CharType.UNIX or target is None or target.type != "virtio":
+        return
+    source = channel.source
+    if source is None:
+        source = channel.source = UnixSource(mode=CharMode.BIND)
+    if isinstance(source, UnixSource) and source.path is None:
+        source.mode = source.mode or CharMode.BIND
+        source.path = str(places.channels / places.folder.name / (target.name or channel.alias or "channel"))
+
+
+def _place_display(graphics: Graphics, places: Places, ports: Ports, render_node: Callable[[], str]) -> None:
+    if graphics.type is GraphicsType.EGL_HEADLESS:
+        if graphics.gl is None:
+            graphics.gl = Gl()
+        if graphics.gl.rendernode is None:
+            graphics.gl.rendernode = render_node()
+        return
+    if graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
+        return
+    if not graphics.listens:
+        graphics.listens.append(Listen(type=ListenType.ADDRESS, address=graphics.listen))
+    for listen in graphics.listens:
+        _place_listen(graphics, listen, places)
+    first = graphics.listens[0]
+    if first.type in (ListenType.ADDRESS, ListenType.NETWORK):
+        _give_ports(graphics, places, ports)
+    if graphics.gl is not None and graphics.gl.enable and graphics.gl.rendernode is None:
+        graphics.gl.rendernode = render_node()
+
+
+def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
+    wants_socket = places.vnc_socket if graphics.type is GraphicsType.VNC else places.spice_socket
+    name = f"{graphics.type.value}.sock"
+    if listen.type is ListenType.ADDRESS:
+        if listen.address is None and wants_socket and graphics.listen is None:
+            listen.type = ListenType.SOCKET
+            listen.socket = str(places.folder / name)
+            listen.from_config = 1
+        elif listen.address is None:
+            listen.address = graphics.listen or places.listen
+            listen.from_config = 1
+    elif listen.type is ListenType.SOCKET and listen.socket is None:
+        listen.socket = str(places.folder / name)
+        listen.auto_generated = True
+
+
+def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
+    if graphics.type is GraphicsType.VNC:
+        if graphics.autoport or graphics.port in (None, 0, -1):
+            graphics.port = ports.take(FIRST_PORT, LAST_PORT)
+        if graphics.websocket == -1:
+            graphics.websocket = ports.take(FIRST_WEBSOCKET, LAST_PORT)
+            graphics.websocket_generated = True
+        return
+    wants_plain = wants_tls = False
+    if graphics.autoport:
+        wants_plain = graphics.default_mode != "secure"
+        wants_tls = places.spice_tls and graphics.default_mode != "insecure"
+    if graphics.port == -1 or (graphics.autoport and wants_plain):
+        graphics.port = ports.take(FIRST_PORT, LAST_PORT)
+    if graphics.tls_port == -1 or (graphics.autoport and wants_tls):
+        graphics.tls_port = ports.take(FIRST_PORT, LAST_PORT)
+
+
+def align_memory(domain: Domain) -> None:
+    """Rounds memory up to whole MiB, which is what QEMU is told."""
+    cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
+    modules = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
+    for one in domain.devices.memories:
+        one.target.size_kib = _whole_mib(one.target.size_kib)
+    aligned = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
+    for cell in cells:
+        cell.memory = _whole_mib(cell.memory * (bytes_per_unit(cell.unit or "KiB") or 1024) // 1024)
+        cell.unit = "KiB"
+    if cells:
+        domain.memory.kib = sum(cell.memory for cell in cells) + aligned
+        return
+    counted = modules if domain.max_memory is not None else 0
+    whole = aligned if domain.max_memory is not None else 0
+    domain.memory.kib = _whole_mib(domain.memory.kib - counted) + whole
+
+
+def _whole_mib(kib: int) -> int:
+    return -(-kib // 1024) * 1024
+
+
+_COUNTED: Final = (MemoryModel.DIMM, MemoryModel.NVDIMM, MemoryModel.VIRTIO_MEM)

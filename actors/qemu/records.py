@@ -1,0 +1,104 @@
+"""What is on disk of a guest: one document, written whole at each change.
+
+It holds the definition for the next start and, while the guest runs, the definition it runs with and which process it
+is. The facts that lists answer are beside them, so that a start with ten thousand guests parses no XML.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import msgspec
+
+from actors.qemu.process import ProcessId
+from conf.domain.domain import Domain
+from schema.enums.domain_state import DomainShutoffReason
+
+FOLDER = "domains"
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What lists answer without reading the definition."""
+
+    os_type: str = "hvm"
+    max_mem: int = 0
+    mem: int = 0
+    vcpus: int = 1
+    title: str | None = None
+
+
+class Run(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A running guest: the definition in force, its process, where its files are, and its state as last known."""
+
+    id: int
+    pid: int
+    start_ticks: int
+    boot: str
+    folder: str
+    emulator: str
+    xml: str
+    facts: Facts
+    state: int
+    reason: int
+    since: float
+    started: float
+    reboots: bool = False
+    """The guest was asked to power off so that it can be started again."""
+    fixed_xml: str | None = None
+    """The definition of a transient guest as it was given."""
+    ends_on_close: bool = False
+    threads: tuple[int, ...] = ()
+
+    @property
+    def process(self) -> ProcessId:
+        return ProcessId(self.pid, self.start_ticks, self.boot)
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A guest."""
+
+    uuid: str
+    name: str
+    facts: Facts
+    xml: str | None = None
+    run: Run | None = None
+    autostart: bool = False
+    managed_save: bool = False
+    off_reason: int = int(DomainShutoffReason.UNKNOWN)
+    off_since: float = 0.0
+
+    @property
+    def key(self) -> bytes:
+        return UUID(self.uuid).bytes
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def path_of(uuid: str) -> str:
+    """Where a guest's document lies in the store."""
+    return f"{FOLDER}/{uuid}.json"
+
+
+def encode(record: Record) -> bytes:
+    """A guest's document."""
+    return _encoder.encode(record)
+
+
+def decode(data: bytes) -> Record:
+    """The guest of a document. Raises msgspec.DecodeError for what is none."""
+    return _decoder.decode(data)
+
+
+def facts_of(domain: Domain) -> Facts:
+    """What lists answer of a definition."""
+    current = domain.current_memory_kib
+    total = domain.memory.kib
+    return Facts(
+        os_type=domain.os.kind.type or "hvm",
+        max_mem=total,
+        mem=total if current is None else current,
+        vcpus=domain.vcpu.current or domain.vcpu.count,
+        title=domain.title,
+    )

@@ -1,0 +1,216 @@
+"""What a start takes from the host: sockets, files, tap devices, ports.
+
+Everything is opened before the guest's process is made, which inherits the descriptors; ours are closed afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from actors.qemu.command.launch import Launch
+from actors.qemu.command.nets import is_virtio, network_of
+from actors.qemu.monitor.link import listening_socket
+from actors.qemu.taps import connect_tap, open_tap
+from conf.domain.interface import BridgeSource, Interface, InterfaceTarget, InterfaceType
+from conf.domain.interface import NetworkSource as NetworkEnd
+from conf.domain.secrets import SecretRef
+from schema.errors import ConfigUnsupported, HostSystemError
+from settings.paths import check_socket_length
+
+_GENERATED_NAMES: Final = ("vnet", "vif", "macvtap", "macvlan")
+BridgeOf = Callable[[str], str]
+
+
+class StartResources:
+    """Opens what one start needs; `close` gives our descriptors back, `inherited` are the guest's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inherited: list[int] = []
+        self.sockets: list[Path] = []
+        self.launch: Launch | None = None
+
+    def close(self) -> None:
+        """Closes our descriptors; those that the guest inherited live on in it."""
+        for descriptor in self.inherited:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+        self.inherited.clear()
+
+    def undo(self) -> None:
+        """The guest does not start: what was made goes."""
+        self.close()
+        for path in self.sockets:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def listen(self, path: str) -> int:
+        """A listening unix socket. Raises HostSystemError, ConfigUnsupported for a path that is too long."""
+        target = Path(path)
+        try:
+            check_socket_length(target)
+        except ValueError as exc:
+            raise ConfigUnsupported(str(exc)) from exc
+        try:
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            descriptor = listening_socket(target).detach()
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"Failed to bind socket to {path}") from exc
+        self.sockets.append(target)
+        return self._keep(descriptor)
+
+    def connect(self, purpose: str) -> int:
+        """Refuses: helper programs of video cards are not started yet."""
+        raise ConfigUnsupported(f"a helper program is needed for '{purpose}', which is not supported yet")
+
+    def open_file(self, path: str, *, append: bool) -> int:
+        """A file that the guest writes. Raises HostSystemError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+        return self._open(path, flags)
+
+    def open_log(self, path: str, *, append: bool) -> int:
+        """A file that takes a copy of what the guest writes. Raises HostSystemError."""
+        return self.open_file(path, append=append)
+
+    def open_device(self, path: str, what: str) -> int:
+        """A device node. Raises HostSystemError."""
+        return self._open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def taps(self, interface: Interface) -> Sequence[int]:
+        """The queues of a tap, which is joined to its bridge; the guest's definition then names it.
+
+        Raises ConfigUnsupported for a network of the network driver, and HostSystemError.
+        """
+        bridge = self._bridge(interface)
+        wanted = interface.target.dev if interface.target is not None else None
+        if wanted is None or wanted.startswith(_GENERATED_NAMES):
+            wanted = "vnet%d"
+        queues = (interface.driver.queues if interface.driver is not None else None) or 1
+        name, descriptors = open_tap(wanted, queues=queues, vnet_header=is_virtio(interface))
+        for descriptor in descriptors:
+            self._keep(descriptor)
+        connect_tap(name, bridge=bridge, mac=interface.mac.address if interface.mac else None, mtu=interface.mtu)
+        if interface.target is None:
+            interface.target = InterfaceTarget()
+        interface.target.dev = name
+        return descriptors
+
+    def _bridge(self, interface: Interface) -> str | None:
+        source = interface.source
+        if isinstance(source, BridgeSource):
+            return source.bridge
+        if isinstance(source, NetworkEnd):
+            if source.bridge is None:
+                raise ConfigUnsupported(
+                    f"network '{network_of(interface)}' is not available: there is no network driver"
+                )
+            return source.bridge
+        if interface.type is InterfaceType.ETHERNET:
+            return None
+        raise ConfigUnsupported(f"interfaces of type '{interface.type}' are not supported yet")
+
+    def vhosts(self, interface: Interface, queues: int) -> Sequence[int]:
+        """The vhost descriptors of an interface; none when the host has no vhost."""
+        found: list[int] = []
+        for _ in range(queues):
+            try:
+                found.append(os.open("/dev/vhost-net", os.O_RDWR | os.O_CLOEXEC))
+            except OSError:
+                for descriptor in found:
+                    os.close(descriptor)
+                return ()
+        return [self._keep(descriptor) for descriptor in found]
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        """Refuses an automatic number, which needs to be agreed with the kernel; a given one is taken as it is."""
+        if cid is None:
+            raise ConfigUnsupported("a vsock device needs a context id")
+        return self._open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC), cid
+
+    def vhost_scsi(self) -> int:
+        """The descriptor of a vhost SCSI target. Raises HostSystemError."""
+        return self._open("/dev/vhost-scsi", os.O_RDWR | os.O_CLOEXEC)
+
+    def secret(self, ref: SecretRef) -> tuple[str, str]:
+        """Refuses: there is no secret driver yet."""
+        raise ConfigUnsupported(f"secret '{ref.uuid or ref.usage}' is not available: there is no secret driver")
+
+    def render_node(self) -> str:
+        """The host's first render node. Raises ConfigUnsupported when there is none."""
+        return find_render_node()
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        """The path of a logical unit's generic device. Raises ConfigUnsupported when there is none."""
+        host = adapter.removeprefix("scsi_host")
+        folder = Path(f"/sys/bus/scsi/devices/{host}:{bus}:{target}:{unit}/scsi_generic")
+        names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+        if not names:
+            raise ConfigUnsupported(f"no SCSI device {host}:{bus}:{target}:{unit} on this host")
+        return f"/dev/{names[0]}"
+
+    def fd_group(self, name: str) -> Sequence[int]:
+        """Refuses: nobody can hand over descriptors yet."""
+        raise ConfigUnsupported(f"fd group '{name}' was not associated with the domain")
+
+    def tpm_socket(self, alias: str) -> str:
+        """Refuses: TPM emulators are not started yet."""
+        raise ConfigUnsupported("emulated TPMs are not supported yet")
+
+    def _open(self, path: str, flags: int) -> int:
+        try:
+            return self._keep(os.open(path, flags, 0o600))
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"Unable to open '{path}'") from exc
+
+    def _keep(self, descriptor: int) -> int:
+        self.inherited.append(descriptor)
+        return descriptor
+
+
+def find_render_node() -> str:
+    """The host's first render node. Raises ConfigUnsupported when there is none."""
+    for path in sorted(Path("/dev/dri").glob("renderD*")):
+        return str(path)
+    raise ConfigUnsupported("no DRM render nodes available")
+
+
+class HostPorts:
+    """Hands out ports of displays: free on the host, and not promised to another guest that is starting."""
+
+    def __init__(self, taken: set[int], address: str = "") -> None:
+        self._taken = taken
+        self._address = address
+        self.given: list[int] = []
+
+    def take(self, first: int, last: int) -> int:
+        """A free port, which is promised from now on. Raises ConfigUnsupported when there is none."""
+        for port in range(first, last + 1):
+            if port not in self._taken and _is_free(port):
+                self._taken.add(port)
+                self.given.append(port)
+                return port
+        raise ConfigUnsupported("Unable to find an unused port in range 'VNC' (5900-65535)")
+
+    def give_back(self) -> None:
+        """The guest does not start."""
+        self._taken.difference_update(self.given)
+
+
+def _is_free(port: int) -> bool:
+    for family, address in ((socket.AF_INET, ""), (socket.AF_INET6, "")):
+        try:
+            with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind((address, port))
+        except OSError as exc:
+            if family == socket.AF_INET6 and exc.errno not in (98,):
+                continue  # a host without IPv6
+            return False
+    return True

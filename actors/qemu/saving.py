@@ -1,0 +1,338 @@
+"""A guest's memory in a file: saved, put to sleep by the host, restored.
+
+A saved guest's file begins with a header and its definition, then comes QEMU's own stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.qemu import records, states
+from actors.qemu.definitions import find_or_make, read_definition
+from actors.qemu.ending import end_process
+from actors.qemu.flags import check_flags
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.monitor.link import CommandRefused, MonitorGone
+from actors.qemu.start import Wish, start_guest
+from actors.runtime.calls import Calls
+from actors.runtime.context import current_call
+from conf.domain.documents import write_domain
+from conf.flags import XmlFlags
+from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
+from schema.enums.domain_event import DomainEventResumedDetailType as Resumed
+from schema.enums.domain_event import DomainEventStartedDetailType as Started
+from schema.enums.domain_event import DomainEventSuspendedDetailType as Suspended
+from schema.enums.domain_state import (
+    DomainPausedReason,
+    DomainRunningReason,
+    DomainShutoffReason,
+    DomainState,
+)
+from schema.errors import DomainStateError, HostSystemError, HypervisorGone, InternalError, OperationFailed
+from schema.objects import DomainRef
+
+calls: Calls[QemuHost] = Calls()
+
+MAGIC: Final = b"VirtroupeQemuSav"
+PARTIAL: Final = b"VirtroupeQemuPar"
+VERSION: Final = 1
+_HEADER: Final = struct.Struct(">16sIIQ")
+_ALIGNMENT: Final = 64 * 1024
+_POLL_S: Final = 0.05
+_FD_NAME: Final = "saved-memory"
+_UNLIMITED: Final = 1 << 60
+_MAX_XML: Final = 16 * 1024 * 1024
+_FLAGS: Final = int(SaveFlags.BYPASS_CACHE | SaveFlags.RUNNING | SaveFlags.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedImage:
+    """The beginning of a saved guest's file."""
+
+    xml: str
+    was_running: bool
+    offset: int
+
+
+def write_header(path: Path, xml: str, *, running: bool, complete: bool) -> int:
+    """Writes the beginning of a file; gives the place where QEMU's stream begins. Raises HostSystemError."""
+    data = xml.encode()
+    offset = -(-(_HEADER.size + len(data)) // _ALIGNMENT) * _ALIGNMENT
+    head = _HEADER.pack(MAGIC if complete else PARTIAL, VERSION, int(running), len(data))
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.pwrite(descriptor, head + data, 0)
+            if complete:
+                os.fsync(descriptor)
+            else:
+                os.ftruncate(descriptor, offset)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot write '{path}'") from exc
+    return offset
+
+
+def read_header(path: Path) -> SavedImage:
+    """The beginning of a saved guest's file. Raises OperationFailed for what is none, HostSystemError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+            if len(head) != _HEADER.size:
+                raise OperationFailed("failed to read qemu header")
+            magic, version, running, length = _HEADER.unpack(head)
+            if magic == PARTIAL:
+                raise OperationFailed("save image is incomplete")
+            if magic != MAGIC or version != VERSION or length > _MAX_XML:
+                raise OperationFailed("image magic is incorrect")
+            xml = file.read(length).decode()
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot read '{path}'") from exc
+    except UnicodeDecodeError as exc:
+        raise OperationFailed("the saved definition is not UTF-8") from exc
+    offset = -(-(_HEADER.size + length) // _ALIGNMENT) * _ALIGNMENT
+    return SavedImage(xml, bool(running), offset)
+
+
+async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
+    """Writes a guest's memory to a file and ends it. Leaves the guest as it was when it fails."""
+    was_running = guest.state is DomainState.RUNNING
+    running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
+    xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    offset = write_header(path, xml, running=running, complete=False)
+    try:
+        if was_running:
+            await _pause(host, guest, DomainPausedReason.SAVE)
+        await _migrate_to(guest, path, offset)
+        write_header(path, xml, running=running, complete=True)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        if was_running and guest.run is not None and guest.state is DomainState.PAUSED:
+            await _go_on(host, guest)
+        raise
+
+
+async def _pause(host: QemuHost, guest: Guest, reason: DomainPausedReason) -> None:
+    guest.expected.add("STOP")
+    try:
+        await guest.ask("stop")
+    finally:
+        guest.expected.discard("STOP")
+    if guest.state is DomainState.RUNNING:
+        host.change_state(guest, DomainState.PAUSED, reason, [states.suspended(guest)])
+
+
+async def _go_on(host: QemuHost, guest: Guest) -> None:
+    guest.expected.add("RESUME")
+    try:
+        await guest.ask("cont")
+    finally:
+        guest.expected.discard("RESUME")
+    host.change_state(guest, DomainState.RUNNING, DomainRunningReason.SAVE_CANCELED, [states.resumed(guest)])
+
+
+async def _migrate_to(guest: Guest, path: Path, offset: int) -> None:
+    """QEMU writes its stream into the file behind the header."""
+    await _hand_over(guest, path, os.O_WRONLY, offset)
+    await guest.ask_all(
+        [
+            ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),
+            ("migrate", {"uri": f"fd:{_FD_NAME}", "detach": True}),
+        ]
+    )
+    try:
+        while True:
+            status = await guest.ask("query-migrate")
+            _report(status)
+            state = status.get("status")
+            if state == "completed":
+                return
+            if state in ("failed", "cancelled"):
+                raise OperationFailed(f"migration to file failed: {status.get('error-desc', 'unknown reason')}")
+            await asyncio.sleep(_POLL_S)
+    except asyncio.CancelledError:
+        await asyncio.shield(asyncio.ensure_future(_cancel(guest)))
+        raise
+
+
+async def _cancel(guest: Guest) -> None:
+    await guest.ask("migrate_cancel")
+    for _ in range(100):
+        status = await guest.ask("query-migrate")
+        if status.get("status") in ("cancelled", "failed", "completed"):
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+def _report(status: dict[str, Any]) -> None:
+    memory = status.get("ram") or {}
+    total = int(memory.get("total", 0))
+    current_call().progress(int(memory.get("transferred", 0)), total, "saving memory")
+
+
+async def _hand_over(guest: Guest, path: Path, mode: int, offset: int) -> None:
+    try:
+        descriptor = os.open(path, mode | os.O_CLOEXEC)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot open '{path}'") from exc
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        await guest.need_monitor().hand_over(_FD_NAME, descriptor)
+    except CommandRefused as exc:
+        raise InternalError(f"unable to execute QEMU command 'getfd': {exc.reason}") from exc
+    except MonitorGone as exc:
+        raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
+    finally:
+        os.close(descriptor)
+
+
+async def _end_saved(host: QemuHost, guest: Guest) -> None:
+    guest.destroys = True
+    await end_process(guest, force=True)
+    await host.end(guest, DomainShutoffReason.SAVED)
+
+
+@calls.handles(key="dom")
+async def domain_save_flags(host: QemuHost, dom: DomainRef, to: str, dxml: str | None, flags: int) -> None:
+    """Writes a guest's memory to a file and ends it.
+
+    Raises NoSuchDomain, DomainStateError when it is off, HostSystemError and OperationFailed when the file cannot be
+    written; the guest goes on then.
+    """
+    check_flags(flags, _FLAGS, "qemuDomainSaveFlags")
+    guest = host.guest(dom)
+    guest.need_run()
+    async with host.intents.change("save", {"uuid": guest.record.uuid, "path": to}):
+        await _save(host, guest, Path(to), flags)
+        await _end_saved(host, guest)
+
+
+@calls.handles(key="dom")
+async def domain_managed_save(host: QemuHost, dom: DomainRef, flags: int) -> None:
+    """Puts a guest to sleep: its next start goes on where it was.
+
+    Raises NoSuchDomain, DomainStateError when it is off or transient, HostSystemError and OperationFailed.
+    """
+    check_flags(flags, _FLAGS, "qemuDomainManagedSave")
+    guest = host.guest(dom)
+    guest.need_run()
+    if not guest.is_persistent:
+        raise DomainStateError("cannot do managed save for transient domain")
+    path = host.managed_save_path(guest)
+    async with host.intents.change("managed-save", {"uuid": guest.record.uuid, "path": str(path)}):
+        await _save(host, guest, path, flags)
+        guest.adopt(msgspec.structs.replace(guest.record, managed_save=True))
+        await _end_saved(host, guest)
+
+
+@calls.handles(key="dom")
+async def domain_managed_save_remove(host: QemuHost, dom: DomainRef, flags: int) -> None:
+    """Forgets a guest's saved memory. Raises NoSuchDomain, HostSystemError."""
+    check_flags(flags, 0, "qemuDomainManagedSaveRemove")
+    guest = host.guest(dom)
+    try:
+        host.managed_save_path(guest).unlink(missing_ok=True)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, "Failed to remove managed save file") from exc
+    if guest.record.managed_save:
+        await host.write(guest, msgspec.structs.replace(guest.record, managed_save=False))
+        host.publish(guest)
+
+
+async def restore_managed(host: QemuHost, guest: Guest, *, paused: bool) -> None:
+    """Starts a guest from its saved memory, which is used up by it. Raises as a start does, OperationFailed."""
+    path = host.managed_save_path(guest)
+    image = read_header(path)
+    await _restore(host, guest, path, image, runs=image.was_running and not paused)
+    guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
+    path.unlink(missing_ok=True)
+    await host.store.write(records.path_of(guest.record.uuid), records.encode(guest.record), completes=False)
+    _tell_restored(host, guest)
+
+
+async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, *, runs: bool) -> None:
+    definition = await read_definition(host, image.xml)
+    await start_guest(host, guest, definition, Wish(paused=True, incoming=path))
+    try:
+        await _hand_over(guest, path, os.O_RDONLY, image.offset)
+        await guest.ask("migrate-incoming", {"uri": f"fd:{_FD_NAME}"})
+        await _wait_for_memory(guest)
+        if runs:
+            guest.expected.add("RESUME")
+            try:
+                await guest.ask("cont")
+            finally:
+                guest.expected.discard("RESUME")
+            state, reason = DomainState.RUNNING, int(DomainRunningReason.RESTORED)
+        else:
+            state, reason = DomainState.PAUSED, int(DomainPausedReason.USER)
+        guest.adopt(guest.running(state=int(state), reason=reason))
+    except BaseException:
+        guest.destroys = True
+        await end_process(guest, force=True)
+        await host.end(guest, DomainShutoffReason.FAILED)
+        raise
+
+
+async def _wait_for_memory(guest: Guest) -> None:
+    while True:
+        status = await guest.ask("query-status")
+        if status.get("status") != "inmigrate":
+            break
+        migration = await guest.ask("query-migrate")
+        if migration.get("status") == "failed":
+            raise OperationFailed("the saved memory could not be read")
+        await asyncio.sleep(_POLL_S)
+    migration = await guest.ask("query-migrate")
+    if migration.get("status") == "failed":
+        raise OperationFailed("the saved memory could not be read")
+
+
+def _tell_restored(host: QemuHost, guest: Guest) -> None:
+    told = [states.started(guest, Started.RESTORED)]
+    if guest.state is DomainState.RUNNING:
+        told.insert(0, states.resumed(guest, Resumed.UNPAUSED))
+    else:
+        told.append(states.suspended(guest, Suspended.RESTORED))
+    host.publish(guest, told)
+
+
+@calls.handles()
+async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, flags: int) -> None:
+    """Starts a guest from a file that holds its memory.
+
+    Raises OperationFailed for a file that is none, DomainStateError when the guest is active, and what a start raises.
+    """
+    check_flags(flags, _FLAGS, "qemuDomainRestoreFlags")
+    path = Path(from_)
+    image = read_header(path)
+    if dxml:
+        image = SavedImage(dxml, image.was_running, image.offset)
+    definition = await read_definition(host, image.xml)
+    async with (
+        host.runtime.mailbox(("name", definition.name)).change(),
+        host.runtime.mailbox(("domain", definition.uuid.bytes)).change(),
+    ):
+        guest = find_or_make(host, definition)
+        if guest.is_active:
+            raise DomainStateError(f"domain '{guest.name}' is already active")
+        is_new = guest.key not in host.guests
+        host.add(guest)
+        runs = (image.was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
+        try:
+            await _restore(host, guest, path, image, runs=runs)
+        except BaseException:
+            if is_new:
+                host.forget(guest)
+            raise
+        _tell_restored(host, guest)

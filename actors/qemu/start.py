@@ -1,0 +1,317 @@
+"""Starting a guest: from its definition to its first instruction.
+
+The order is what makes it fast and safe. The intent is on disk before the process exists; the process is recorded while
+QEMU builds the machine, which takes longer than the disk; all questions to the new monitor are one write, sent before
+QEMU has even opened its eyes; only when everything has been answered is the guest let go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.qemu import notices, records
+from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.command.build import MASTER_KEY, build_command
+from actors.qemu.command.launch import Launch, Options
+from actors.qemu.command.line import CommandLine
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
+from actors.qemu.monitor.link import (
+    Command,
+    CommandRefused,
+    Monitor,
+    MonitorGone,
+    connect_socket,
+    listening_socket,
+    open_monitor,
+)
+from actors.qemu.prepare import Places, prepare_domain
+from actors.qemu.process import GuestProcess, spawn_process
+from actors.qemu.records import Record, Run
+from actors.qemu.resources import HostPorts, StartResources, find_render_node
+from conf.domain.documents import write_domain
+from conf.domain.domain import Domain
+from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
+from schema.errors import ConfigUnsupported, HostSystemError, InternalError, VirtError
+from settings.paths import check_socket_length
+
+NAME_IN_PATHS: Final = 20
+LOG_TAIL: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How a guest is to be started."""
+
+    paused: bool = False
+    ends_on_close: bool = False
+    incoming: Path | None = None
+    """A file with the guest's memory."""
+    reason: DomainRunningReason = DomainRunningReason.BOOTED
+
+
+@dataclass(slots=True)
+class Started:
+    """A guest whose process runs: what is to be remembered of it."""
+
+    run: Run
+    live: Domain
+    process: GuestProcess
+    monitor: Monitor
+
+
+async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) -> None:
+    """Starts a guest with a definition, which is copied. The caller holds its change lane and says what is told.
+
+    Nothing is left of it when this fails. Raises ConfigUnsupported for what QEMU cannot do, HostSystemError for what
+    the host refuses, InternalError with QEMU's own words when it ends at once.
+    """
+    caps = await host.emulator_for(config.os.kind.arch, config.devices.emulator)
+    number = await host.new_id()
+    folder = host.run_folder / f"domain-{number}-{config.name[:NAME_IN_PATHS].replace('/', '_')}"
+    facts = {"uuid": guest.record.uuid, "name": config.name, "id": number, "folder": str(folder)}
+    async with host.intents.change("start", facts) as intent, AsyncExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        begun = await _launch(host, guest, config, caps, number, folder, wish, undo)
+        undo.callback(_forget_process, guest)
+        guest.monitor = begun.monitor
+        host.watch(guest, begun.process)
+        record = msgspec.structs.replace(guest.record, run=begun.run, name=config.name)
+        # the disk is written while QEMU builds the machine
+        questions = begun.monitor.submit(_first_questions(begun.live, caps))
+        try:
+            await host.write(guest, record, live=begun.live)
+            undo.push_async_callback(_unwrite, host, guest)
+            answers = await _answers(host, begun, questions, folder)
+        finally:
+            for question in questions:
+                question.cancel()
+        changed = learn_ptys(begun.live, answers["query-chardev"])
+        threads = tuple(int(one["thread-id"]) for one in answers["query-cpus-fast"])
+        run = msgspec.structs.replace(begun.run, threads=threads)
+        if changed or threads:
+            run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number))
+        guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
+        await _settle(guest, begun.live)
+        if not wish.paused and wish.incoming is None:
+            guest.expected.add("RESUME")
+            try:
+                await guest.ask("cont")
+            finally:
+                guest.expected.discard("RESUME")
+            run = msgspec.structs.replace(run, state=int(DomainState.RUNNING), reason=int(wish.reason))
+            guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
+        intent.result(guest.ref)
+        undo.pop_all()
+    host.keep_soon(guest)
+
+
+async def _launch(
+    host: QemuHost,
+    guest: Guest,
+    config: Domain,
+    caps: Capabilities,
+    number: int,
+    folder: Path,
+    wish: Wish,
+    undo: AsyncExitStack,
+) -> Started:
+    live = config.copy()
+    rules = host.rules(caps)
+    ports = HostPorts(host.ports)
+    undo.callback(ports.give_back)
+    places = Places(folder=folder, channels=host.run_folder / "channel")
+    prepare_domain(live, rules, places, ports, find_render_node)
+    resources = StartResources(folder)
+    undo.callback(resources.undo)
+    with contextlib.ExitStack() as ours:
+        ours.callback(resources.close)
+        _make_folder(folder)
+        path = folder / "monitor.sock"
+        _check_path(path)
+        listener = listening_socket(path)
+        ours.callback(listener.close)
+        launch = Launch(live, caps, options_of(host), folder, resources, listener.fileno(), guest_id=number)
+        if wish.incoming is not None:
+            launch.incoming = "defer"
+        line = build_command(launch)
+        log = _open_log(host, config.name, line)
+        connected = connect_socket(path)
+        ours.callback(connected.close)
+        process = _spawn(host, line, log, [listener.fileno(), *resources.inherited])
+        undo.push_async_callback(_kill, process)
+        ours.pop_all()
+        resources.close()
+        listener.close()
+    monitor = await open_monitor(
+        connected,
+        lambda notice: notices.on_notice(host, guest, notice),
+        lambda: notices.on_gone(host, guest),
+    )
+    undo.callback(monitor.close)
+    now = time.time()
+    run = Run(
+        id=number,
+        pid=process.pid,
+        start_ticks=process.identity.start_ticks,
+        boot=process.identity.boot,
+        folder=str(folder),
+        emulator=caps.emulator,
+        xml=_live_xml(live, number),
+        facts=records.facts_of(live),
+        state=int(DomainState.PAUSED),
+        reason=int(DomainPausedReason.USER if wish.paused else DomainPausedReason.STARTING_UP),
+        since=now,
+        started=now,
+        ends_on_close=wish.ends_on_close,
+    )
+    return Started(run, live, process, monitor)
+
+
+def options_of(host: QemuHost) -> Options:
+    """The settings that command lines depend on."""
+    return Options(
+        user=host.config.qemu.user,
+        memory_folder=str(host.state_folder / "ram"),
+        environment=(),
+    )
+
+
+def _live_xml(live: Domain, number: int) -> str:
+    from conf.flags import XmlFlags
+
+    return write_domain(live, XmlFlags.SECURE, id=number)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = folder / MASTER_KEY
+        descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, secrets.token_bytes(32))
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot create directory '{folder}'") from exc
+
+
+def _check_path(path: Path) -> None:
+    try:
+        check_socket_length(path)
+    except ValueError as exc:
+        raise ConfigUnsupported(str(exc)) from exc
+
+
+def log_of(host: QemuHost, name: str) -> Path:
+    """Where QEMU's own words go."""
+    return host.paths.log / "qemu" / f"{name.replace('/', '_')}.log"
+
+
+def _open_log(host: QemuHost, name: str, line: CommandLine) -> Path:
+    path = log_of(host, name)
+    words = [f"{key}={value}" for key, value in line.environment.items()] + line.words
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
+    text = f"{stamp}: starting up\n" + " \\\n".join(words) + "\n"
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as out:
+            out.write(text)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot write '{path}'") from exc
+    return path
+
+
+def _spawn(host: QemuHost, line: CommandLine, log: Path, inherit: list[int]) -> GuestProcess:
+    try:
+        return spawn_process(line.words, environment=line.environment, log=log, inherit=inherit)
+    except OSError as exc:
+        raise InternalError(f"cannot execute binary {line.words[0]}: {exc.strerror or exc}") from exc
+
+
+async def _kill(process: GuestProcess) -> None:
+    import signal
+
+    process.send(signal.SIGKILL)
+    await process.wait(5.0)
+
+
+def _forget_process(guest: Guest) -> None:
+    guest.process = guest.monitor = None
+    guest.expected.clear()
+
+
+async def _unwrite(host: QemuHost, guest: Guest) -> None:
+    record: Record = msgspec.structs.replace(guest.record, run=None)
+    path = records.path_of(record.uuid)
+    try:
+        if record.xml is not None:
+            await host.store.write(path, records.encode(record))
+        else:
+            await host.store.remove(path)
+    except VirtError as exc:
+        host.log.warning("a start that failed could not be taken back on disk", guest=guest.name, error=exc.message)
+    guest.adopt(record)
+
+
+def _first_questions(live: Domain, caps: Capabilities) -> list[Command]:
+    return [
+        ("qmp_capabilities", None),
+        ("query-chardev", None),
+        ("query-cpus-fast", None),
+        *balloon_commands(live),
+    ]
+
+
+async def _answers(
+    host: QemuHost, begun: Started, questions: list[asyncio.Future[Any]], folder: Path
+) -> dict[str, Any]:
+    names = ["qmp_capabilities", "query-chardev", "query-cpus-fast"]
+    answers: dict[str, Any] = {}
+    for place, question in enumerate(questions):
+        name = names[place] if place < len(names) else "balloon"
+        try:
+            answers[name] = await question
+        except CommandRefused as exc:
+            raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+        except MonitorGone as exc:
+            await begun.process.wait(1.0)
+            said = last_words(log_of(host, begun.live.name))
+            raise InternalError(f"process exited while connecting to monitor: {said}") from exc
+    return answers
+
+
+def last_words(log: Path) -> str:
+    """What QEMU wrote since its last start."""
+    try:
+        with log.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - LOG_TAIL))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    lines = text.splitlines()
+    for place in range(len(lines) - 1, -1, -1):
+        if lines[place].endswith(("-msg timestamp=on", "timestamp=on")):
+            lines = lines[place + 1 :]
+            break
+    return "\n".join(lines).strip()
+
+
+async def _settle(guest: Guest, live: Domain) -> None:
+    """Sets what no command line can: limits of disks, passwords of displays."""
+    commands = [*throttle_commands(live), *password_commands(live)]
+    if commands:
+        await guest.ask_all(commands)

@@ -1,0 +1,175 @@
+"""The host of the recorded command lines: fixed descriptors, folders and secrets, as the corpus describes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.command.build import build_command
+from actors.qemu.command.launch import HugePageMount, Launch, Options
+from actors.qemu.command.line import CommandLine
+from actors.qemu.prepare import Places, prepare_domain
+from actors.qemu.rules import QemuRules
+from conf.domain.documents import parse_domain
+from conf.domain.interface import Interface, InterfaceTarget
+from conf.domain.secrets import SecretRef
+from conf.flags import ParseFlags
+from schema.errors import ConfigUnsupported
+
+LISTENER: Final = 1729
+_SECRET: Final = "9eao5F8qtkGt+seB1HYivWIxbtwUu6MQtg1zpj/oDtUsPr1q8wBYM91uEHCn6j/1"
+_VECTOR: Final = "AAECAwQFBgcICQoLDA0ODw=="
+
+OPTIONS: Final = Options(
+    memory_folder="/var/lib/libvirt/qemu/ram",
+    huge_pages=(
+        HugePageMount(2048, "/dev/hugepages2M", is_default=True),
+        HugePageMount(1048576, "/dev/hugepages1G"),
+    ),
+    huge_page_folder="libvirt/qemu",
+    vnc_tls_folder="/etc/pki/libvirt-vnc",
+    spice_tls=True,
+    spice_tls_folder="/etc/pki/libvirt-spice",
+    chardev_tls_folder="/etc/pki/libvirt-chardev",
+    nbd_tls_folder="/etc/pki/libvirt-nbd/dummy,path",
+    environment=(("PATH", "/bin"), ("USER", "test"), ("LOGNAME", "test")),
+)
+
+
+@dataclass
+class RecordedHost:
+    """Gives the descriptors of the recordings."""
+
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    next_tap: int = 3
+    next_vhost: int = 44
+
+    def listen(self, path: str) -> int:
+        return LISTENER
+
+    def connect(self, purpose: str) -> int:
+        return LISTENER
+
+    def open_file(self, path: str, *, append: bool) -> int:
+        return 1750
+
+    def open_log(self, path: str, *, append: bool) -> int:
+        return 1751
+
+    def open_device(self, path: str, what: str) -> int:
+        return {"tpm": 1730, "tpm-cancel": 1731, "vdpa": 1732}[what]
+
+    def taps(self, interface: Interface) -> Sequence[int]:
+        queues = (interface.driver.queues if interface.driver is not None else None) or 1
+        first, self.next_tap = self.next_tap, self.next_tap + queues
+        interface.target = interface.target or InterfaceTarget()
+        interface.target.dev = interface.target.dev or f"vnet{first - 3}"
+        return range(first, first + queues)
+
+    def vhosts(self, interface: Interface, queues: int) -> Sequence[int]:
+        first, self.next_vhost = self.next_vhost, self.next_vhost + queues
+        return range(first, first + queues)
+
+    def vhost_vsock(self, cid: int | None) -> tuple[int, int]:
+        return 6789, 42 if cid is None else cid
+
+    def vhost_scsi(self) -> int:
+        return 3
+
+    def secret(self, ref: SecretRef) -> tuple[str, str]:
+        return _SECRET, _VECTOR
+
+    def render_node(self) -> str:
+        return "/dev/dri/foo"
+
+    def scsi_generic(self, adapter: str, bus: int, target: int, unit: int) -> str:
+        return "/dev/sg0"
+
+    def fd_group(self, name: str) -> Sequence[int]:
+        if name not in self.groups:
+            raise ConfigUnsupported(f"fd group '{name}' was not associated with the domain")
+        return self.groups[name]
+
+    def tpm_socket(self, alias: str) -> str:
+        return "/dev/test"
+
+
+class RecordedPorts:
+    """The first ports of each range are free."""
+
+    def __init__(self) -> None:
+        self._taken: set[int] = set()
+
+    def take(self, first: int, last: int) -> int:
+        port = next(one for one in range(first, last + 1) if one not in self._taken)
+        self._taken.add(port)
+        return port
+
+
+def options_of(state: Mapping[str, Any]) -> Options:
+    """The driver's settings that a case was recorded with."""
+    names = {
+        "config.vncTLS": "vnc_tls",
+        "config.vncTLSx509verify": "vnc_tls_verify",
+        "config.vncTLSx509secretUUID": "vnc_tls_secret",
+        "config.vncSASL": "vnc_sasl",
+        "config.vncSASLdir": "vnc_sasl_folder",
+        "config.spiceSASL": "spice_sasl",
+        "config.spiceSASLdir": "spice_sasl_folder",
+        "config.chardevTLSx509secretUUID": "chardev_tls_secret",
+        "config.nbdTLSx509secretUUID": "nbd_tls_secret",
+        "config.nogfxAllowHostAudio": "host_audio_without_display",
+    }
+    values: dict[str, Any] = {}
+    for key, name in names.items():
+        if state.get(key) is not None:
+            kind = type(getattr(OPTIONS, name))
+            values[name] = kind(state[key])
+    return replace(OPTIONS, **values)
+
+
+def build_recorded(
+    xml: str, caps: Capabilities, state: Mapping[str, Any], flags: ParseFlags = ParseFlags.INACTIVE
+) -> CommandLine:
+    """The command line of a document, made as a start makes it, on the host of the recordings.
+
+    Raises VirtError where the document or the start is refused.
+    """
+    rules = QemuRules(caps)
+    domain = parse_domain(xml, rules, flags)
+    folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
+    host = RecordedHost()
+    places = Places(
+        folder=folder,
+        channels=Path("/tmp/channel"),
+        vnc_socket=bool(state.get("config.vncAutoUnixSocket")),
+        spice_socket=bool(state.get("config.spiceAutoUnixSocket")),
+        spice_tls=True,
+    )
+    prepare_domain(domain, rules, places, RecordedPorts(), host.render_node)
+    return build_command(Launch(domain, caps, options_of(state), folder, host, LISTENER))
+
+
+def words_of(line: CommandLine) -> list[str]:
+    """Environment and words, as they stand in a recording."""
+    return [*(f"{name}={value}" for name, value in line.environment.items()), *line.words]
+
+
+def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Equal word by word; JSON words as values."""
+    return len(one) == len(other) and all(
+        a == b or _json(a) == _json(b) != None for a, b in zip(one, other, strict=True)
+    )  # noqa: E711
+
+
+def _json(word: str) -> Any:
+    if not word.startswith("{"):
+        return None
+    try:
+        return json.loads(word)
+    except ValueError:
+        return None
