@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from actors.test import defaults, rules
+from actors.test.described import device_record, interface_record, network_record, pool_record
+from actors.test.kinds import DEVICE, INTERFACE, NETWORK, POOL, Kind, Record
 from actors.test.records import (
     DeviceRecord,
     DomainRecord,
@@ -16,6 +19,10 @@ from actors.test.records import (
 )
 from actors.test.states import is_active
 from conf.domain.domain import Domain
+from conf.host_interface.documents import parse_host_interface
+from conf.network.documents import parse_network
+from conf.node_device.documents import parse_node_device
+from conf.storage.documents import parse_pool
 from schema.enums.domain_state import DomainState
 
 
@@ -29,6 +36,16 @@ class Blueprint:
     interfaces: list[InterfaceRecord] = field(default_factory=list)
     pools: list[PoolRecord] = field(default_factory=list)
     devices: list[DeviceRecord] = field(default_factory=list)
+
+    def others(self) -> Iterator[tuple[Kind, Record]]:
+        """Everything but guests."""
+        shelves: tuple[tuple[Kind, Sequence[Record]], ...] = (
+            (NETWORK, self.networks),
+            (INTERFACE, self.interfaces),
+            (POOL, self.pools),
+            (DEVICE, self.devices),
+        )
+        return ((kind, record) for kind, records in shelves for record in records)
 
     def add_domain(
         self,
@@ -63,4 +80,8 @@ def default_blueprint() -> Blueprint:
     """What `test:///default` begins with."""
     blueprint = Blueprint()
     blueprint.add_domain(rules.parse_definition(defaults.DOMAIN))
+    blueprint.networks.append(network_record(parse_network(defaults.NETWORK), active=True))
+    blueprint.interfaces.append(interface_record(parse_host_interface(defaults.INTERFACE), active=True))
+    blueprint.pools.append(pool_record(parse_pool(defaults.POOL), active=True))
+    blueprint.devices += [device_record(parse_node_device(xml)) for xml in defaults.DEVICES]
     return blueprint

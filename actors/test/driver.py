@@ -10,18 +10,23 @@ from actors.runtime.runtime import Runtime
 from actors.test import (
     connect,
     definitions,
+    devices,
     inside,
+    interfaces,
     iothreads,
     lifecycle,
     memory,
     metadata,
+    networks,
     node,
+    pools,
     saving,
     scopes,
     screenshot,
     statistics,
     tuning,
     vcpus,
+    volumes,
 )
 from actors.test.host import TestHost
 from schema.enums.error import ErrorDomain
@@ -34,7 +39,7 @@ class TestActor(Actor[TestHost]):
 
     name = "test"
     schemes = ("test",)
-    serves = ("domain",)
+    serves = ("domain", "network", "interface", "storage_pool", "node_device")
     calls: ClassVar[tuple[Calls[TestHost], ...]] = (
         connect.calls,
         node.calls,
@@ -49,6 +54,11 @@ class TestActor(Actor[TestHost]):
         inside.calls,
         statistics.calls,
         screenshot.calls,
+        networks.calls,
+        pools.calls,
+        volumes.calls,
+        interfaces.calls,
+        devices.calls,
     )
     error_domain = ErrorDomain.TEST
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -17,6 +17,7 @@ from actors.runtime.host import Host
 from actors.runtime.objects import digest_of
 from actors.runtime.runtime import Runtime
 from actors.test.guest import Draft, Guest
+from actors.test.kinds import Kind, Record
 from actors.test.records import WorldRecord, encode
 from actors.test.states import Move
 from actors.test.world import DOMAINS, World
@@ -24,6 +25,7 @@ from schema.errors import NoConnection
 from schema.objects import DomainRef
 
 VIA_LIBVIRT: Final = "libvirt"
+Events: TypeAlias = Sequence[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,37 @@ class TestHost(Host):
         """Lists and subscribers learn what the guest is now."""
         events = [one.about(guest.ref) for one in told]
         self.objects.put("domain", guest.uuid, guest.name, guest.summary(), events=events, digest=digest_of(data))
+
+    async def commit_record(
+        self, kind: Kind, record: Record, events: Events = (), *, result: Any = None, completes: bool = True
+    ) -> None:
+        """Makes the new state of a network, pool, interface or device real and tells it.
+
+        Raises HostSystemError when the disk refuses; nothing changed then.
+        """
+        world = self.world
+        await self.touch(world)
+        data = encode(record)
+        path = world.path(kind.folder, kind.file_key(record))
+        await self.store.write(path, data, result=result, completes=completes)
+        world.shelf(kind)[kind.key_of(record)] = record
+        self.publish_record(world, kind, record, data, events)
+
+    async def drop_record(self, kind: Kind, record: Record, events: Events = (), *, completes: bool = True) -> None:
+        """Such an object is gone. Raises HostSystemError when the disk refuses; nothing changed then."""
+        world = self.world
+        await self.touch(world)
+        await self.store.remove(world.path(kind.folder, kind.file_key(record)), completes=completes)
+        key = kind.key_of(record)
+        world.shelf(kind).pop(key, None)
+        self.objects.drop(kind.type, key, events=list(events), scope=world.scope)
+
+    def publish_record(self, world: World, kind: Kind, record: Record, data: bytes, events: Events = ()) -> None:
+        """Lists and subscribers learn what such an object is now."""
+        summary = kind.summary(record, world.scope)
+        self.objects.put(
+            kind.type, kind.key_of(record), record.name, summary, events=list(events), digest=digest_of(data)
+        )
 
     async def touch(self, world: World) -> None:
         """Marks a scope as changed, and for ever as changed by a native client if one is calling."""

@@ -5,6 +5,7 @@ The figures are those that libvirt's test driver answers, so that programs teste
 
 from __future__ import annotations
 
+import socket
 from typing import Any, Final
 
 from actors.runtime.calls import Calls
@@ -63,6 +64,12 @@ def connect_get_sysinfo(host: TestHost, flags: int) -> str:
     check_flags(flags, 0, "testConnectGetSysinfo")
     entries = "".join(f"    <entry name='{name}'>{value}</entry>\n" for name, value in _SYSINFO)
     return f"<sysinfo type='smbios'>\n  <bios>\n{entries}  </bios>\n</sysinfo>\n"
+
+
+@calls.handles()
+def connect_get_hostname(host: TestHost) -> str:
+    """The real host's name."""
+    return socket.gethostname()
 
 
 @calls.handles()

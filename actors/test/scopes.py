@@ -6,7 +6,7 @@ what a crash left half made is therefore made again.
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -14,21 +14,12 @@ from actors.runtime.objects import digest_of
 from actors.test.blueprint import Blueprint, default_blueprint
 from actors.test.guest import Guest
 from actors.test.host import TestHost
+from actors.test.kinds import KINDS
 from actors.test.nodefile import read_node_file
-from actors.test.records import (
-    DeviceRecord,
-    DomainRecord,
-    InterfaceRecord,
-    NetworkRecord,
-    PoolRecord,
-    WorldRecord,
-    decode,
-    encode,
-)
-from actors.test.world import DEVICES, DOMAINS, INTERFACES, NETWORKS, POOLS, SUFFIX, WORLDS, World
+from actors.test.records import DomainRecord, WorldRecord, decode, encode
+from actors.test.world import DOMAINS, SUFFIX, WORLDS, World
 
 R = TypeVar("R", bound=msgspec.Struct)
-_KINDS: Final = (DOMAINS, NETWORKS, INTERFACES, POOLS, DEVICES)
 
 
 async def start_scopes(host: TestHost) -> None:
@@ -53,6 +44,10 @@ async def start_scopes(host: TestHost) -> None:
         for guest in world.guests.values():
             data = encode(guest.record)
             host.objects.restore("domain", guest.uuid, guest.name, guest.summary(), digest=digest_of(data))
+        for kind in KINDS:
+            for key, record in world.shelf(kind).items():
+                summary = kind.summary(record, world.scope)
+                host.objects.restore(kind.type, key, record.name, summary, digest=digest_of(encode(record)))
 
 
 async def open_scope(host: TestHost, scope: str) -> None:
@@ -84,6 +79,9 @@ async def leave_scope(host: TestHost, scope: str) -> None:
         _publish_all(host, fresh)
         for uuid in world.guests.keys() - fresh.guests.keys():
             host.objects.drop("domain", uuid, scope=scope)
+        for kind in KINDS:
+            for key in world.shelf(kind).keys() - fresh.shelf(kind).keys():
+                host.objects.drop(kind.type, key, scope=scope)
 
 
 async def _blueprint(host: TestHost, scope: str) -> Blueprint:
@@ -97,20 +95,14 @@ async def _write_all(host: TestHost, world: World, blueprint: Blueprint) -> None
     documents: dict[str, msgspec.Struct] = {}
     for domain in blueprint.domains:
         documents[world.path(DOMAINS, domain.uuid)] = domain
-    for network in blueprint.networks:
-        documents[world.path(NETWORKS, network.uuid)] = network
-    for interface in blueprint.interfaces:
-        documents[world.path(INTERFACES, interface.name)] = interface
-    for pool in blueprint.pools:
-        documents[world.path(POOLS, pool.uuid)] = pool
-    for device in blueprint.devices:
-        documents[world.path(DEVICES, device.name)] = device
-    for kind in _KINDS:
-        for path in host.store.list(f"{world.folder}/{kind}"):
+    for kind, record in blueprint.others():
+        documents[world.path(kind.folder, kind.file_key(record))] = record
+    for folder in (DOMAINS, *(kind.folder for kind in KINDS)):
+        for path in host.store.list(f"{world.folder}/{folder}"):
             if path not in documents:
                 await host.store.remove(path, completes=False)
-    for path, record in documents.items():
-        await host.store.write(path, encode(record), completes=False)
+    for path, document in documents.items():
+        await host.store.write(path, encode(document), completes=False)
     await host.write_world(world, whole=True, node=blueprint.node)
 
 
@@ -118,19 +110,14 @@ def _read_all(host: TestHost, world: World) -> None:
     """Takes in what is on disk."""
     for record in _read(host, world, DOMAINS, DomainRecord):
         world.add(Guest(world.scope, record))
-    for network in _read(host, world, NETWORKS, NetworkRecord):
-        world.networks[bytes.fromhex(network.uuid.replace("-", ""))] = network
-    for interface in _read(host, world, INTERFACES, InterfaceRecord):
-        world.interfaces[interface.name] = interface
-    for pool in _read(host, world, POOLS, PoolRecord):
-        world.pools[bytes.fromhex(pool.uuid.replace("-", ""))] = pool
-    for device in _read(host, world, DEVICES, DeviceRecord):
-        world.devices[device.name] = device
+    for kind in KINDS:
+        for other in _read(host, world, kind.folder, kind.record_class):
+            world.shelf(kind)[kind.key_of(other)] = other
 
 
-def _read(host: TestHost, world: World, kind: str, record: type[R]) -> list[R]:
+def _read(host: TestHost, world: World, folder: str, record: type[R]) -> list[R]:
     found = []
-    for path in host.store.list(f"{world.folder}/{kind}", SUFFIX):
+    for path in host.store.list(f"{world.folder}/{folder}", SUFFIX):
         data = host.store.read(path)
         if data is not None:
             found.append(decode(record, data, path))
@@ -140,3 +127,6 @@ def _read(host: TestHost, world: World, kind: str, record: type[R]) -> list[R]:
 def _publish_all(host: TestHost, world: World) -> None:
     for guest in world.guests.values():
         host.publish(guest, (), encode(guest.record))
+    for kind in KINDS:
+        for record in world.shelf(kind).values():
+            host.publish_record(world, kind, record, encode(record))

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from actors.test.defaults import SCOPE as DEFAULT_SCOPE
 from actors.test.guest import Guest
+from actors.test.kinds import DEVICE, INTERFACE, NETWORK, POOL, Kind
 from actors.test.records import DeviceRecord, InterfaceRecord, NetworkRecord, PoolRecord, WorldRecord
 from schema.errors import NoSuchDomain
 from schema.objects import DomainRef
 
 WORLDS: Final = "worlds"
 DOMAINS: Final = "domains"
-NETWORKS: Final = "networks"
-INTERFACES: Final = "interfaces"
-POOLS: Final = "pools"
-DEVICES: Final = "devices"
 SUFFIX: Final = ".json"
 
 
@@ -46,12 +43,22 @@ class World:
         self.interfaces: dict[str, InterfaceRecord] = {}
         self.pools: dict[bytes, PoolRecord] = {}
         self.devices: dict[str, DeviceRecord] = {}
+        self._shelves: dict[str, dict[Any, Any]] = {
+            NETWORK.type: self.networks,
+            INTERFACE.type: self.interfaces,
+            POOL.type: self.pools,
+            DEVICE.type: self.devices,
+        }
         self._names: dict[str, bytes] = {}
         self._highest_id = record.last_id
 
     @property
     def is_default(self) -> bool:
         return self.scope == DEFAULT_SCOPE
+
+    def shelf(self, kind: Kind) -> dict[Any, Any]:
+        """The objects of a kind by key."""
+        return self._shelves[kind.type]
 
     def path(self, kind: str, key: str) -> str:
         """Where an object's document lies."""

@@ -28,6 +28,11 @@ class Firmware(Element, tag="firmware", empty=Empty.OMIT):
 class Capability(Element, tag="capability"):
     """What a device is."""
 
+    @property
+    def kind(self) -> str:
+        """The word for it."""
+        return self.fixed["type"]
+
 
 class SystemCapability(Capability, type="system"):
     """The host itself."""

@@ -45,7 +45,10 @@ _DEFAULT_FORMATS: Final = {
 }
 _FILE_POOLS: Final = frozenset({PoolType.DIR, PoolType.FS, PoolType.NETFS, PoolType.VSTORAGE})
 _VOLUME_FORMATS: Final = frozenset(
-    "none raw dir bochs cloop dmg iso vpc vdi fat vhd ploop cow qcow qcow2 qed vmdk".split()
+    (
+        *("none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi"),
+        *("fat", "vhd", "ploop", "cow", "qcow", "qcow2", "qed", "vmdk"),
+    )
 )
 
 
