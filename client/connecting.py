@@ -62,9 +62,9 @@ def paths_in_reach() -> Paths:
     """The user's own agent, else the system's where there is one: it may let this user in."""
     own = resolve_paths()
     system = system_paths()
-    if not own.clients_door.exists() and system.clients_door.exists():
-        return system
-    return own
+    if own == system or os.access(own.clients_door, os.F_OK):
+        return own
+    return system if os.access(system.clients_door, os.F_OK) else own
 
 
 def connect(
@@ -78,9 +78,9 @@ def connect(
     """A connection to the driver that serves `uri`, at the agent whose folders are below `root`.
 
     Without `uri` the environment's VIRTROUPE_URI, else `qemu:///system` where QEMU is installed, else
-    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does not
-    run, the system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an error
-    at once.
+    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does
+    not run, the system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at
+    all is an error at once.
 
     Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what
     the driver says of it.

@@ -17,6 +17,7 @@ from typing import Final, Protocol, Self
 from broker.peer import HistoryLost
 from broker.wire import Cursor, Position, WireError
 from client.continuity import Continuity, Verdict
+from client.errors import Busy, DeadlinePassed
 from client.event import Event, Resync, event_from_record
 from client.snapshot import Snapshot
 
@@ -25,6 +26,11 @@ BEGINNING: Final = Cursor(0, 0)
 
 QUIET_S = 2.0
 """Ready sources publish a sign of life every half second; after this much silence the journal itself is asked."""
+
+AWAY: Final = (Busy, DeadlinePassed)
+"""The agent is down, or has too much to do: a stream waits as long as that lasts."""
+
+AGAIN_S = 0.2
 
 BREATH = 256
 """Messages that may be passed over before other tasks get their turn."""
@@ -47,8 +53,8 @@ class Journal(Protocol):
 class EventStream:
     """An async iterator of `Event` and, where history is lost, `Resync`.
 
-    A step that is cancelled (by `asyncio.timeout`, for instance) loses nothing: the next one goes on. Leave the stream
-    with `aclose()`, or use it as a context manager.
+    It waits for an agent that is down, however long. A step that is cancelled (by `asyncio.timeout`, for instance)
+    loses nothing: the next one goes on. Leave the stream with `aclose()`, or use it as a context manager.
     """
 
     def __init__(
@@ -91,7 +97,11 @@ class EventStream:
         return self
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -145,7 +155,10 @@ class EventStream:
                 source, position, body = await live.next()
         except TimeoutError:
             # nobody is ready, or the subscription is not in force yet
-            self._behind = await self._journal.head() != progress.cursor
+            try:
+                self._behind = await self._journal.head() != progress.cursor
+            except AWAY:
+                await asyncio.sleep(AGAIN_S)
             return None
         verdict = progress.judge(source, position, len(body))
         if verdict is Verdict.DELIVER:
@@ -167,6 +180,10 @@ class EventStream:
         except HistoryLost as lost:
             await self._drop_replay()
             return await self._resync(progress, lost)
+        except AWAY:
+            await self._drop_replay()
+            await asyncio.sleep(AGAIN_S)
+            return None
         except BaseException:
             # an iterator that was cancelled is finished; the next step begins another at the cursor
             await self._drop_replay()

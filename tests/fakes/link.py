@@ -204,6 +204,8 @@ class FakeLink:
         self.calls: list[FakeCall] = []
         self.cancelled: list[str] = []
         self.closed = False
+        self.troubles: list[Exception] = []
+        """What the next questions to the journal end in."""
 
     @property
     def procedures(self) -> list[str]:
@@ -244,6 +246,8 @@ class FakeLink:
 
     async def head(self) -> Cursor:
         await asyncio.sleep(0)
+        if self.troubles:
+            raise self.troubles.pop(0)
         return self.journal.head
 
     @asynccontextmanager

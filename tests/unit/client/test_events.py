@@ -14,7 +14,7 @@ from client import events
 from client.event import Event, KnownObject, Resync
 from client.events import EventStream, cursor_from
 from client.snapshot import Snapshot
-from schema.errors import InvalidArguments
+from schema.errors import Busy, DeadlinePassed, InvalidArguments
 from tests.fakes.link import QUEUE, FakeJournal, FakeLink, records_of
 
 UUID_BYTES = bytes(range(16))
@@ -218,6 +218,29 @@ async def test_a_failed_snapshot_is_tried_again_by_the_next_step() -> None:
         resync = (await take(stream, 1))[0]
         assert isinstance(resync, Resync)
         assert resync.cursor == kept[-1].cursor
+
+
+@pytest.mark.parametrize("sources", [("test",), None])
+async def test_a_stream_waits_for_an_agent_that_is_down(
+    sources: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "AGAIN_S", 0.001)
+    link = FakeLink()
+    async with stream_of(link, sources=sources) as stream:
+        link.troubles = [DeadlinePassed("no broker"), Busy(0.1), DeadlinePassed("no broker"), Busy(0.1)]
+        link.journal.dropping = 1
+        kept = link.journal.append("test")
+        assert told(await take(stream, 1)) == records_of([kept])
+        assert link.troubles == []
+
+
+async def test_a_stream_that_begins_without_an_agent_says_so() -> None:
+    link = FakeLink()
+    link.troubles = [DeadlinePassed("no broker")]
+    with pytest.raises(DeadlinePassed):
+        async with stream_of(link):
+            pass
+    assert link.journal.listeners == []
 
 
 async def test_a_cancelled_step_loses_nothing_live() -> None:
