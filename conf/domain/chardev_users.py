@@ -3,7 +3,7 @@
 from enum import StrEnum
 from uuid import UUID
 
-from conf.domain.chardev import CHAR_SOURCES, CharSource, CharType, UdpSource
+from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, UdpSource
 from conf.domain.device import Device, VirtioDriver
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
 from conf.values import UINT, UUID_TEXT, YES_NO, words
@@ -33,6 +33,7 @@ class RngBackend(Element, tag="backend"):
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     protocol: str | None = value("protocol", "type", str, default=None)
+    log: CharLog | None = child(CharLog, default=None)
 
 
 class Rng(Device, tag="rng"):
@@ -51,6 +52,7 @@ class Smartcard(Device, tag="smartcard"):
     type: CharType | None = attr("type", CharType, default=None)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     protocol: str | None = value("protocol", "type", str, default=None)
+    log: CharLog | None = child(CharLog, default=None)
     certificates: list[str] = texts("certificate", str, default=[])
     database: str | None = text("database", str, default=None)
 
@@ -62,6 +64,7 @@ class RedirDev(Device, tag="redirdev"):
     type: CharType = attr("type", CharType)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     protocol: str | None = value("protocol", "type", str, default=None)
+    log: CharLog | None = child(CharLog, default=None)
 
 
 class TpmModel(StrEnum):

@@ -18,16 +18,18 @@ from conf.domain.hostdev import Hostdev
 from conf.domain.interface import Interface
 from conf.domain.memory import MaxMemory, MemoryBacking, MemorySize, MemTune
 from conf.domain.memory_device import MemoryDevice
-from conf.domain.numatune import NumaTune
-from conf.domain.os import Os
-from conf.domain.qemu_namespace import (
+from conf.domain.namespaces import (
     BhyveCommandLine,
+    DataCenterPath,
+    LxcNamespace,
     QemuCapabilitiesOverride,
     QemuCommandLine,
     QemuDeprecation,
     QemuOverride,
     XenCommandLine,
 )
+from conf.domain.numatune import NumaTune
+from conf.domain.os import Os
 from conf.domain.resources import BlkioTune, IdMap, KeyWrap, LaunchSecurity, Perf, PowerManagement, Resource
 from conf.domain.seclabel import Seclabel
 from conf.domain.shmem import Shmem
@@ -191,5 +193,7 @@ class Domain(Element, tag="domain", root=True):
     qemu_capabilities: QemuCapabilitiesOverride | None = child(QemuCapabilitiesOverride, default=None)
     qemu_deprecation: QemuDeprecation | None = child(QemuDeprecation, default=None)
     qemu_override: QemuOverride | None = child(QemuOverride, default=None)
+    lxc_namespace: LxcNamespace | None = child(LxcNamespace, default=None)
+    datacenterpath: DataCenterPath | None = child(DataCenterPath, default=None)
     bhyve_commandline: BhyveCommandLine | None = child(BhyveCommandLine, default=None)
     xen_commandline: XenCommandLine | None = child(XenCommandLine, default=None)

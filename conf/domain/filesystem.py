@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from conf.domain.device import Device
-from conf.element import Element, Empty, attr, child, flag, one_of, text, value
+from conf.element import Element, Empty, attr, child, flag, one_of, size, value
 from conf.values import ON_OFF, UINT, ULONG, Codec, words
 
 MODE: Codec[int] = Codec(lambda text: int(text, 8), lambda value: f"{value:04o}")
@@ -122,5 +122,5 @@ class Filesystem(Device, tag="filesystem"):
     source: FilesystemSource | None = one_of(*FILESYSTEM_SOURCES, by_parent="type", default=None)
     target_dir: str | None = value("target", "dir", str, default=None)
     readonly: bool = flag("readonly", default=False)
-    space_hard_limit_bytes: int | None = text("space_hard_limit", ULONG, default=None)
-    space_soft_limit_bytes: int | None = text("space_soft_limit", ULONG, default=None)
+    space_hard_limit_bytes: int | None = size("space_hard_limit", default=None, unit="bytes")
+    space_soft_limit_bytes: int | None = size("space_soft_limit", default=None, unit="bytes")

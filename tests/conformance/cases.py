@@ -47,7 +47,7 @@ def group_of(case: Case) -> str:
 
 
 def cases_of(area: str) -> Iterator[Case]:
-    """The round trips of an area that there is code for; and the definitions of command lines, to be read or refused."""
+    """The round trips of an area that there is code for, and definitions that are to be read or refused."""
     for case in shared_json("corpus", area, "manifest.json")["cases"]:
         if case["kind"] == "xml-roundtrip" and case.get("object") in ROUND_TRIPS:
             yield case

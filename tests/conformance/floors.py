@@ -1,4 +1,4 @@
-"""How many cases of each group must pass: `python -m tests.conformance.floors` raises the numbers to what passes now."""
+"""How many cases of each group must pass. `python -m tests.conformance.floors` raises the numbers to what passes."""
 
 from __future__ import annotations
 

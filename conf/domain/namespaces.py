@@ -1,10 +1,12 @@
-"""What only QEMU understands: `<qemu:commandline>`, `<qemu:capabilities>`, `<qemu:override>`; and bhyve's arguments."""
+"""What only one hypervisor understands: `<qemu:commandline>`, `<qemu:override>`, `<lxc:namespace>`, and the like."""
 
-from conf.element import Element, attr, children
+from conf.element import Element, attr, child, children, content
 from conf.values import words
 
 QEMU = ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
 BHYVE = ("bhyve", "http://libvirt.org/schemas/domain/bhyve/1.0")
+LXC = ("lxc", "http://libvirt.org/schemas/domain/lxc/1.0")
+VMWARE = ("vmware", "http://libvirt.org/schemas/domain/vmware/1.0")
 XEN = ("xen", "http://libvirt.org/schemas/domain/xen/1.0")
 
 
@@ -90,6 +92,39 @@ class BhyveCommandLine(Element, tag="commandline", namespace=BHYVE):
     """Words added to bhyve's command."""
 
     arguments: list[BhyveArgument] = children(BhyveArgument, default=[])
+
+
+class LxcShare(Element):
+    """A namespace of the kernel that a container shares with another one."""
+
+    type: str = attr("type", words("none", "name", "pid", "netns"))
+    value: str | None = attr("value", str, default=None)
+
+
+class LxcShareNet(LxcShare, tag="sharenet", namespace=LXC):
+    """The network."""
+
+
+class LxcShareIpc(LxcShare, tag="shareipc", namespace=LXC):
+    """Interprocess communication."""
+
+
+class LxcShareUts(LxcShare, tag="shareuts", namespace=LXC):
+    """The host name."""
+
+
+class LxcNamespace(Element, tag="namespace", namespace=LXC):
+    """What a container shares with another one."""
+
+    sharenet: LxcShareNet | None = child(LxcShareNet, default=None)
+    shareipc: LxcShareIpc | None = child(LxcShareIpc, default=None)
+    shareuts: LxcShareUts | None = child(LxcShareUts, default=None)
+
+
+class DataCenterPath(Element, tag="datacenterpath", namespace=VMWARE):
+    """Where a guest lies in vSphere."""
+
+    path: str | None = content(str, default=None)
 
 
 class XenArgument(Element, tag="arg", namespace=XEN):
