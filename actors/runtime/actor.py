@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from actors.runtime.calls import Calls, Handler, combine
@@ -21,8 +22,9 @@ from actors.runtime.objects import Entry
 from actors.runtime.recovery import Recovery
 from actors.runtime.runtime import Runtime
 from broker.peer import IncomingCall, Peer
+from schema.body import args_struct, result_struct
 from schema.errors import ErrorDomain, VirtError
-from settings.process import current, seal
+from settings.process import SLOT_VARIABLE, current, seal
 from util.structured_log import StructuredLog
 
 if TYPE_CHECKING:
@@ -161,10 +163,13 @@ class Role:
 def run(actor: Actor[Any]) -> None:
     """Everything that a driver's `__main__` does after the import guard. Ends the process."""
     paths, config = current()
+    new_loop = _loop_factory()
+    if SLOT_VARIABLE in os.environ:
+        _warm(actor)
     seal(actor.name, paths)
     log = StructuredLog(actor.name, level=config.log.level, as_json=config.log.json)
     confine(actor.name, paths, config.actor(actor.name))
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         code = runner.run(_serve(actor, paths, config, log))
     sys.stdout.flush()
     sys.stderr.flush()
@@ -247,10 +252,17 @@ async def _tick(runtime: Runtime, dispatcher: Dispatcher, peer: Peer) -> None:
         peer.set_gauges(seq=runtime.publisher.seq, depth=dispatcher.depth)
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _warm(actor: Actor[Any]) -> None:
+    # Under the warden a process may wait for its turn in `seal`: it uses the time for what the first calls need.
+    for handler in actor.handlers().values():
+        args_struct(handler.procedure)
+        result_struct(handler.procedure)
