@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pwd
 import resource
 import sys
+from typing import Final
 
 from broker.epochs import make_token
+from broker.registry import PLATFORM
 from broker.server import Server
 from broker.sockets import make_folder
 from settings.config import Config, ConfigError
@@ -16,7 +19,8 @@ from settings.paths import Paths, SocketPathTooLong
 from settings.process import current, seal
 from util.structured_log import StructuredLog
 
-PLATFORM = ("warden", "gateway")
+SWITCH_S: Final = 0.0005
+GC_THRESHOLD: Final = 20_000
 
 
 def main() -> None:
@@ -36,6 +40,12 @@ def main() -> None:
     except (OSError, ValueError, KeyError) as exc:
         log.error("cannot start", error=str(exc))
         sys.exit(1)
+    # the loop must not wait for its own helpers: a thread that reads a replay gives the interpreter back soon, and the
+    # collector looks rarely, and never at what was there from the start
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 100)
     server.serve_signals()
     server.run()
 

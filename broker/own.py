@@ -91,6 +91,10 @@ class WardenCalls:
         """Tells of an end."""
         self._call("warden_actor_gone", {"name": actor.name, "pid": pid, "epoch": epoch, "orderly": orderly}, now)
 
+    def ready(self, actor: Actor, now: float) -> None:
+        """Tells that an incarnation serves."""
+        self._call("warden_actor_ready", {"name": actor.name, "pid": actor.pid, "epoch": actor.epoch}, now)
+
     def connected(self, actor: Actor) -> None:
         """An actor is there: the next time it is missed, it is asked for at once."""
         self._asked.pop(actor.name, None)

@@ -46,6 +46,7 @@ from broker.wire import (
 )
 from schema.body import pack_args, unpack_result
 from schema.errors import (
+    AccessDenied,
     Busy,
     CallPending,
     DeadlinePassed,
@@ -64,7 +65,7 @@ from settings.paths import Paths
 SWEEP_S: Final = 0.25
 BROKER_GRACE_S: Final = 1.0  # actor and broker keep the deadline themselves; this is for when the broker does not
 RETRY_FIRST_S: Final = 0.002
-RETRY_MOST_S: Final = 0.05
+RETRY_MOST_S: Final = 0.03
 LINGER_MS: Final = 1000
 REPLAY_RECORDS: Final = 1024
 
@@ -283,7 +284,10 @@ class Peer:
         resume = None if self._resume is None else list(self._resume)
         if self.name == "client":
             return {"v": 1, "role": "client", "program": self._program, "resume": resume}
-        token = self._paths.token(self.name).read_bytes()
+        try:
+            token = self._paths.token(self.name).read_bytes()
+        except PermissionError as exc:
+            raise AccessDenied(f"the token of '{self.name}' is not for this user to read") from exc
         return {"v": 1, "role": self.name, "token": token, "pid": os.getpid(), "resume": resume}
 
     async def _come_back(self) -> None:

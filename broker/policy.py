@@ -40,6 +40,7 @@ ONLY_FROM: Final = {
     "broker_actor_state": CallerKind.WARDEN,
     "warden_actor_ensure": CallerKind.BROKER,
     "warden_actor_gone": CallerKind.BROKER,
+    "warden_actor_ready": CallerKind.BROKER,
 }
 ADDRESSED: Final = frozenset({"broker", "warden"})  # what these serve, they alone serve, and nothing else
 

@@ -127,6 +127,7 @@ class Server:
                 hwm=client_hwm,
             ),
         }
+        self._routers = tuple(self.routers.values())
         self._actors = self.routers["actors"]
         self.publisher = Publisher(self._context, paths.events, 0o666)
         self._router_of: dict[Caller, Router] = {}
@@ -176,20 +177,21 @@ class Server:
         self.log.info(
             "broker ready", pid=os.getpid(), generation=self.journal.generation, head=self.journal.head.offset
         )
-        passes = 0
+        poll, handlers, clock = self._epoll.poll, self._handlers, time.monotonic
         while not self._stopping:
-            moved = self._move()
-            passes += 1
-            if moved and passes < PASSES:
+            now = clock()
+            due = min(self._next_tick, self.intake.due_at)
+            if now >= due:
+                self._timers(now)
                 continue
-            passes = 0
-            for fd, _ in self._epoll.poll(0 if moved else self._wait_s()):
-                handler = self._handlers.get(fd)
+            # what is still dirty did not get its turn: then nothing is waited for
+            for fd, _ in poll(0 if self._is_dirty() else due - now):
+                handler = handlers.get(fd)
                 if handler is not None:
                     handler()
                 else:
                     self.lifelines.read(fd)
-            self._timers(time.monotonic())
+            self._move()
         self._close()
 
     def stop(self) -> None:
@@ -202,20 +204,25 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.stop())
 
-    def _move(self) -> bool:
-        moved = False
-        for router in self.routers.values():
-            if router.is_dirty:
-                router.is_dirty = False
-                self._drain(router)
+    def _move(self) -> None:
+        for _ in range(PASSES):
+            moved = False
+            for router in self._routers:
+                if router.is_dirty:
+                    router.is_dirty = False
+                    self._drain(router)
+                    moved = True
+            if not self.intake.is_idle:
+                self.intake.flush(time.monotonic())
                 moved = True
-        if not self.intake.is_idle:
-            self.intake.flush(time.monotonic())
-            moved = True
-        if self.publisher.is_dirty:
-            self.publisher.is_dirty = False
-            self._drain_subscriptions()
-        return moved
+            if self.publisher.is_dirty:
+                self.publisher.is_dirty = False
+                self._drain_subscriptions()
+            if not moved:
+                return
+
+    def _is_dirty(self) -> bool:
+        return any(router.is_dirty for router in self._routers)
 
     def _drain(self, router: Router) -> None:
         receive, dispatch = router.receive, self._dispatch
@@ -342,6 +349,8 @@ class Server:
             return
         self.registry.register(actor, procedures, version, ready)
         self.warden.connected(actor)
+        if ready and actor.name not in PLATFORM:
+            self.warden.ready(actor, time.monotonic())
         self.log.info("actor registered", actor=actor.name, epoch=actor.epoch, ready=ready)
         body = pack_value({"last": list(self.journal_last(actor.name))})
         self._actors.send(caller.routing_id, b"broker", pack_header(Kind.REGISTERED, 0), body)
@@ -389,9 +398,6 @@ class Server:
         self.reception.gone(lifeline, why)
 
     # -- time
-
-    def _wait_s(self) -> float:
-        return max(0.0, min(self._next_tick, self.intake.due_at) - time.monotonic())
 
     def _timers(self, now: float) -> None:
         stalled = now - self._last_turn

@@ -71,6 +71,7 @@ def actor_status(server: Server, desk: Any, now: float) -> dict[str, Any]:
 def counters(server: Server) -> dict[str, int]:
     """Sums over all peers, by name."""
     intake, routing = server.intake, server.routing
+    refused = dict(server.reception.refused)  # a scrape reads while the loop counts
     values = {
         "messages": sum(router.received for router in server.routers.values()),
         "strangers": sum(router.strangers for router in server.routers.values()),
@@ -80,7 +81,7 @@ def counters(server: Server) -> dict[str, int]:
         "calls_refused": routing.refused,
         "late_answers": routing.late,
         "doors_accepted": server.lifelines.accepted,
-        "doors_refused": server.lifelines.refused + sum(server.reception.refused.values()),
+        "doors_refused": server.lifelines.refused + sum(refused.values()),
         "events": intake.accepted,
         "events_repeated": intake.duplicates,
         "events_refused": intake.refused,
@@ -92,5 +93,5 @@ def counters(server: Server) -> dict[str, int]:
         "replay_records": server.replays.records,
         "log_lines_dropped": server.log.dropped,
     }
-    values.update({f"refused_{kind}": count for kind, count in server.reception.refused.items()})
+    values.update({f"refused_{kind}": count for kind, count in refused.items()})
     return values
