@@ -9,6 +9,7 @@ from actors.runtime.calls import Calls
 from actors.runtime.runtime import Runtime
 from actors.test import (
     connect,
+    cpu_models,
     definitions,
     devices,
     inside,
@@ -59,6 +60,7 @@ class TestActor(Actor[TestHost]):
         volumes.calls,
         interfaces.calls,
         devices.calls,
+        cpu_models.calls,
     )
     error_domain = ErrorDomain.TEST
 
