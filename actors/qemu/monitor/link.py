@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from actors.qemu.monitor.protocol import (
     Answer,
@@ -129,8 +129,7 @@ class Monitor(asyncio.Protocol):
     # --- asyncio.Protocol --------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports are no subclass of asyncio's
 
     def data_received(self, data: bytes) -> None:
         try:
