@@ -60,7 +60,7 @@ async def warden(house: BrokerHouse) -> AsyncIterator[FakeRole]:
     async def agree(role: FakeRole, call: IncomingCall, arguments: dict[str, Any]) -> dict[str, Any]:
         return {}
 
-    answers = {"warden_actor_ensure": agree, "warden_actor_gone": agree}
+    answers = {"warden_actor_ensure": agree, "warden_actor_gone": agree, "warden_actor_ready": agree}
     role = await FakeRole.connect(house.paths, "warden", answers)  # type: ignore[arg-type]
     yield role
     await role.aclose()

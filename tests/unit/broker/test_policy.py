@@ -39,6 +39,7 @@ def test_a_refusal_names_the_public_function(policy: Policy) -> None:
         ("broker_actor_state", "broker", CallerKind.WARDEN),
         ("warden_actor_ensure", "warden", CallerKind.BROKER),
         ("warden_actor_gone", "warden", CallerKind.BROKER),
+        ("warden_actor_ready", "warden", CallerKind.BROKER),
     ],
 )
 def test_some_calls_are_one_roles_alone(policy: Policy, procedure: str, destination: str, kind: CallerKind) -> None:
