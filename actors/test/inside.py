@@ -118,10 +118,12 @@ def domain_interface_addresses(host: TestHost, dom: DomainRef, source: int, flag
     if source not in (Source.LEASE, Source.AGENT, Source.ARP):
         raise ArgumentUnsupported(f"Unknown IP address data source {source}")
     found = []
-    for place, interface in enumerate(guest.live.devices.interfaces, start=3):
-        if interface.type is not InterfaceType.NETWORK or interface.target is None or interface.mac is None:
+    for place, interface in enumerate(guest.live.devices.interfaces):
+        if interface.target is None or interface.mac is None:
             continue
-        address = DomainIpAddr(_IPV4, f"192.168.122.{place % 256}", 24)
+        is_network = interface.type is InterfaceType.NETWORK
+        text = f"192.168.122.{(place + 3) % 256}" if is_network else f"192.168.0.{(place + 1) % 256}"
+        address = DomainIpAddr(_IPV4, text, 24)
         found.append(DomainInterface(interface.target.dev or "", interface.mac.address, [address]))
     return found
 

@@ -29,7 +29,7 @@ from schema.summaries import LIST_DOMAINS_FLAGS, domain_selection
 calls: Calls[TestHost] = Calls()
 
 _TIB: Final = 1 << 40
-_ALLOCATED: Final = 1099506450432
+_CAPACITY: Final = 1099506450432
 _CPU_TIMES_NS: Final = ((24386308517, 23151740627), (24386308518, 23151740628))
 _USER_NS: Final = 5540000000
 _SYSTEM_NS: Final = 6460000000
@@ -153,10 +153,10 @@ def domain_block_stats(host: TestHost, dom: DomainRef, path: str) -> dict[str, i
 
 @calls.handles()
 def domain_get_block_info(host: TestHost, dom: DomainRef, path: str, flags: int) -> dict[str, int]:
-    """The size of a disk: each is a tebibyte, nearly full. Raises NoSuchDomain, InvalidArguments."""
+    """The size of a disk: each takes a tebibyte. Raises NoSuchDomain, InvalidArguments."""
     check_flags(flags, 0, "testDomainGetBlockInfo")
     _need_disk(host.guest(dom), path)
-    return {"allocation": _ALLOCATED, "capacity": _TIB, "physical": _TIB}
+    return {"allocation": _TIB, "capacity": _CAPACITY, "physical": _TIB}
 
 
 @calls.handles()
