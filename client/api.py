@@ -36,6 +36,7 @@ from client.facts import DomainInfo, DomainStateInfo, NodeInfo, Version
 from client.guests import Guest
 from client.lifecycle import lifecycle_of
 from client.network import Network
+from client.outcome import Outcome, OutcomeState
 from client.snapshot import Snapshot
 from client.storage_pool import StoragePool, StoragePoolInfo
 from schema.enums.connect import ConnectListAllDomainsFlags
@@ -106,6 +107,8 @@ __all__ = [
     "NodeInfo",
     "ObjectName",
     "OperationDenied",
+    "Outcome",
+    "OutcomeState",
     "Resync",
     "Snapshot",
     "StoragePool",

@@ -28,6 +28,7 @@ from client.facts import NodeInfo, Version
 from client.guests import Guest, list_guests
 from client.link import Link
 from client.network import Network
+from client.outcome import Outcome, find_outcome
 from client.snapshot import Snapshot, known_objects
 from client.storage_pool import StoragePool
 from schema.enums.connect import ConnectListAllDomainsFlags
@@ -110,6 +111,10 @@ class Connection:
     ) -> Called:
         """Like `call`, with who answered and where its events stood."""
         return await self._caller.call(procedure, args, options or {}, destination=destination)
+
+    async def outcome_of(self, pending: CallPending | str, **options: Unpack[CallOptions]) -> Outcome:
+        """What became of a change whose driver died, once it is back; the text is the id in `CallPending.call`."""
+        return await find_outcome(self, pending, options)
 
     async def open(self, **options: Unpack[CallOptions]) -> None:
         """Lets the driver check the URI; `virtroupe.connect` does so.

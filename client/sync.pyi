@@ -8,10 +8,12 @@ from uuid import UUID
 
 from broker.wire import Cursor
 from client.calling import Called, CallOptions
+from client.errors import CallPending
 from client.event import Event, Resync
 from client.facts import DomainInfo, DomainStateInfo, NodeInfo, Version
 from client.guests import Guest
 from client.link import WAIT_S
+from client.outcome import Outcome
 from client.snapshot import Snapshot
 from client.storage_pool import StoragePoolInfo
 from schema.enums.connect import ConnectListAllDomainsFlags
@@ -173,6 +175,7 @@ class Connection:
         *,
         destination: str | None = None,
     ) -> Called: ...
+    def outcome_of(self, pending: CallPending | str, **options: Unpack[CallOptions]) -> Outcome: ...
     def open(self, **options: Unpack[CallOptions]) -> None: ...
     def list_domains(
         self, flags: ConnectListAllDomainsFlags | int = 0, **options: Unpack[CallOptions]

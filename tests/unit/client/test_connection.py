@@ -9,15 +9,20 @@ import pytest
 from client.connection import Connection
 from client.domain import Domain
 from client.errors import (
+    CallPending,
+    CallUndone,
     DriverDegraded,
     DriverGone,
+    InvalidArguments,
     NoConnection,
     NoSuchDomain,
     OperationDenied,
+    to_wire,
 )
 from client.event import Event
 from client.events import BEGINNING
 from client.facts import NodeInfo, Version
+from client.outcome import OutcomeState
 from schema.enums.connect import ConnectListAllDomainsFlags
 from schema.enums.domain import DomainCreateFlags
 from schema.enums.domain_state import DomainRunningReason, DomainState
@@ -211,6 +216,26 @@ async def test_the_beginning_is_the_oldest_event_that_is_kept(conn: Connection, 
     async with conn.events(after=BEGINNING) as stream:
         event = await anext(stream)
     assert event.cursor == kept[2].cursor == await conn.cursor()
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "error"),
+    [
+        ({"state": "done", "result": b"", "error": None}, OutcomeState.DONE, None),
+        ({"state": "unknown", "error": None}, OutcomeState.UNKNOWN, None),
+        ({"state": "undone", "error": to_wire(CallUndone("the driver died"))}, OutcomeState.UNDONE, CallUndone),
+    ],
+)
+async def test_a_pending_outcome_is_told_later(
+    conn: Connection, link: FakeLink, told: dict[str, object], state: OutcomeState, error: type[Exception] | None
+) -> None:
+    link.scripts = {"actor_call_outcome": told}
+    outcome = await conn.outcome_of(CallPending("00ff"))
+    assert outcome.state is state
+    assert outcome.error is None if error is None else isinstance(outcome.error, error)
+    assert (link.calls[0].args.id, link.calls[0].destination) == (b"\x00\xff", "test")
+    with pytest.raises(InvalidArguments):
+        await conn.outcome_of("no id")
 
 
 async def test_opening_lets_the_driver_judge_the_uri(conn: Connection, link: FakeLink) -> None:
