@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from actors.runtime.calls import Calls, Handler, combine
@@ -22,6 +22,7 @@ from actors.runtime.objects import Entry
 from actors.runtime.recovery import Recovery
 from actors.runtime.runtime import Runtime
 from broker.peer import IncomingCall, Peer
+from broker.wire import Cursor
 from schema.body import args_struct, result_struct
 from schema.errors import ErrorDomain, VirtError
 from settings.process import SLOT_VARIABLE, current, seal
@@ -87,13 +88,20 @@ class Stage:
         self.host: Any = None
         self.dispatcher: Dispatcher | None = None
 
-    async def set(self, port: Any, epoch: int, last: tuple[int, int]) -> Dispatcher:
+    async def set(
+        self, port: Any, epoch: int, last: tuple[int, int], history: AsyncIterator[bytes] | None = None
+    ) -> Dispatcher:
         """Starts the driver, publishes what changed meanwhile, and gives who answers calls.
 
+        `last` is the last (epoch, seq) that the journal holds of this source, `history` what it holds, which is asked
+        for when the ledger lost some of it with its host.
         Raises what the driver's start raises, and HostSystemError.
         """
         runtime, actor = self.runtime, self.actor
         runtime.load(last[1])
+        if runtime.ledger.seq < last[1] and history is not None:
+            await runtime.catch_up(history)
+        runtime.know_the_gone()
         recovery = Recovery(runtime.call_log, runtime.ledger, runtime.store)
         gc.disable()  # reading thousands of definitions makes no garbage, and collections would cost a third of it
         try:
@@ -216,7 +224,8 @@ async def _connect(paths: Paths, name: str, role: Role, stopping: asyncio.Event)
 
 async def _act(stage: Stage, role: Role, peer: Peer, stopping: asyncio.Event) -> int:
     runtime = stage.runtime
-    role.dispatcher = dispatcher = await stage.set(peer, peer.epoch, peer.last)
+    history = (record async for _, record in peer.replay(Cursor(0, 0), [runtime.name]))
+    role.dispatcher = dispatcher = await stage.set(peer, peer.epoch, peer.last, history)
     peer.ready(dispatcher.procedures, VERSION)
     runtime.log.info("ready", epoch=peer.epoch, objects=sum(1 for _ in runtime.objects.everything()))
     ticker = runtime.spawn(_tick(runtime, dispatcher, peer), "tick")

@@ -111,6 +111,7 @@ class CallLog:
     def __init__(self, folder: Path, retain_s: float) -> None:
         self._log = RecordLog(folder, "calls")
         self._retain_s = retain_s
+        self._live_bytes = 0
         self._next_intent = 1
         self.ended: dict[bytes, End] = {}
         self._keyed: dict[tuple[int, str], End] = {}
@@ -177,9 +178,11 @@ class CallLog:
         Raises HostSystemError, and then the log goes on in the old one.
         """
         self._expire()
-        if self._log.end < COMPACT_BYTES:
+        if self._log.end < COMPACT_BYTES or self._log.end < 4 * self._live_bytes:
             return None
-        return self._log.start_segment(self._live())
+        old = self._log.start_segment(self._live())
+        self._live_bytes = self._log.end
+        return old
 
     def close(self) -> None:
         """Lets go of the file."""

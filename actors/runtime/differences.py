@@ -66,7 +66,7 @@ def _domain(old: Entry | None, new: Entry | None) -> Iterator[tuple[str, dict[st
     ran, runs = before.get("id", -1) != -1, after.get("id", -1) != -1
     state, was = after.get("state"), before.get("state")
     if after.get("persistent") and (
-        not before.get("persistent") or (old is not None and new is not None and old.digest != new.digest)
+        not before.get("persistent") or (old is not None and new is not None and not new.has_definition_of(old))
     ):
         is_new = not before.get("persistent")
         yield event(
@@ -112,7 +112,7 @@ def _lifecycle(
 
         was, is_ = bool(before.get("persistent")), bool(after.get("persistent"))
         ran, runs = is_active(before), is_active(after)
-        if is_ and (not was or (old is not None and new is not None and old.digest != new.digest)):
+        if is_ and (not was or (old is not None and new is not None and not new.has_definition_of(old))):
             yield event(defined)
         if ran and not runs:
             yield event(stopped)

@@ -17,6 +17,8 @@ from actors.runtime.record_log import OldSegment, RecordLog
 
 COMPACT_BYTES: Final = 4 * 1024 * 1024
 CALLS_MAX: Final = 16384
+NAMED_TYPES: Final = frozenset({"interface", "node_device"})
+"""Types of objects whose keys are names."""
 KEPT_ACKNOWLEDGED: Final = 256
 """Events that stay although they were acknowledged: a journal that lost its tail with its host gets them again."""
 
@@ -63,6 +65,26 @@ class Ledger:
             self._take(_decoder.decode(payload), begin)
             begin = end
             self.is_new = False
+
+    def adopt(self, record: bytes) -> None:
+        """Takes over an event that the journal has and this ledger lost. To be followed by `compact`."""
+        fields = _decoder.decode(record)
+        if fields["seq"] <= self.seq:
+            return
+        entry = None
+        if fields["object"] is not None:
+            kind, key, name = fields["object"]
+            key = self._own_key(kind, fields["scope"], key)
+            known = self.entries.get((kind, fields["scope"], key))
+            digest = b"" if known is None else known.digest
+            entry = Entry(kind, fields["scope"], key, name, fields["summary"] or {}, fields["version"], digest)
+        self._apply(fields["seq"], fields["epoch"], entry, gone=fields["summary"] is None)
+        self.is_new = False
+
+    def _own_key(self, kind: str, scope: str, key: bytes) -> bytes | str:
+        # events carry keys as bytes: a name is one again by what is known of its kind
+        text = key.decode("utf-8", "surrogateescape")
+        return text if kind in NAMED_TYPES or (kind, scope, text) in self.entries else key
 
     def append(self, event: LedgerEvent) -> None:
         """Writes an event. Raises HostSystemError; then nothing is written."""

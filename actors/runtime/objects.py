@@ -44,7 +44,11 @@ class Entry:
 
     def equals(self, other: Entry) -> bool:
         """Whether an answer could tell them apart."""
-        return self.name == other.name and self.digest == other.digest and self.summary == other.summary
+        return self.name == other.name and self.has_definition_of(other) and self.summary == other.summary
+
+    def has_definition_of(self, other: Entry) -> bool:
+        """Whether both have the same definition, as far as that is known."""
+        return not self.digest or not other.digest or self.digest == other.digest
 
 
 @dataclass(slots=True)

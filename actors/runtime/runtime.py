@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any, Final, TypeVar
@@ -87,8 +87,19 @@ class Runtime:
         """Reads ledger and call log; the journal holds the events up to `last_seq`. Raises HostSystemError."""
         self.ledger.load(last_seq)
         self.call_log.load()
+
+    def know_the_gone(self) -> None:
+        """Takes over from the ledger which objects are gone, so that their versions go on if they come again."""
         for identity, version in self.ledger.tombs.items():
             self.objects.bury(identity, version)
+
+    async def catch_up(self, history: AsyncIterator[bytes]) -> None:
+        """Takes over what the journal holds and the ledger lost. Raises HostSystemError."""
+        behind = self.ledger.seq
+        async for record in history:
+            self.ledger.adopt(record)
+        self._discard(self.ledger.compact([]))
+        self.log.warning("the ledger was behind the journal", was=behind, now=self.ledger.seq)
 
     def attach(self, peer: Peer) -> None:
         """The broker's peer is connected."""

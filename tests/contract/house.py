@@ -156,11 +156,12 @@ async def open_house(
     epoch: int = 1,
     last: tuple[int, int] | None = None,
     orderly: bool = True,
+    history: AsyncIterator[bytes] | None = None,
 ) -> AsyncIterator[House]:
     """A started actor. Not `orderly`: it ends like one that was killed, with nothing recorded at its end."""
     broker = broker or FakeBroker()
     house = House(actor, scope, root, settings or ActorSettings(), broker, epoch)
-    await house.stage.set(broker, epoch, broker.last() if last is None else last)
+    await house.stage.set(broker, epoch, broker.last() if last is None else last, history)
     try:
         yield house
     finally:

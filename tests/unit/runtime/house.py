@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -188,8 +189,17 @@ def open_house(
     epoch: int = 1,
     last: tuple[int, int] | None = None,
     orderly: bool = True,
+    history: AsyncIterator[bytes] | None = None,
 ) -> AbstractAsyncContextManager[House]:
     """A started toy actor."""
     return contract.open_house(
-        ToyActor(), SCOPE, root, settings=settings, broker=broker, epoch=epoch, last=last, orderly=orderly
+        ToyActor(),
+        SCOPE,
+        root,
+        settings=settings,
+        broker=broker,
+        epoch=epoch,
+        last=last,
+        orderly=orderly,
+        history=history,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.runtime.objects import Entry
@@ -252,3 +253,31 @@ def test_an_entry_equals_another_with_the_same_answers() -> None:
     other = Entry("domain", "", b"k", "n", dict(summary(reason=DomainShutoffReason.SHUTDOWN)), 7)
     assert one.equals(other)
     assert not one.equals(Entry("domain", "", b"k", "n", dict(summary(mem=2))))
+
+
+async def test_a_ledger_that_was_lost_is_made_anew_from_the_journal(tmp_path: Path) -> None:
+    """Nothing spurious: what the journal tells of is known, what changed since is told."""
+    broker = FakeBroker()
+    async with open_house(tmp_path, broker=broker) as house:
+        for name in ("a", "b", "c"):
+            await house.call("domain_define_xml_flags", xml=name, flags=0)
+        await house.call("domain_undefine_flags", dom=DomainRef("c", b"c".ljust(16, b"-")), flags=0)
+        house.runtime.store.path("domains/b.xml").unlink()
+    for path in (tmp_path / "state" / "toy").glob("ledger-*.log"):
+        path.unlink()
+    known = list(broker.records)
+
+    async def history() -> AsyncIterator[bytes]:
+        for record in known:
+            yield msgspec.msgpack.encode(record)
+
+    async with open_house(tmp_path, broker=broker, epoch=2, history=history()) as house:
+        told = broker.records[len(known) :]
+        assert [(r["kind"], r["object"] and r["object"][2]) for r in told] == [
+            ("epoch", None),
+            ("domain_event_lifecycle", "b"),
+        ]
+        assert told[0]["data"]["previous"] == [1, len(known)]
+        assert told[1]["summary"] is None
+        await house.call("domain_define_xml_flags", xml="c", flags=0)
+        assert broker.records[-1]["version"] == 3
