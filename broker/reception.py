@@ -246,10 +246,11 @@ class Reception:
         try:
             progress_s, seq = float(message["progress_s"]), int(message["seq"])
             depth, rss_kib = int(message["depth"]), int(message["rss_kib"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             self._count("bad heartbeat")
             return
-        self._registry.beat(actor, self._clock(), max(progress_s, 0.0), seq, depth, rss_kib)
+        if progress_s >= 0.0:  # which a NaN is not
+            self._registry.beat(actor, self._clock(), progress_s, seq, depth, rss_kib)
 
     # -- leaving
 

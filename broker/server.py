@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -98,6 +99,7 @@ class Server:
             records_max=settings.replay_records_max,
         )
         self.subscriptions = Subscriptions()
+        self.faults = 0  # exceptions of our own making
         self.misuse = 0  # messages of granted peers that were not theirs to send
         self._stopping = False
         self._epoll = select.epoll()
@@ -190,7 +192,7 @@ class Server:
                 if handler is not None:
                     handler()
                 else:
-                    self.lifelines.read(fd)
+                    self._read_lifeline(fd)
             self._move()
         self._close()
 
@@ -239,7 +241,20 @@ class Server:
                     return
         except zmq.Again:
             return
+        except Exception as exc:  # noqa: BLE001 - one message must not end the calls of everybody
+            self._fault(exc)
         router.is_dirty = router.is_signalled = True
+
+    def _read_lifeline(self, fd: int) -> None:
+        try:
+            self.lifelines.read(fd)
+        except Exception as exc:  # noqa: BLE001 - one peer must not end the calls of everybody
+            self._fault(exc)
+
+    def _fault(self, exc: Exception) -> None:
+        self.faults += 1
+        where = "".join(traceback.format_exception(exc)[-3:])
+        self.log.error("internal error", error=repr(exc), where=where)
 
     def _drain_subscriptions(self) -> None:
         try:

@@ -78,6 +78,7 @@ def counters(server: Server) -> dict[str, int]:
         "malformed": sum(router.malformed for router in server.routers.values()),
         "full": sum(router.full for router in server.routers.values()),
         "misuse": server.misuse,
+        "faults": server.faults,
         "calls_refused": routing.refused,
         "late_answers": routing.late,
         "doors_accepted": server.lifelines.accepted,

@@ -309,7 +309,7 @@ def unpack_value(data: bytes) -> Any:
     """One msgpack value, nothing behind it. Raises WireError."""
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=False)
-    except (ValueError, msgpack.UnpackException, RecursionError) as exc:
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as exc:  # TypeError: a map as a key
         raise WireError(f"not one msgpack value: {exc}") from exc
 
 

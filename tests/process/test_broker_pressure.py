@@ -55,7 +55,7 @@ async def frozen_subscriber(house: BrokerHouse, events: int) -> None:
         await role.until(lambda: not role.window, 30.0)
         assert rss_kib(house) - before < 30_000
         # what the socket still has is in order, its last is not the last, and the journal has the rest
-        live_seqs = []
+        live_seqs: list[int] = []
         place = Cursor(client.generation, 0)
         while len(live_seqs) < events:
             try:

@@ -93,6 +93,34 @@ def test_random_bytes_are_refused_or_read_but_never_anything_else(data: bytes) -
             pass
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"\x80",
+        b"\x90",
+        b"\x91\x80",
+        b"\xc4\x01x",
+        b"\xc0",
+        b"\xcb" + bytes(8),
+        b"\xc7\x01\x05x",
+        b"\xd6\xff" + bytes(4),
+    ],
+)
+def test_odd_keys_of_maps_are_refused_or_read(key: bytes) -> None:
+    odd = b"\x81" + key + b"\x00"
+    for data, read in (
+        (odd, wire.unpack_value),
+        (b"\x96\xa1p\xa0\xc0\xc0\xc0" + odd, wire.unpack_call_prologue),
+        (b"\x96\xa1p\xa0\xc0\xc0\xc0\x81\xa1k" + odd, wire.unpack_call_prologue),
+        (b"\x93\x01\x02\x81\xa1k" + odd, wire.unpack_reply_prologue),
+        (b"\x84\xa6source\xa1x\xa5epoch\x01\xa3seq\x01\xa1d" + odd, wire.unpack_record_head),
+    ):
+        try:
+            read(data)  # type: ignore[operator]
+        except WireError:
+            pass
+
+
 def test_deep_nesting_is_refused() -> None:
     for data in (b"\x91" * 100_000, b"\x96" + b"\x91" * 100_000, b"\x81\xa1x" * 50_000):
         for read in (wire.unpack_value, wire.unpack_call_prologue, wire.unpack_record_head):
