@@ -85,17 +85,21 @@ class Connection:
         gateway = self.gateway
         self._now = self.heard_at = gateway.clock()
         session = self._session
-        # Nearly every message comes alone and whole, and nearly every one of them is a read.
-        if self.scope is not None and self.link.buffered == 0:
+        # Nearly every message is one call that comes alone and whole, and nearly every one of them is a read.
+        if self.scope is not None and self.link.buffered == 0 and session.is_single_call(data):
             view = self.scope.view
             replica = view.replica
             reader = replica.readers.get(data[4:16])
-            if reader is not None and session.is_single_call(data) and replica.is_current(self._now, gateway.fresh_s):
+            if reader is not None and replica.is_current(self._now, gateway.fresh_s):
                 answer = reader(view, data[LENGTH_MIN:])
                 if answer is not None:
                     gateway.cached_reads += 1
                     self.link.write(answer_to(data, answer))
                     return
+            route = gateway.routes.find_by_header(data[4:16])
+            if route is not None and (reader is None or not replica.is_unknown):
+                self._slow_call(session.take_single_call(data), route)
+                return
         session.feed(data)
         self._work()
 
@@ -218,10 +222,11 @@ class Connection:
             self.fail(event, exc, route)
         except XdrError as exc:
             self.fail(event, RpcError(f"Unable to encode message payload: {exc}"), route)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001 - every call ends in an answer
             self.gateway.log.error("a call failed here", procedure=route.procedure.name, error=repr(exc), **self._who())
             self.fail(event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
-            raise
+        finally:
+            self.gateway.finished()
 
     def reply(self, event: CallReceived, payload: bytes) -> None:
         """Sends a call's result."""

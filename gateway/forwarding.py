@@ -11,6 +11,8 @@ import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from gateway.feed import Feed
 from gateway.reads import find_domain
 from gateway.routes import Route
@@ -19,12 +21,25 @@ from gateway.streams import Ticket
 from schema.body import pack_args, unpack_result
 from schema.enums.domain import DomainXMLFlags
 from schema.errors import OperationFailed, UnsupportedCall
+from schema.model import Procedure
 from settings.drivers import NoDriverForUri
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
 
+_encode: Final = msgspec.msgpack.Encoder().encode
 _PRIVATE_XML: Final = int(DomainXMLFlags.SECURE | DomainXMLFlags.MIGRATABLE)
+
+
+def _packed(procedure: Procedure, args: msgspec.Struct) -> bytes:
+    """The body of a call whose arguments were read from XDR, and are therefore within every bound but one.
+
+    Raises InvalidArguments for a text that is not Unicode.
+    """
+    try:
+        return _encode(args)
+    except UnicodeEncodeError:
+        return pack_args(procedure, args)
 
 
 class Answer(NamedTuple):
@@ -88,7 +103,7 @@ class Forwarder:
         reply = await self._peer.call(
             destination,
             procedure.name,
-            pack_args(procedure, args),
+            _packed(procedure, args),
             scope=scope.uri,
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,

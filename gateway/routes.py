@@ -109,6 +109,11 @@ class Routes:
     def __init__(self, specials: Specials) -> None:
         self._specials = specials
         self._known: dict[int, Route] = {}
+        self._by_header: dict[bytes, Route] = {}
+
+    def find_by_header(self, words: bytes) -> Route | None:
+        """The route of the call that three words of a header name, once it was made before."""
+        return self._by_header.get(words)
 
     def need(self, program: int, number: int) -> Route:
         """The route of a call. Raises UnknownProcedure."""
@@ -116,6 +121,7 @@ class Routes:
         route = self._known.get(key)
         if route is None:
             route = self._known[key] = Route(procedure_by_number(_PROGRAMS[program], number), self._specials)
+            self._by_header[_call_name.pack(program, PROGRAM_VERSION, number)] = route
         return route
 
 

@@ -92,15 +92,14 @@ class Gateway:
                 await self.feed.aclose()
 
     def spawn(self, call: Coroutine[Any, Any, None]) -> None:
-        """Runs a call; what fails in it was answered and logged by it."""
-        task = self.loop.create_task(call)
-        self.tasks.add(task)
-        task.add_done_callback(self._done)
+        """Runs a call, which says `finished` at its end; what fails in it, it answers and logs itself."""
+        self.tasks.add(self.loop.create_task(call))
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
-        if not task.cancelled():
-            task.exception()
+    def finished(self) -> None:
+        """The call that runs now is answered."""
+        task = asyncio.current_task()
+        if task is not None:
+            self.tasks.discard(task)
 
     def forget(self, connection: Connection) -> None:
         """A connection is closed."""

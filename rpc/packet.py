@@ -110,14 +110,21 @@ PING_BYTES: Final = keepalive(PING)
 PONG_BYTES: Final = keepalive(PONG)
 
 
-_CALL_AND_SERIAL = struct.Struct(">I12xi4xi")
+_CALL_SHAPE = struct.Struct(">I12xi4xi")  # length, type, status
+_CALL_WORDS = struct.Struct(">4xI4xi4xI")
 _REPLY: Final = _word.pack(PacketType.REPLY)
 
 
 def is_plain_call(data: bytes) -> bool:
     """Whether the bytes are exactly one call, without descriptors."""
     size = len(data)
-    return size >= LENGTH_MIN and _CALL_AND_SERIAL.unpack_from(data) == (size, CALL, 0)
+    return size >= LENGTH_MIN and _CALL_SHAPE.unpack_from(data) == (size, CALL, 0)
+
+
+def call_words(data: bytes) -> tuple[int, int, int]:
+    """Program, procedure and serial of a plain call."""
+    program, procedure, serial = _CALL_WORDS.unpack_from(data)
+    return program, procedure, serial
 
 
 def answer_to(call: bytes, payload: bytes) -> bytes:

@@ -23,6 +23,7 @@ from rpc.packet import (
     PacketType,
     Program,
     Status,
+    call_words,
     is_plain_call,
     pack_message_header,
     pack_parts,
@@ -158,6 +159,12 @@ class ServerSession:
             and self.auth is Auth.DONE
             and is_plain_call(data)
         )
+
+    def take_single_call(self, data: bytes) -> CallReceived:
+        """The call of which `is_single_call` holds, which is open from now on."""
+        self.pending += 1
+        program, procedure, serial = call_words(data)
+        return CallReceived(program, procedure, serial, data[LENGTH_MIN:], 0)
 
     def next_event(self) -> Event | None:
         """What the client sent next; nothing when more bytes, or answers to its calls, are needed first.
