@@ -170,11 +170,12 @@ class Role:
 
 def run(actor: Actor[Any]) -> None:
     """Everything that a driver's `__main__` does after the import guard. Ends the process."""
-    paths, config = current()
+    paths, _ = current()
     new_loop = _loop_factory()
     if SLOT_VARIABLE in os.environ:
         _warm(actor)
     seal(actor.name, paths)
+    paths, config = current()  # the settings may have changed while this process waited for its turn
     log = StructuredLog(actor.name, level=config.log.level, as_json=config.log.json)
     confine(actor.name, paths, config.actor(actor.name))
     with asyncio.Runner(loop_factory=new_loop) as runner:

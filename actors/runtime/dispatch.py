@@ -366,7 +366,7 @@ class Dispatcher:
         holder = box.holder
         if running.handler.lane is Lane.CHANGE and (holder is None or holder.task is not running.task):
             return box.describe()
-        return box.describe(f"{name} did not end in time: the hypervisor does not answer for")
+        return box.describe(f"{name} did not end in time: no answer from the hypervisor")
 
     def _state_of(self, running: Running) -> str:
         box = self._box_of(running)

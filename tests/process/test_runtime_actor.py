@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from broker.peer import Peer
+from broker.stream import Stream, open_ticket
 from broker.wire import Cursor
 from schema.body import pack_args, unpack_result
 from schema.errors import CallPending, DeadlinePassed, VirtError
@@ -214,6 +215,57 @@ async def test_a_second_incarnation_fences_the_first(house: ToyHouse, client: Cl
         if old.poll() is None:
             old.kill()
             old.wait(timeout=20)
+
+
+async def screenshot(client: Client, ref: Any, mib: int, flags: int) -> Stream:
+    row = need_procedure("domain_screenshot")
+    reply = await client.peer.call(
+        "toy", row.name, pack_args(row, {"dom": ref, "screen": mib, "flags": flags}), scope=SCOPE, deadline_s=20.0
+    )
+    assert unpack_result(row, reply.body).mime == "image/zeros"
+    assert reply.ticket is not None
+    return await open_ticket(reply.ticket)
+
+
+async def test_bulk_data_goes_past_the_broker(house: ToyHouse, client: Client) -> None:
+    ref = (await client.call("domain_define_xml_flags", xml="a", flags=0)).dom
+    total = 0
+    async with await screenshot(client, ref, 32, 0) as stream:
+        house.kill_broker()  # which no stream notices
+        async with asyncio.timeout(20):
+            while piece := await stream.read():
+                total += len(piece)
+    assert total == 32 * 1024 * 1024
+    house.start_broker()
+    await client.call("actor_ping")
+
+
+async def test_a_stream_of_a_driver_that_died_ends_without_an_end(house: ToyHouse, client: Client) -> None:
+    ref = (await client.call("domain_define_xml_flags", xml="a", flags=0)).dom
+    async with await screenshot(client, ref, 8, 1) as stream:
+        await stream.read()
+        house.end_actor()
+        with pytest.raises(ConnectionResetError):
+            async with asyncio.timeout(20):
+                while await stream.read():
+                    pass
+    house.start_actor()
+    async with await screenshot(client, ref, 1, 0) as stream:
+        assert await stream.read()
+
+
+async def test_a_ledger_that_was_lost_is_made_anew_from_the_journal(house: ToyHouse, client: Client) -> None:
+    for number in range(5):
+        await client.call("domain_define_xml_flags", xml=f"g{number}", flags=0)
+    house.end_actor()
+    for path in house.paths.role_state("toy").glob("ledger-*.log"):
+        path.unlink()
+    house.start_actor()
+    await client.call("domain_define_xml_flags", xml="after", flags=0)
+    records = await client.history()
+    check_history(records)
+    assert [r["kind"] for r in records[-2:]] == ["epoch", "domain_event_lifecycle"]
+    assert len(records) == 8
 
 
 async def test_memory_stays_flat_under_load(house: ToyHouse, client: Client) -> None:

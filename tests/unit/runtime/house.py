@@ -15,6 +15,8 @@ from actors.runtime.context import current_call
 from actors.runtime.host import Host
 from actors.runtime.mailbox import MailboxKey
 from actors.runtime.runtime import Runtime
+from actors.runtime.streams import Streamed
+from broker.stream import Stream
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import DomainExists, DomainStateError, ErrorDomain
 from schema.objects import DomainRef
@@ -147,6 +149,20 @@ async def domain_set_memory_flags(host: ToyHost, dom: DomainRef, memory: int, fl
     entry = host.need_domain(dom)
     await host.store.write(f"mem/{entry.name}", str(memory).encode())
     host.objects.put("domain", entry.key, entry.name, {**entry.summary, "mem": memory})
+
+
+@toy_calls.handles(key="dom", lane="query")
+async def domain_screenshot(host: ToyHost, dom: DomainRef, screen: int, flags: int) -> Streamed:
+    """So many MiB of zeros; with `flags` it waits in the middle for a gate that nobody opens."""
+
+    async def serve(stream: Stream) -> None:
+        for number in range(screen):
+            if flags and number == screen // 2:
+                await host.gate.wait()
+            await stream.write(bytes(1024 * 1024))
+        await stream.finish()
+
+    return Streamed(serve, "image/zeros")
 
 
 @toy_calls.handles(key="dom", lane="query")
