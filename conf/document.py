@@ -42,7 +42,7 @@ def parse_document(xml: bytes | str, *, name: str = "document", root: str | None
     try:
         node = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as exc:
-        raise _syntax_error(exc, data, name) from exc
+        raise _syntax_error(exc, parser, data, name) from exc
     if node.getroottree().docinfo.internalDTD is not None:
         raise XmlError("document type declarations are not allowed")
     if root is not None and node.tag != root:
@@ -69,12 +69,12 @@ def _has_doctype(data: bytes) -> bool:
     return False
 
 
-def _syntax_error(exc: etree.XMLSyntaxError, data: bytes, name: str) -> XmlDetailError:
+def _syntax_error(exc: etree.XMLSyntaxError, parser: etree.XMLParser, data: bytes, name: str) -> XmlDetailError:
     """libvirt's report of a syntax error: file, line, message, the line itself, and a mark below it."""
-    entries = list(exc.error_log)  # type: ignore[call-overload]
-    entry = entries[-1] if entries else None
+    # the first error of this document; the exception's own log holds those of earlier ones too
+    entry = next(iter(parser.error_log), None)
     message = entry.message if entry is not None else str(exc.msg)
-    line, column = exc.lineno or 1, (exc.offset or 1)
+    line, column = (entry.line, entry.column) if entry is not None else (exc.lineno or 1, (exc.offset or 0) + 1)
     lines = data.split(b"\n")
     context = lines[line - 1] if 0 < line <= len(lines) else b""
     start = max(0, column - 1 - _CONTEXT_COLUMNS)

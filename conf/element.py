@@ -138,7 +138,14 @@ def scaled_content(*, default: Any = MISSING) -> Any:
 def text(tag: str, kind: Kind[T], *, missing: Callable[[], Exception] | None = None) -> T: ...
 @overload
 def text(
-    tag: str, kind: Kind[T], *, default: None, live: bool = False, keep_empty: bool = False, secret: bool = False
+    tag: str,
+    kind: Kind[T],
+    *,
+    default: None,
+    live: bool = False,
+    keep_empty: bool = False,
+    secret: bool = False,
+    shown: Callable[[Any, int], T | None] | None = None,
 ) -> T | None: ...
 @overload
 def text(

@@ -23,6 +23,7 @@ class QemuRules(DomainRules):
 
     name = "qemu"
     security_model = "none"
+    namespaces = frozenset({"qemu"})
 
     def __init__(
         self,

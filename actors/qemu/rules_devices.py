@@ -10,15 +10,14 @@ from conf.domain.controller import Controller, ControllerType, PciModel, PciTarg
 from conf.domain.device import Device
 from conf.domain.disk import BackingStore, Disk, DiskDriver, Mirror
 from conf.domain.domain import Domain
-from conf.domain.filesystem import Filesystem, MountSource
-from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
+from conf.domain.graphics import Graphics
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryDevice
 from conf.domain.secrets import Encryption
 from conf.domain.shmem import Shmem, ShmemMsi, ShmemSize
 from conf.domain.small_devices import Panic, PanicModel, Vsock
 from conf.domain.sound import Audio
-from conf.domain.storage_source import NetworkSource, Protocol, SourceType, Transport
+from conf.domain.storage_source import SourceType
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
 
@@ -47,13 +46,9 @@ def complete(
             device.model = device.model or "virtio"
         case Tpm():
             _complete_tpm(device, domain)
-        case Filesystem():
-            _complete_filesystem(device)
         case MemoryDevice() if rules_machine.is_pseries(domain) and flags & ParseFlags.ABI_UPDATE:
             # logical memory blocks of POWER
             device.target.size_kib = -(-device.target.size_kib // _LMB_KIB) * _LMB_KIB
-        case Graphics():
-            _complete_graphics(device)
         case _:
             pass
 
@@ -65,34 +60,11 @@ def _complete_disk(disk: Disk) -> None:
         driver.type = "raw"
     disk.driver = driver
     _choose_engine(disk.encryption)
-    if isinstance(disk.source, NetworkSource):
-        _choose_ports(disk.source)
     _choose_engine(getattr(disk.source, "encryption", None))
     below: BackingStore | Mirror | None = disk.mirror or disk.backing_store
     while below is not None:
         _choose_engine(getattr(below.source, "encryption", None))
         below = below.backing_store
-
-
-_PORTS = {
-    Protocol.NBD: 10809,
-    Protocol.SHEEPDOG: 7000,
-    Protocol.GLUSTER: 24007,
-    Protocol.ISCSI: 3260,
-    Protocol.HTTP: 80,
-    Protocol.HTTPS: 443,
-    Protocol.FTP: 21,
-    Protocol.FTPS: 990,
-    Protocol.TFTP: 69,
-    Protocol.SSH: 22,
-    Protocol.VXHS: 9999,
-}
-
-
-def _choose_ports(source: NetworkSource) -> None:
-    for host in source.hosts:
-        if host.transport in (None, Transport.TCP) and host.port is None:
-            host.port = _PORTS.get(source.protocol)
 
 
 def _choose_engine(encryption: Encryption | None) -> None:
@@ -247,14 +219,7 @@ def _default_panic(domain: Domain) -> PanicModel:
 _LMB_KIB = 256 * 1024
 
 
-def _complete_filesystem(device: Filesystem) -> None:
-    is_foreign = isinstance(device.source, MountSource) and device.source.socket is not None
-    if device.accessmode is None and not is_foreign:
-        device.accessmode = "passthrough"
-
-
 def _complete_shmem(device: Shmem) -> None:
-    device.model = device.model or "ivshmem"
     if device.model == "ivshmem-doorbell":
         device.msi = device.msi or ShmemMsi()
         if device.msi.ioeventfd is None:
@@ -268,10 +233,3 @@ def _complete_tpm(device: Tpm, domain: Domain) -> None:
         device.model = TpmModel.SPAPR if rules_machine.is_pseries(domain) else TpmModel.TIS
     if device.backend.type == "emulator" and device.backend.version in (None, "default"):
         device.backend.version = "2.0"
-
-
-def _complete_graphics(device: Graphics) -> None:
-    if device.type is not GraphicsType.SPICE or device.autoport or device.port or device.tls_port:
-        return
-    if len(device.listens) == 1 and device.listens[0].type is ListenType.ADDRESS and device.listens[0].address is None:
-        device.listens = [Listen(type=ListenType.NONE)]

@@ -1,5 +1,8 @@
 """Where a device sits in the guest: `<address type=...>`."""
 
+from collections.abc import Callable
+from typing import Any
+
 from conf.element import Element, Empty, attr, child
 from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
 
@@ -8,20 +11,30 @@ class Address(Element, tag="address"):
     """Any address."""
 
 
+def _or_zero(name: str) -> Callable[[Any, int], int]:
+    """A number that was not given yet is written as 0."""
+    return lambda self, flags: getattr(self, name) or 0
+
+
+def _unless_empty(name: str) -> Callable[[Any, int], int | None]:
+    """A place that is still to be found has no numbers."""
+    return lambda self, flags: None if self.is_empty else getattr(self, name)
+
+
 class ZpciAddress(Element, tag="zpci"):
     """The s390 identifiers of a PCI device."""
 
-    uid: int | None = attr("uid", hexadecimal(4), default=None)
-    fid: int | None = attr("fid", hexadecimal(8), default=None)
+    uid: int | None = attr("uid", hexadecimal(4), default=None, shown=_or_zero("uid"))
+    fid: int | None = attr("fid", hexadecimal(8), default=None, shown=_or_zero("fid"))
 
 
 class PciAddress(Address, type="pci"):
     """A place on a PCI bus; all zero stands for "on PCI, anywhere"."""
 
-    domain: int = attr("domain", hexadecimal(4), default=0)
-    bus: int = attr("bus", hexadecimal(2), default=0)
-    slot: int = attr("slot", hexadecimal(2), default=0)
-    function: int = attr("function", hexadecimal(1), default=0)
+    domain: int = attr("domain", hexadecimal(4), default=0, shown=_unless_empty("domain"))
+    bus: int = attr("bus", hexadecimal(2), default=0, shown=_unless_empty("bus"))
+    slot: int = attr("slot", hexadecimal(2), default=0, shown=_unless_empty("slot"))
+    function: int = attr("function", hexadecimal(1), default=0, shown=_unless_empty("function"))
     multifunction: bool | None = attr("multifunction", ON_OFF, default=None)
     zpci: ZpciAddress | None = child(ZpciAddress, default=None)
 
@@ -48,7 +61,7 @@ class VirtioSerialAddress(Address, type="virtio-serial"):
 
     controller: int = attr("controller", UINT, default=0)
     bus: int = attr("bus", UINT, default=0)
-    port: int | None = attr("port", UINT, default=None)
+    port: int = attr("port", UINT, default=0)
 
 
 class CcidAddress(Address, type="ccid"):
@@ -74,9 +87,9 @@ class SpaprVioAddress(Address, type="spapr-vio"):
 class CcwAddress(Address, type="ccw"):
     """A place in a s390 channel subsystem."""
 
-    cssid: int | None = attr("cssid", hexadecimal(1), default=None)
-    ssid: int | None = attr("ssid", hexadecimal(1), default=None)
-    devno: int | None = attr("devno", hexadecimal(4), default=None)
+    cssid: int | None = attr("cssid", hexadecimal(1), default=None, shown=_or_zero("cssid"))
+    ssid: int | None = attr("ssid", hexadecimal(1), default=None, shown=_or_zero("ssid"))
+    devno: int | None = attr("devno", hexadecimal(4), default=None, shown=_or_zero("devno"))
 
 
 class IsaAddress(Address, type="isa"):

@@ -11,17 +11,20 @@ from conf.domain.clock import Clock, ClockOffset
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.domain import NO_UUID, Domain, VirtType
+from conf.domain.filesystem import Filesystem, MountSource, RamSource
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, ScsiHostSource
 from conf.domain.interface import Interface, InterfaceType, Mac
 from conf.domain.memory import MemTune
-from conf.domain.os import Boot, BootDevice, OsType
+from conf.domain.os import Boot, BootDevice, LoaderType, OsType
 from conf.domain.rules import DomainRules
 from conf.domain.seclabel import Seclabel, SeclabelType
+from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, InputType, RedirFilter
 from conf.domain.sound import Audio
 from conf.domain.video import Video, VideoModel, VideoType
 from conf.flags import ParseFlags
+from conf.network.parts import VirtualPort, VirtualPortParameters
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 
@@ -29,8 +32,7 @@ from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     """Fills in everything that a definition leaves open."""
     _normalize(domain, flags)
-    labels = [_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels]
-    domain.seclabels = [one for one in labels if one is not None]
+    domain.seclabels = [_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels]
     if domain.genid == NO_UUID:
         domain.genid = new_uuid(rules)
     rules.basic(domain, flags)
@@ -41,6 +43,7 @@ def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     defaults_chardev.complete_consoles(domain)
     if rules.adds_video:
         _add_video(domain)
+    _drop_namespaces(domain, rules)
     for device in list(walk(domain)):
         complete_device(device, domain, rules, flags)
     _complete_memory(domain, flags)
@@ -48,6 +51,23 @@ def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     defaults_controller.add_implicit_controllers(domain)
     _complete_videos(domain)
     rules.assign_addresses(domain, flags)
+
+
+_NAMESPACES = {
+    "qemu": ("qemu_commandline", "qemu_capabilities", "qemu_deprecation", "qemu_override"),
+    "lxc": ("lxc_namespace",),
+    "vmware": ("datacenterpath",),
+    "bhyve": ("bhyve_commandline",),
+    "xen": ("xen_commandline",),
+}
+
+
+def _drop_namespaces(domain: Domain, rules: DomainRules) -> None:
+    """What only another hypervisor understands is not kept."""
+    for prefix, names in _NAMESPACES.items():
+        if prefix not in rules.namespaces:
+            for name in names:
+                setattr(domain, name, None)
 
 
 def walk(domain: Domain) -> Iterator[Device | Graphics | Audio]:
@@ -94,6 +114,10 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
         defaults_graphics.normalize(device, flags)
     elif isinstance(device, Disk):
         defaults_disk.normalize(device)
+    elif isinstance(device, Shmem):
+        device.model = device.model or "ivshmem"
+        if device.size is not None:
+            device.size.value, device.size.unit = kib(device.size.value, device.size.unit or "bytes") >> 10, "M"
     rules.device(device, domain, flags)
     if isinstance(device, Disk):
         defaults_disk.complete(device, domain, rules)
@@ -107,6 +131,8 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
         _complete_hostdev(device, domain, rules)
     elif isinstance(device, Video):
         _complete_video(device)
+    elif isinstance(device, Filesystem):
+        _complete_filesystem(device)
     else:
         defaults_chardev.complete_source(device)
 
@@ -120,6 +146,9 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     defaults_disk.sort_disks(domain)
     defaults_controller.sort_controllers(domain)
+    loader = domain.os.loader
+    if loader is not None and loader.path is not None and loader.type is None:
+        loader.type = LoaderType.ROM
     bootmenu = domain.os.bootmenu
     if bootmenu is not None and not bootmenu.enable:
         bootmenu.timeout_ms = None
@@ -199,7 +228,7 @@ def _adjustment(text: str) -> int:
         raise XmlError(f"unknown clock adjustment '{text}'") from None
 
 
-def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flags: ParseFlags) -> Seclabel | None:
+def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flags: ParseFlags) -> Seclabel:
     inactive = bool(flags & ParseFlags.INACTIVE)
     if label.model is None and len(domain.seclabels) == 1:
         label.model = rules.security_model
@@ -220,8 +249,6 @@ def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flag
         label.relabel = True
         if inactive:
             label.label = label.imagelabel = None
-            if label.model is None and label.baselabel is None:
-                return None
     else:
         label.relabel = bool(label.relabel)
         label.baselabel = None
@@ -271,8 +298,24 @@ def _complete_interface(device: Interface, rules: DomainRules) -> None:
         device.managed = bool(device.managed)
     else:
         _normalize_driver(device)
+    if device.type not in (InterfaceType.ETHERNET, InterfaceType.NETWORK, InterfaceType.BRIDGE):
+        device.filterref = None
+    if device.virtualport is not None:
+        _complete_port(device.virtualport, rules)
     if device.coalesce is not None and not (device.coalesce.rx and device.coalesce.rx.frames_max):
         device.coalesce = None
+
+
+def _complete_port(port: VirtualPort, rules: DomainRules) -> None:
+    """Switches that know ports by number get one."""
+    parameters = port.parameters or VirtualPortParameters()
+    if port.type == "802.1Qbg" and parameters.instanceid is None:
+        parameters.instanceid = new_uuid(rules)
+    elif port.type == "openvswitch" and parameters.interfaceid is None:
+        parameters.interfaceid = new_uuid(rules)
+    else:
+        return
+    port.parameters = parameters
 
 
 _VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
@@ -286,6 +329,14 @@ def _normalize_driver(device: Interface) -> None:
             device.backend.vhost = None
     elif device.driver is not None and device.driver.queues in (0, 1):
         device.driver.queues = None
+
+
+def _complete_filesystem(device: Filesystem) -> None:
+    is_foreign = isinstance(device.source, MountSource) and device.source.socket is not None
+    if device.accessmode is None and not is_foreign:
+        device.accessmode = "passthrough"
+    if isinstance(device.source, RamSource) and device.source.usage is not None:
+        device.source.usage, device.source.units = kib(device.source.usage, device.source.units or "KiB"), "KiB"
 
 
 def _complete_input(device: Input, domain: Domain) -> None:

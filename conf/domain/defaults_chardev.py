@@ -31,6 +31,8 @@ from schema.errors import ConfigUnsupported, XmlError
 def complete_source(device: Device | Graphics | Audio) -> None:
     """Fills in the host end of a device that is no character device itself."""
     if isinstance(device, Rng):
+        if device.backend.model == "random" and device.backend.path is None:
+            device.backend.path = "/dev/random"
         if device.backend.type is not None:
             _complete_end(device.backend, needs_path=True)
     elif isinstance(device, Smartcard | RedirDev) and device.type is not None:
@@ -51,6 +53,7 @@ def complete(device: CharDevice, domain: Domain) -> None:
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.parallels])
     elif isinstance(device, Console):
         device.target = device.target or ConsoleTarget()
+        device.target.type = device.target.type or "serial"
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.consoles])
 
 
@@ -161,5 +164,6 @@ def serial_of(console: Console) -> Serial:
         protocol=console.protocol,
         log=console.log,
         alias=console.alias,
+        address=console.address,
         target=SerialTarget(port=0),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from conf.domain.address import DriveAddress
 from conf.domain.controller import ControllerType
-from conf.domain.disk import Disk, DiskBus, DiskDevice
+from conf.domain.disk import BackingStore, Disk, DiskBus, DiskDevice, Mirror, SnapshotMode
 from conf.domain.disk_names import disk_index
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
 from conf.domain.rules import DomainRules
-from conf.domain.storage_source import NetworkSource, Protocol, SourceType
+from conf.domain.storage_source import NetworkSource, Protocol, SourceType, Transport
 from schema.errors import XmlError
 
 _BUSES = (
@@ -32,6 +32,8 @@ def normalize(disk: Disk) -> None:
             disk.target.bus = next((bus for head, bus in _BUSES if disk.target.dev.startswith(head)), DiskBus.IDE)
     if disk.device is DiskDevice.CDROM:
         disk.readonly = True
+    if disk.type is SourceType.VHOSTUSER and disk.snapshot is None:
+        disk.snapshot = SnapshotMode.NO
     if disk.type is SourceType.NETWORK and disk.source is None:
         disk.type = SourceType.FILE
 
@@ -61,10 +63,41 @@ def complete(disk: Disk, domain: Domain, rules: DomainRules) -> None:
     Raises XmlError for a name that means no disk.
     """
     source = disk.source
-    if isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI and "/" not in (source.name or "/"):
-        source.name = f"{source.name}/0"
+    if isinstance(source, NetworkSource):
+        _complete_network(source)
+    below: BackingStore | Mirror | None = disk.mirror or disk.backing_store
+    while below is not None:
+        if isinstance(below.source, NetworkSource):
+            _complete_network(below.source)
+        below = below.backing_store
     if disk.address is None and disk.target.bus in _DRIVE_BUSES:
         disk.address = drive_address(disk, domain, rules)
+
+
+_PORTS = {
+    Protocol.NBD: 10809,
+    Protocol.SHEEPDOG: 7000,
+    Protocol.GLUSTER: 24007,
+    Protocol.ISCSI: 3260,
+    Protocol.HTTP: 80,
+    Protocol.HTTPS: 443,
+    Protocol.FTP: 21,
+    Protocol.FTPS: 990,
+    Protocol.TFTP: 69,
+    Protocol.SSH: 22,
+    Protocol.VXHS: 9999,
+}
+
+
+def _complete_network(source: NetworkSource) -> None:
+    name = source.name or ""
+    if source.protocol is Protocol.ISCSI and name and "/" not in name:
+        source.name = f"{name}/0"
+    elif source.protocol is Protocol.GLUSTER and not name.strip("/").partition("/")[2]:
+        raise XmlError(f"can't split path '{name}' into pool name and image name")
+    for host in source.hosts:
+        if host.transport in (None, Transport.TCP) and host.port is None:
+            host.port = _PORTS.get(source.protocol)
 
 
 def drive_address(disk: Disk, domain: Domain, rules: DomainRules) -> DriveAddress:

@@ -19,6 +19,11 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
         return
     _normalize_listens(graphics, flags)
     _normalize_ports(graphics, flags)
+    if graphics.type is GraphicsType.SPICE and not (graphics.autoport or graphics.port or graphics.tls_port):
+        # a display without a port can only be reached by a socket that is handed over
+        listens = graphics.listens
+        if len(listens) == 1 and listens[0].type is ListenType.ADDRESS and listens[0].address is None:
+            graphics.listens = [Listen(type=ListenType.NONE)]
 
 
 def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:

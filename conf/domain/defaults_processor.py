@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conf.cpu.cpu import CpuMatch, CpuMode, Distance, Distances, GuestCpu, NumaCell
+from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, GuestCpu, NumaCell
 from conf.domain.domain import Domain
 from conf.domain.numatune import NumaMemory
 from conf.domain.vcpu import (
@@ -194,6 +194,11 @@ def _check_overlaps(tune: CpuTune) -> None:
 def _normalize_cpu(cpu: GuestCpu) -> None:
     if cpu.model is not None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM
+    if cpu.mode in (CpuMode.HOST_MODEL, CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) and cpu.model is not None:
+        if cpu.model.name is None and cpu.model.fallback == "allow":
+            cpu.model.fallback = None
+        if cpu.model == CpuModel():
+            cpu.model = None
     if cpu.mode in (CpuMode.CUSTOM, CpuMode.HOST_MODEL) and cpu.model is not None and cpu.model.name is not None:
         if cpu.mode is CpuMode.CUSTOM:
             cpu.match = cpu.match or CpuMatch.EXACT

@@ -183,7 +183,9 @@ class DiskTarget(Element, tag="target"):
 
     dev: str = attr("dev", str)
     bus: DiskBus | None = attr("bus", DiskBus, default=None)
-    tray: Tray | None = attr("tray", Tray, default=None)
+    tray: Tray | None = attr(
+        "tray", Tray, default=None, shown=lambda self, flags: None if self.tray is Tray.CLOSED else self.tray
+    )
     removable: bool | None = attr("removable", ON_OFF, default=None)
     rotation_rate: int | None = attr("rotation_rate", UINT, default=None)
 

@@ -173,7 +173,12 @@ class Domain(Element, tag="domain", root=True):
     resource: Resource | None = child(Resource, default=None)
     sysinfos: list[Sysinfo] = children(Sysinfo, default=[])
     bootloader: str | None = text("bootloader", str, default=None, keep_empty=True)
-    bootloader_args: str | None = text("bootloader_args", str, default=None)
+    bootloader_args: str | None = text(
+        "bootloader_args",
+        str,
+        default=None,
+        shown=lambda self, flags: None if self.bootloader is None else self.bootloader_args,
+    )
     os: Os = child(Os, default_factory=Os)
     idmap: IdMap | None = child(IdMap, default=None)
     features: Features | None = child(Features, default=None)

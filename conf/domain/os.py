@@ -50,8 +50,8 @@ class Loader(Element, tag="loader", empty=Empty.OMIT):
     """The firmware image."""
 
     readonly: bool | None = attr("readonly", YES_NO, default=None)
-    type: LoaderType | None = attr("type", LoaderType, default=None)
     secure: bool | None = attr("secure", YES_NO, default=None)
+    type: LoaderType | None = attr("type", LoaderType, default=None)
     stateless: bool | None = attr("stateless", YES_NO, default=None)
     path: str | None = content(str, default=None)
 

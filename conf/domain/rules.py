@@ -31,6 +31,8 @@ class DomainRules:
     """Do SCSI controllers take 15 disks instead of 7 when a disk's name gives its address?"""
     security_model: str | None = None
     """The model of a label that names none, where the host has one ("none": it has no security driver)."""
+    namespaces: frozenset[str] = frozenset()
+    """The prefixes of extensions that the driver understands: `qemu`, `lxc`, ..."""
     adds_video = True
     """Does a guest with a display and without a video card get one?"""
     has_boot_order = True

@@ -101,7 +101,7 @@ class PanicModel(StrEnum):
     PVPANIC = "pvpanic"
 
 
-class Panic(Device, tag="panic"):
+class Panic(Device, tag="panic", empty=Empty.OMIT):
     """Tells the host that the guest crashed."""
 
     model: PanicModel | None = attr("model", PanicModel, default=None)

@@ -39,8 +39,8 @@ class VideoDriver(Element, tag="driver", empty=Empty.OMIT):
 class Acceleration(Element, tag="acceleration", empty=Empty.OMIT):
     """Drawing by the host."""
 
-    accel2d: bool | None = attr("accel2d", YES_NO, default=None)
     accel3d: bool | None = attr("accel3d", YES_NO, default=None)
+    accel2d: bool | None = attr("accel2d", YES_NO, default=None)
     rendernode: str | None = attr("rendernode", str, default=None)
 
 
@@ -60,7 +60,7 @@ class VideoModel(Element, tag="model"):
     vram64_kib: int | None = attr("vram64", UINT, default=None)
     vgamem_kib: int | None = attr("vgamem", UINT, default=None)
     heads: int | None = attr("heads", UINT, default=None)
-    primary: bool | None = attr("primary", YES_NO, default=None)
+    primary: bool | None = attr("primary", YES_NO, default=None, shown=lambda self, flags: self.primary or None)
     blob: bool | None = attr("blob", ON_OFF, default=None)
     acceleration: Acceleration | None = child(Acceleration, default=None)
     resolution: Resolution | None = child(Resolution, default=None)

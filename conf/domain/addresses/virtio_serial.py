@@ -24,7 +24,7 @@ def assign_virtio_serial(domain: Domain) -> None:
     taken: dict[int, set[int]] = {one.index: set() for one in _controllers(domain) if one.index is not None}
     for port in ports:
         address = port.address
-        if isinstance(address, VirtioSerialAddress) and address.port is not None:
+        if isinstance(address, VirtioSerialAddress) and address.port:
             if address.controller not in taken:
                 raise XmlError(f"virtio serial controller {address.controller} is missing")
             if address.port in taken[address.controller]:
@@ -35,7 +35,7 @@ def assign_virtio_serial(domain: Domain) -> None:
     for port in devices.channels:
         if port.target is None or port.target.type != "virtio":
             continue
-        if port.address is None or (isinstance(port.address, VirtioSerialAddress) and port.address.port is None):
+        if port.address is None or (isinstance(port.address, VirtioSerialAddress) and not port.address.port):
             _place(domain, taken, port)
 
 
