@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,9 @@ from schema.body import pack_args
 from schema.table import need_procedure
 from settings.config import JournalSettings
 from settings.process import current, die_with_parent
+from tests.bench.libvirt_calls import run_client
+from tests.bench.libvirtd import peer_where_possible
+from tests.bench.report import Measure, median, percentile
 from tests.fakes.role import event_record
 from tests.process.broker_process import REPOSITORY, BrokerHouse
 
@@ -37,6 +39,46 @@ def main(seconds: float = 3.0) -> dict[str, Any]:
     result: dict[str, Any] = {"calls": measure_calls(seconds), "journal": measure_journal()}
     print(json.dumps(result, indent=1))
     return result
+
+
+def measure() -> list[Measure]:
+    """The same figures for `python -m tests.bench`, beside what a libvirt client gets of a real libvirtd."""
+    rows: list[Measure] = []
+    ours, journal = measure_calls(3.0), measure_journal()
+    with tempfile.TemporaryDirectory(prefix="vtb") as base, peer_where_possible(Path(base)) as peer:
+        uri = peer.uri("test:///default") if peer else None
+        theirs = median(run_client("latency", uri, 2000)["info (forwarded)"]) * 1e6 if uri else None
+        one = ours["1"]
+        rows.append(
+            Measure(
+                "call p50",
+                one["p50_us"],
+                "us",
+                goal=2.4,
+                of_ratio=True,
+                peer=theirs,
+                against="us libvirtd",
+                note=f"p99 {one['p99_us']:.0f} us, broker {one['broker_cpu_us_per_call']} us CPU per call",
+            )
+        )
+        for clients, goal in (("1", None), ("8", 0.6), ("32", 0.9)):
+            rows.append(
+                Measure(
+                    f"calls x{clients}",
+                    ours[clients]["calls_per_s"],
+                    "calls/s",
+                    goal=goal,
+                    of_ratio=True,
+                    higher_is_better=True,
+                    peer=run_client("throughput", uri, "info", clients, 3) if uri else None,
+                    against="calls/s libvirtd",
+                    note=f"broker {ours[clients]['broker_cpu_us_per_call']} us CPU per call",
+                )
+            )
+    for what in ("append", "replay"):
+        note = f"{journal['record_bytes']} bytes each"
+        rows.append(Measure(f"journal {what}", journal[f"{what}_per_s"], "records/s", higher_is_better=True, note=note))
+    return rows
 
 
 def measure_calls(seconds: float) -> dict[str, Any]:
@@ -89,7 +131,6 @@ def _load(environment: dict[str, str], house: BrokerHouse, clients: int, seconds
     processes = min(clients, CLIENT_PROCESSES_MAX)
     shares = [clients // processes + (index < clients % processes) for index in range(processes)]
     before = _cpu_s(house)
-    begin = time.perf_counter()
     running = [_spawn(environment, "clients", str(share), str(seconds)) for share in shares]
     latencies: list[float] = []
     calls, rate = 0, 0.0
@@ -101,12 +142,10 @@ def _load(environment: dict[str, str], house: BrokerHouse, clients: int, seconds
         latencies += answer["sample_us"]
         calls += answer["calls"]
         rate += answer["calls"] / answer["seconds"]
-    latencies.sort()
-    del begin
     return {
         "calls_per_s": round(rate),
-        "p50_us": round(statistics.median(latencies), 1),
-        "p99_us": round(latencies[int(len(latencies) * 0.99)], 1),
+        "p50_us": round(median(latencies), 1),
+        "p99_us": round(percentile(latencies, 0.99), 1),
         "broker_cpu_us_per_call": round((_cpu_s(house) - before) / (calls + WARM_UP * clients) * 1e6, 1),
     }
 
