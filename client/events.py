@@ -17,7 +17,7 @@ from typing import Final, Protocol, Self
 from broker.peer import HistoryLost
 from broker.wire import Cursor, Position, WireError
 from client.continuity import Continuity, Verdict
-from client.errors import Busy, DeadlinePassed
+from client.errors import Busy, DeadlinePassed, NotRegistered
 from client.event import Event, Resync, event_from_record
 from client.snapshot import Snapshot
 
@@ -153,6 +153,12 @@ class EventStream:
         try:
             async with asyncio.timeout(QUIET_S):
                 source, position, body = await live.next()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling() == 0:
+                # nobody cancelled this task: the subscription ended with its connection
+                raise NotRegistered("the connection of this stream was closed") from None
+            raise
         except TimeoutError:
             # nobody is ready, or the subscription is not in force yet
             try:

@@ -145,6 +145,12 @@ class FakeSubscription:
         self.queue: deque[tuple[str, Position, bytes]] = deque()
         self.dropped = 0
         self._news = asyncio.Event()
+        self._waiting: asyncio.Future[Any] | None = None
+
+    def close(self) -> None:
+        """Ends a waiting `next` as the real one does when its connection is closed."""
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def offer(self, message: tuple[str, Position, bytes]) -> None:
         if len(self.queue) >= QUEUE:
@@ -156,7 +162,11 @@ class FakeSubscription:
     async def next(self) -> tuple[str, Position, bytes]:
         while not self.queue:
             self._news.clear()
-            await self._news.wait()
+            self._waiting = asyncio.ensure_future(self._news.wait())
+            try:
+                await self._waiting
+            finally:
+                self._waiting.cancel()
         return self.queue.popleft()
 
 
@@ -261,6 +271,8 @@ class FakeLink:
 
     async def aclose(self) -> None:
         self.closed = True
+        for listener in self.journal.listeners:
+            listener.close()
 
 
 def records_of(kept: Iterable[Kept]) -> list[tuple[str, int]]:

@@ -14,7 +14,7 @@ from client import events
 from client.event import Event, KnownObject, Resync
 from client.events import EventStream, cursor_from
 from client.snapshot import Snapshot
-from schema.errors import Busy, DeadlinePassed, InvalidArguments
+from schema.errors import Busy, DeadlinePassed, InvalidArguments, NotRegistered
 from tests.fakes.link import QUEUE, FakeJournal, FakeLink, records_of
 
 UUID_BYTES = bytes(range(16))
@@ -232,6 +232,19 @@ async def test_a_stream_waits_for_an_agent_that_is_down(
         kept = link.journal.append("test")
         assert told(await take(stream, 1)) == records_of([kept])
         assert link.troubles == []
+
+
+async def test_a_stream_whose_connection_is_closed_ends_in_an_error_not_in_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events, "QUIET_S", 5.0)
+    link = FakeLink()
+    async with stream_of(link) as stream:
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.01)
+        await link.aclose()
+        with pytest.raises(NotRegistered):
+            await waiting
 
 
 async def test_a_stream_that_begins_without_an_agent_says_so() -> None:
