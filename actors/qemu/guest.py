@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
+from actors.qemu.monitor.protocol import Notice
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import Facts, Record, Run
 from conf.document import parse_document
@@ -38,6 +39,8 @@ class Guest:
         """Changes that a call has asked for and will tell itself: `STOP`, `RESUME`, `RESET`."""
         self.balloon_kib: int | None = None
         self.got_shutdown = False
+        self.held: list[Notice] | None = None
+        """What the monitor told while the guest starts: it is taken up once the start itself has been told."""
         self._live: Domain | None = None
         self._config: Domain | None = None
 

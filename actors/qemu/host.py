@@ -184,8 +184,14 @@ class QemuHost(Host):
         guest.process = process
         process.on_end(lambda: self._process_ended(guest, process))
 
+    def look_after(self, guest: Guest) -> None:
+        """The end of a guest that ended while nobody would hear of it is told now."""
+        process = guest.process
+        if process is not None and not process.is_alive:
+            self._process_ended(guest, process)
+
     def _process_ended(self, guest: Guest, process: GuestProcess) -> None:
-        if guest.process is not process or guest.destroys:
+        if guest.process is not process or guest.destroys or guest.held is not None:
             return
         self.runtime.spawn(self._end_by_itself(guest, process), f"end of {guest.name}")
 

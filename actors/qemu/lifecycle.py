@@ -12,6 +12,7 @@ from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.notices import announce
 from actors.qemu.saving import restore_managed
 from actors.qemu.start import Wish, log_of, start_guest
 from actors.runtime.calls import Calls
@@ -54,7 +55,7 @@ async def boot(host: QemuHost, guest: Guest, flags: int) -> None:
     paused = bool(flags & CreateFlags.START_PAUSED)
     wish = Wish(paused=paused, ends_on_close=bool(flags & CreateFlags.START_AUTODESTROY))
     await start_guest(host, guest, guest.config, wish)
-    host.publish(guest, told_of_start(guest, paused=paused))
+    announce(host, guest, told_of_start(guest, paused=paused))
 
 
 @calls.handles(key="dom")
@@ -104,7 +105,7 @@ async def domain_create_xml(host: QemuHost, xml_desc: str, flags: int) -> Domain
             if is_new:
                 host.forget(guest)
             raise
-        host.publish(guest, told_of_start(guest, paused=paused))
+        announce(host, guest, told_of_start(guest, paused=paused))
     return guest.ref
 
 

@@ -5,7 +5,7 @@ A change that a call has asked for is told by that call (`guest.expected`), so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -44,11 +44,23 @@ Handler = Callable[[QemuHost, Guest, Mapping[str, Any]], None]
 
 def on_notice(host: QemuHost, guest: Guest, notice: Notice) -> None:
     """Takes one event of a monitor."""
+    if guest.held is not None:
+        guest.held.append(notice)
+        return
     if guest.run is None:
         return
     handler = _HANDLERS.get(notice.name)
     if handler is not None:
         handler(host, guest, notice.data)
+
+
+def announce(host: QemuHost, guest: Guest, told: Sequence[states.Told]) -> None:
+    """The guest has started: this is told first, then what its monitor said meanwhile."""
+    host.publish(guest, told)
+    held, guest.held = guest.held or [], None
+    for notice in held:
+        on_notice(host, guest, notice)
+    host.look_after(guest)
 
 
 def on_gone(host: QemuHost, guest: Guest) -> None:

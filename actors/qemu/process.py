@@ -90,8 +90,13 @@ class GuestProcess:
         return not self.ended.done()
 
     def on_end(self, callback: Callable[[], None]) -> None:
-        """Calls back once when the process has ended."""
-        self.ended.add_done_callback(lambda _: callback())
+        """Calls back once when the process has ended; not when the watch is given up."""
+
+        def tell(ended: asyncio.Future[None]) -> None:
+            if not ended.cancelled():
+                callback()
+
+        self.ended.add_done_callback(tell)
 
     def stat(self) -> ProcessStat | None:
         """What /proc says now; None when it has ended."""

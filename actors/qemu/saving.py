@@ -21,6 +21,7 @@ from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
+from actors.qemu.notices import announce
 from actors.qemu.start import Wish, start_guest
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
@@ -278,7 +279,7 @@ async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, 
             state, reason = DomainState.PAUSED, int(DomainPausedReason.USER)
         guest.adopt(guest.running(state=int(state), reason=reason))
     except BaseException:
-        guest.destroys = True
+        guest.destroys, guest.held = True, None
         await end_process(guest, force=True)
         await host.end(guest, DomainShutoffReason.FAILED)
         raise
@@ -304,7 +305,7 @@ def _tell_restored(host: QemuHost, guest: Guest) -> None:
         told.insert(0, states.resumed(guest, Resumed.UNPAUSED))
     else:
         told.append(states.suspended(guest, Suspended.RESTORED))
-    host.publish(guest, told)
+    announce(host, guest, told)
 
 
 @calls.handles()

@@ -73,7 +73,7 @@ class Started:
 
 
 async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) -> None:
-    """Starts a guest with a definition, which is copied. The caller holds its change lane and says what is told.
+    """Starts a guest with a definition, which is copied. The caller holds its change lane, and announces the start.
 
     Nothing is left of it when this fails. Raises ConfigUnsupported for what QEMU cannot do, HostSystemError for what
     the host refuses, InternalError with QEMU's own words when it ends at once.
@@ -83,6 +83,8 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
     folder = host.run_folder / f"domain-{number}-{config.name[:NAME_IN_PATHS].replace('/', '_')}"
     facts = {"uuid": guest.record.uuid, "name": config.name, "id": number, "folder": str(folder)}
     async with host.intents.change("start", facts) as intent, AsyncExitStack() as undo:
+        guest.held = []
+        undo.callback(setattr, guest, "held", None)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         begun = await _launch(host, guest, config, caps, number, folder, wish, undo)
         undo.callback(_forget_process, guest)
