@@ -36,7 +36,7 @@ def small_root() -> Iterator[Path]:
     try:
         yield root
     finally:
-        subprocess.run(["umount", "-l", str(state)], check=True)
+        subprocess.run(["umount", "-R", "-l", str(state)], check=True)
         shutil.rmtree(root, ignore_errors=True)
 
 
@@ -78,7 +78,10 @@ def test_changes_are_refused_and_nothing_is_half_done(how: str, small_root: Path
         if how == "full":
             fill(state)
         else:
-            subprocess.run(["mount", "-o", "remount,ro", str(state)], check=True)
+            # a whole file system with open files cannot be made read-only; the folder of definitions can
+            definitions = str(state / "qemu" / "domains")
+            subprocess.run(["mount", "--bind", definitions, definitions], check=True)
+            subprocess.run(["mount", "-o", "remount,ro,bind", definitions], check=True)
         before = snapshot_of(state / "qemu")
 
         newcomer = RealGuest("newcomer", uuid=uuid.uuid4(), memory_mib=64, boots=False)
@@ -95,7 +98,7 @@ def test_changes_are_refused_and_nothing_is_half_done(how: str, small_root: Path
         if how == "full":
             (state / "filler").unlink()
         else:
-            subprocess.run(["mount", "-o", "remount,rw", str(state)], check=True)
+            subprocess.run(["umount", str(state / "qemu" / "domains")], check=True)
         define(agent, newcomer, tmp_path)
         names = agent.run("-c", URI, "list", "--all").stdout
         assert "newcomer" in names and "living" in names
