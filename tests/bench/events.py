@@ -7,9 +7,8 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 
-from broker.peer import Peer
-
 import virtroupe
+from broker.peer import Peer
 from schema.body import pack_args
 from schema.objects import DomainRef
 from schema.table import need_procedure

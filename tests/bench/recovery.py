@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from broker.peer import Peer
-
 from schema.body import pack_args
 from schema.table import need_procedure
 from tests.bench.report import Measure, median

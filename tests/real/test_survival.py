@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from broker.peer import Peer
 
 import virtroupe
+from broker.peer import Peer
 from client.event import event_from_record
 from schema.body import pack_args
 from schema.errors import VirtError
