@@ -383,9 +383,9 @@ def test_completion_offers_the_names_of_guests(link: FakeLink) -> None:
 
 
 def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
-    code, _, err = run("lits")
+    code, _, err = run("levitate")
     assert code == 2
-    assert err.startswith("error: ") and "lits" in err
+    assert err.startswith("error: ") and "levitate" in err
 
 
 @pytest.mark.parametrize(("words", "offered"), [("virtroupe sus", "suspend"), ("virtroupe events --ki", "--kind")])
