@@ -41,9 +41,18 @@ def make_folders(role: str, paths: Paths, user: str) -> None:
         return
     entry = pwd.getpwnam(user)
     for folder in folders:
-        os.chown(folder, entry.pw_uid, entry.pw_gid)
+        if folder.stat().st_uid != entry.pw_uid:
+            _give(folder, entry.pw_uid, entry.pw_gid)
         for parent in _made_by_us(folder, paths):
             parent.chmod(parent.stat().st_mode | 0o011)  # the way through, not the view
+
+
+def _give(folder: Path, uid: int, gid: int) -> None:
+    # what an earlier run wrote with all rights has to be its own too
+    for path, folders, files in os.walk(folder, topdown=False):
+        for name in (*folders, *files):
+            os.chown(Path(path, name), uid, gid, follow_symlinks=False)
+    os.chown(folder, uid, gid)
 
 
 def _made_by_us(folder: Path, paths: Paths) -> list[Path]:

@@ -26,6 +26,8 @@ class ContractDriver:
     """A valid definition of a small guest: (name, uuid) -> document."""
     unsupported: Sequence[str] = ()
     prepare: Callable[[Path], None] = field(default=lambda root: None)
+    guests_are_files: bool = False
+    """Whether a copy of the state folder is all that a kill leaves: no process of a guest runs on."""
 
     @property
     def name(self) -> str:

@@ -12,4 +12,4 @@ def define_xml(name: str, uuid: str) -> str:
     )
 
 
-DRIVER = ContractDriver(actor=TestActor, scope="test:///default", define_xml=define_xml)
+DRIVER = ContractDriver(actor=TestActor, scope="test:///default", define_xml=define_xml, guests_are_files=True)
