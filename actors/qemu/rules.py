@@ -24,6 +24,7 @@ class QemuRules(DomainRules):
     name = "qemu"
     security_model = "none"
     namespaces = frozenset({"qemu"})
+    passes_disk_fds = True
 
     def __init__(
         self,
