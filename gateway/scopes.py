@@ -99,24 +99,34 @@ class Scopes:
         try:
             driver = driver_for_uri(uri)
         except NoDriverForUri as exc:
-            raise NoConnection(f"'{uri}'", code=ErrorCode.NO_CONNECT) from exc
+            raise NoConnection(uri) from exc
         scope = self._open.get(self._canonical.get(uri, uri))
         while scope is not None and scope.closing is not None:
             await asyncio.shield(scope.closing)
             scope = self._open.get(self._canonical.get(uri, uri))
-        await self._ask(driver, "connect_open", {"name": name or uri, "flags": flags}, uri, caller)
-        canonical = self._canonical.get(uri)
-        if canonical is None:
-            answer = await self._ask(driver, "connect_get_uri", {}, uri, caller)
-            canonical = str(answer.uri)
-            if len(self._canonical) >= NAMES_MAX:
-                self._canonical.clear()
-            self._canonical[uri] = canonical
-        scope = self._open.get(canonical)
+        if scope is not None:
+            scope.connections += 1  # before anything is waited for: the last other connection may close meanwhile
+        try:
+            await self._ask(driver, "connect_open", {"name": name or uri, "flags": flags}, uri, caller)
+            canonical = self._canonical.get(uri) or await self._learn_name(driver, uri, caller)
+        except BaseException:
+            if scope is not None:
+                self.close(scope, caller)
+            raise
         if scope is None:
-            scope = self._open[canonical] = Scope(canonical, driver, self._view(driver, canonical))
-        scope.connections += 1
+            scope = self._open.get(canonical)
+            if scope is None:
+                scope = self._open[canonical] = Scope(canonical, driver, self._view(driver, canonical))
+            scope.connections += 1
         return scope
+
+    async def _learn_name(self, driver: str, uri: str, caller: Caller) -> str:
+        """The name that the driver itself has for what a client opened."""
+        answer = await self._ask(driver, "connect_get_uri", {}, uri, caller)
+        if len(self._canonical) >= NAMES_MAX:
+            self._canonical.clear()
+        self._canonical[uri] = str(answer.uri)
+        return self._canonical[uri]
 
     async def _ask(self, driver: str, procedure: str, args: Mapping[str, object], uri: str, caller: Caller) -> Any:
         row = need_procedure(procedure)

@@ -146,8 +146,8 @@ class Gateway:
 
     async def _sweep(self) -> None:
         interval = self.settings.keepalive_interval_s
-        while True:
-            await asyncio.sleep(min(SWEEP_S, interval / 4) if interval > 0 else 3600.0)
+        while interval > 0:
+            await asyncio.sleep(min(SWEEP_S, interval / 4))
             now = self.clock()
             for connection in tuple(self.connections):
                 if connection.wants_keepalive:

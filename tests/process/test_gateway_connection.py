@@ -143,7 +143,7 @@ async def test_nothing_but_the_handshake_is_served_before_the_connection_is_open
 
 async def test_uri_without_a_driver_is_refused(house: House) -> None:
     async with await house.client() as client:
-        with pytest.raises(CallFailed, match="no connection driver available for 'nosuch:///x'") as caught:
+        with pytest.raises(CallFailed, match="no connection driver available for nosuch:///x") as caught:
             await client.open("nosuch:///x")
         assert caught.value.record.code == ErrorCode.NO_CONNECT
 
@@ -171,7 +171,7 @@ async def test_driver_hears_of_the_last_connection_only_and_a_new_one_waits_for_
     await first.call("connect_close")
     assert "connect_close" not in house.names_asked()
     gate = asyncio.Event()
-    house.peer.answers["connect_close"] = lambda args: gate.wait()
+    house.peer.answers["connect_close"] = lambda args: wait_at(gate)
     second.writer.close()  # going away without a word is closing, too
     await house.until(lambda: "connect_close" in house.names_asked())
     opens = house.names_asked().count("connect_open")
@@ -184,6 +184,48 @@ async def test_driver_hears_of_the_last_connection_only_and_a_new_one_waits_for_
     await opening
     third.writer.close()
     first.writer.close()
+
+
+async def wait_at(gate: asyncio.Event) -> None:
+    await gate.wait()
+
+
+async def test_connection_that_is_being_opened_keeps_its_name_open(house: House) -> None:
+    first = await house.opened()
+    gate = asyncio.Event()
+    house.peer.answers["connect_open"] = lambda args: wait_at(gate)
+    second = await house.client()
+    opening = asyncio.create_task(second.open())
+    await house.until(lambda: house.names_asked().count("connect_open") == 2)
+    await first.call("connect_close")
+    house.peer.answers["connect_open"] = lambda args: None
+    gate.set()
+    await opening
+    assert "connect_close" not in house.names_asked()
+    await second.call("connect_close")
+    await house.until(lambda: "connect_close" in house.names_asked())
+
+
+async def test_refused_open_counts_as_none(house: House) -> None:
+    first = await house.opened()
+
+    def refuse(args: Any) -> None:
+        raise DomainStateError("not now")
+
+    house.peer.answers["connect_open"] = refuse
+    second = await house.client()
+    with pytest.raises(CallFailed):
+        await second.open()
+    await first.call("connect_close")
+    await house.until(lambda: "connect_close" in house.names_asked())
+
+
+async def test_keepalive_can_be_switched_off() -> None:
+    async with made_house(keepalive_interval_s=0.0) as house, await house.client() as client:
+        await client.call("connect_supports_feature", feature=10)
+        with pytest.raises(TimeoutError):
+            await client.packet(0.2)
+        assert (await client.call("auth_list")).types == [0]
 
 
 async def test_who_calls_is_the_kernels_word(house: House) -> None:
