@@ -12,6 +12,7 @@ import ctypes
 import fcntl
 import os
 import pwd
+import select
 import signal
 import struct
 import sys
@@ -27,6 +28,7 @@ SLOT_VARIABLE: Final = "VIRTROUPE_SLOT"
 EXIT_LOCKED: Final = 75  # EX_TEMPFAIL: another process holds the role, try again
 LOCK_WAIT_S: Final = 2.0
 UNKILLABLE_AFTER_S: Final = 0.3
+SPARE_LOOK_S: Final = 1.0
 
 _PR_SET_PDEATHSIG: Final = 1
 _held: list[int] = []  # lock descriptors: open until the process ends
@@ -40,13 +42,19 @@ def current() -> tuple[Paths, Config]:
 
 
 def seal(role: str, paths: Paths) -> None:
-    """Ties this process to its parent and to its role; ends it when the parent is gone or the role is taken."""
+    """Ties this process to its parent and to its role; ends it when the parent is gone or the role is taken.
+
+    An actor that supervisord started while another process serves waits here for its turn.
+    """
     os.umask(0o077)
     parent = os.getppid()
     die_with_parent()
     if os.getppid() != parent or not _is_child_of_supervisord(paths):
         _give_up(f"{role}: the process that started this one is gone")
-    hold_lock(paths.lock(role))
+    if SLOT_VARIABLE in os.environ:
+        _take_over(paths.lock(role))  # an actor whose role is taken is the spare
+    else:
+        hold_lock(paths.lock(role))
 
 
 def die_with_parent() -> None:
@@ -84,6 +92,32 @@ def hold_lock(path: Path, wait_s: float = LOCK_WAIT_S) -> None:
     if fd is None:
         _give_up(f"'{path}' is held by process {lock_holder(path)}")
     _held.append(fd)
+
+
+def _take_over(path: Path) -> None:
+    """Takes the lock for the rest of this process's life as soon as its holder is gone, however long that takes."""
+    while (fd := try_lock(path, 0.0)) is None:
+        holder = lock_holder(path)
+        if _is_ended(holder, SPARE_LOOK_S):
+            continue
+        if is_unkillable(holder):
+            path.unlink(missing_ok=True)
+    _held.append(fd)
+
+
+def _is_ended(pid: int, wait_s: float) -> bool:
+    """Whether a process ends within `wait_s`; its locks are free then."""
+    if pid == 0:
+        time.sleep(0.001)  # between two holders
+        return True
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([fd], [], [], wait_s)[0])
+    finally:
+        os.close(fd)
 
 
 def try_lock(path: Path, wait_s: float) -> int | None:

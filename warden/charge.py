@@ -1,96 +1,24 @@
 """What the warden does about one actor: a state machine without processes, clocks or sockets.
 
 Each method says what happened and when; the deeds that follow from it are collected and fetched with `deeds()`. The
-actor's *process* is what supervisord runs in one of its slots; its death is told exactly once.
+actor's *process* is what supervisord runs in one of its slots; its death is told exactly once. Once it is ready, a
+*spare* is started in the other slot: the same program, which has imported everything and waits for the role's lock. The
+kernel gives it the lock the moment the process ends, so the warden only has to understand that it took over.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from schema.errors import DriverDegraded, DriverStopped
 from warden.budget import Budget
+from warden.deeds import PATIENCE, PUBLIC, After, Deed, Kill, Phase, Start, Stop, Tell
 from warden.slots import Held, Slots
 
-KILL_WAIT_S: Final = 0.3
-"""How long a killed process may take to die before its successor is started beside it."""
-
-STOP_WAIT_S: Final = 11.0
-"""supervisord kills what it stops after 10 s."""
-
 SLOT_WAIT_S: Final = 0.25
-
-
-class Phase(StrEnum):
-    """Where an actor's process is."""
-
-    STOPPED = "stopped"
-    SPAWNING = "spawning"  # supervisord was asked to start it
-    UP = "up"
-    STOPPING = "stopping"
-    KILLED = "killed"
-    WAITING = "waiting"  # until `retry_at`
-    DEGRADED = "degraded"
-    DISABLED = "disabled"
-
-
-_PUBLIC: Final = {
-    Phase.STOPPED: "stopped",
-    Phase.SPAWNING: "starting",
-    Phase.UP: "starting",
-    Phase.STOPPING: "stopped",
-    Phase.KILLED: "restarting",
-    Phase.WAITING: "restarting",
-    Phase.DEGRADED: "degraded",
-    Phase.DISABLED: "disabled",
-}
-
-
-_PATIENCE: Final = {Phase.KILLED: KILL_WAIT_S, Phase.STOPPING: STOP_WAIT_S}
-
-
-class After(StrEnum):
-    """What follows the end of a process that the warden itself ends."""
-
-    START = "start"
-    CRASH = "crash"  # starts too, but the crash counts
-    STOP = "stop"
-    DISABLE = "disable"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """supervisord has to start the actor in a slot."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """supervisord has to end what runs in a slot, in order."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """This process has to die now."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """The broker, and the log, have to know."""
-
-    state: str
-    why: str
-    retry_at: float | None
-
-
-Deed = Start | Stop | Kill | Tell
+SPARE_PAUSE_S: Final = 5.0
+"""After a spare ended by itself: a program that cannot even wait is not started over and over."""
 
 
 @dataclass(slots=True)
@@ -100,6 +28,7 @@ class Charge:
     name: str
     budget: Budget
     start_timeout_s: float
+    has_spares: bool = True
     slots: Slots = field(default_factory=Slots)
     phase: Phase = Phase.STOPPED
     why: str = ""
@@ -112,6 +41,10 @@ class Charge:
     unready_since: float = 0.0
     retry_at: float | None = None
     crashes: int = 0
+    spare_slot: int | None = None
+    spare_pid: int = 0
+    _spare_after: float = 0.0
+    _unwanted: set[int] = field(default_factory=set)
     _after: After = After.START
     _since: float = 0.0
     _killed_for: str = ""
@@ -125,7 +58,7 @@ class Charge:
             return "ready"
         if self.phase is Phase.STOPPING:
             return {After.DISABLE: "disabled", After.STOP: "stopped"}.get(self._after, "restarting")
-        return _PUBLIC[self.phase]
+        return PUBLIC[self.phase]
 
     @property
     def is_wanted(self) -> bool:
@@ -138,6 +71,11 @@ class Charge:
     def has_process(self) -> bool:
         """Whether there is one that can be watched."""
         return self.pid != 0
+
+    @property
+    def pids(self) -> list[int]:
+        """Its process and its spare, as far as they are there."""
+        return [pid for pid in (self.pid, self.spare_pid) if pid]
 
     def deeds(self) -> list[Deed]:
         """What has to be done now, in order; asked once."""
@@ -231,14 +169,21 @@ class Charge:
             self.unready_since = now
         self.is_ready = is_ready
         self.was_ready |= is_ready
+        self._want_spare(now)
 
     # -- what supervisord does
 
     def spawned(self, now: float, slot: int, pid: int) -> None:
         """The process runs, asked for by us or by `supervisorctl start`."""
+        if slot in self._unwanted:
+            return  # a spare that has the order to end already
         self.slots.note(slot, Held.RUNNING)
-        if self.phase is Phase.SPAWNING and slot != self.slot:
-            return  # somebody was faster in the other slot: the lock of the role decides
+        if slot == self.spare_slot:
+            self.spare_pid = pid
+            return
+        if self.phase in (Phase.SPAWNING, Phase.UP, Phase.KILLED) and slot != self.slot:
+            self.spare_slot, self.spare_pid = slot, pid  # somebody started a second one: it waits for the lock
+            return
         if self.phase is Phase.STOPPING and slot == self.slot and self.pid == 0:
             self.pid, self.started_at = pid, now  # unwanted since: supervisord has the order to stop it already
             return
@@ -255,12 +200,14 @@ class Charge:
         self.retry_at = None
         self._tell()
 
-    def not_spawned(self, now: float, why: str) -> None:
+    def not_spawned(self, now: float, slot: int, why: str) -> None:
         """supervisord could not start it."""
         phase = self.phase
-        if phase is Phase.SPAWNING or (phase is Phase.STOPPING and self.pid == 0):
-            if self.slot is not None:
-                self.slots.note(self.slot, Held.STOPPED)
+        self._unwanted.discard(slot)
+        if slot == self.spare_slot:
+            self._spare_ended(now, Held.STOPPED)
+        elif slot == self.slot and (phase is Phase.SPAWNING or (phase is Phase.STOPPING and self.pid == 0)):
+            self.slots.note(slot, Held.STOPPED)
             self.slot = None
             if phase is Phase.SPAWNING:
                 self.was_ready = False
@@ -274,17 +221,23 @@ class Charge:
         if self.phase is Phase.UP and pid == self.pid:
             self.phase, self._after, self._since = Phase.STOPPING, After.DISABLE, now
             self.why = "stopped by an operator"
+            self._drop_spare()
             self._tell()
+        elif pid == self.spare_pid:
+            self._spare_after = now + SPARE_PAUSE_S
 
     def died(self, now: float, pid: int, held: Held, how: str) -> None:
         """The process is dead; `held` is what supervisord says of its slot, `how` what is known of the end."""
-        if pid != self.pid or self.pid == 0:
+        if pid == self.spare_pid and pid != 0:
+            self._spare_ended(now, held)
+        if pid != self.pid or pid == 0:
             return
         if self.slot is not None:
             self.slots.note(self.slot, held)
         phase, self.pid, self.slot, self.is_ready = self.phase, 0, None, False
         if phase is Phase.UP and held is Held.STOPPED:
             self.phase, self.why = Phase.DISABLED, "stopped by an operator"
+            self._drop_spare()
             self._tell()
         elif phase is Phase.STOPPING:
             self._ended(now)
@@ -294,8 +247,9 @@ class Charge:
             self._crash(now, how)
 
     def freed(self, slot: int, held: Held) -> None:
-        """supervisord's word about a slot in which the actor's present process is not."""
-        if slot != self.slot:
+        """supervisord's word about a slot in which neither the actor's present process is nor its spare."""
+        if slot not in (self.slot, self.spare_slot):
+            self._unwanted.discard(slot)
             self.slots.note(slot, held)
 
     @property
@@ -306,18 +260,30 @@ class Charge:
         return {After.DISABLE: Phase.DISABLED, After.STOP: Phase.STOPPED}.get(self._after, Phase.WAITING)
 
     def adopt(
-        self, now: float, found: dict[int, tuple[Held, int]], remembered: Phase, slot: int | None, why: str
+        self,
+        now: float,
+        found: dict[int, tuple[Held, int]],
+        remembered: Phase,
+        slot: int | None,
+        why: str,
+        serving: int = 0,
     ) -> None:
-        """A warden begins: what supervisord has in the slots, and what the one before remembered of this actor."""
+        """A warden begins: what supervisord has in the slots, and what the one before remembered of this actor.
+
+        `serving` is the process that holds the lock of the role: where both slots run, the other one is the spare.
+        """
         running = [slot for slot, (held, pid) in found.items() if held in (Held.RUNNING, Held.STARTING) and pid]
         for place, (held, _) in found.items():
             self.slots.note(place, held)
         self.why = why
         if running:
-            present = running[0]
+            present = next((place for place in running if found[place][1] == serving), running[0])
             self.phase, self.slot = Phase.SPAWNING, present
             self.slots.take(present)
             self.spawned(now, present, found[present][1])
+            for other in running:
+                if other != present:
+                    self.spawned(now, other, found[other][1])
         elif remembered in (Phase.STOPPED, Phase.DISABLED, Phase.DEGRADED):
             self.phase = remembered
             self._tell()
@@ -338,7 +304,7 @@ class Charge:
             self._spawn(now)
         elif self.phase is Phase.UP and not self.is_ready and now - self.unready_since > self.start_timeout_s:
             self._kill(now, f"did not get ready in {self.start_timeout_s:g} s")
-        elif self.phase in _PATIENCE and now - self._since > _PATIENCE[self.phase]:
+        elif self.phase in PATIENCE and now - self._since > PATIENCE[self.phase]:
             self._abandon(now)
 
     def due_at(self) -> float | None:
@@ -347,7 +313,7 @@ class Charge:
             return self.retry_at
         if self.phase is Phase.UP and not self.is_ready:
             return self.unready_since + self.start_timeout_s
-        return self._since + _PATIENCE[self.phase] if self.phase in _PATIENCE else None
+        return self._since + PATIENCE[self.phase] if self.phase in PATIENCE else None
 
     # -- inside
 
@@ -366,6 +332,8 @@ class Charge:
 
     def _end(self, now: float, after: After, why: str) -> None:
         self.why = why
+        if after is not After.CRASH:
+            self._drop_spare()  # first, or it would take over; and a restart is to run the program as it is now
         if self.phase is Phase.UP and self.slot is not None:
             self.phase, self._after, self._since = Phase.STOPPING, after, now
             self._deeds.append(Stop(self.slot))
@@ -391,7 +359,41 @@ class Charge:
         elif self._after is After.CRASH:
             self._crash(now, self.why)
         else:
+            self._succeed(now)
+
+    def _succeed(self, now: float) -> None:
+        """The successor of a process that ended: its spare, where there is one."""
+        slot, pid = self.spare_slot, self.spare_pid
+        self.spare_slot, self.spare_pid = None, 0
+        if slot is None:
             self._spawn(now)
+            return
+        self.slots.take(slot)
+        self.slot, self.retry_at, self.phase = slot, None, Phase.SPAWNING
+        if pid:
+            self.spawned(now, slot, pid)
+
+    def _want_spare(self, now: float) -> None:
+        if not (self.has_spares and self.phase is Phase.UP and self.is_ready) or now < self._spare_after:
+            return
+        slot = self.slots.find_free() if self.spare_slot is None else None
+        if slot is not None:
+            self.spare_slot, self.spare_pid = slot, 0
+            self.slots.note(slot, Held.STARTING)
+            self._deeds.append(Start(slot))
+
+    def _drop_spare(self) -> None:
+        if self.spare_slot is not None:
+            self.slots.note(self.spare_slot, Held.STOPPING)
+            self._deeds.append(Stop(self.spare_slot))
+            self._unwanted.add(self.spare_slot)
+            self.spare_slot, self.spare_pid = None, 0
+
+    def _spare_ended(self, now: float, held: Held) -> None:
+        if self.spare_slot is not None:
+            self.slots.note(self.spare_slot, held)
+        self.spare_slot, self.spare_pid = None, 0
+        self._spare_after = now + SPARE_PAUSE_S
 
     def _kill(self, now: float, why: str) -> None:
         self.phase, self._since, self._killed_for, self.why = Phase.KILLED, now, why, why
@@ -414,10 +416,11 @@ class Charge:
         if wait_s is None:
             self.phase, self.retry_at = Phase.DEGRADED, None
             self.why = f"{self.budget.count} crashes, the last: {why}"
+            self._drop_spare()
             self._tell()
-        elif wait_s <= 0:
+        elif wait_s <= 0 or self.spare_slot is not None:
             self.why = why
-            self._spawn(now)
+            self._succeed(now)
         else:
             self.phase, self.retry_at, self.why = Phase.WAITING, now + wait_s, why
             self._tell()

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from warden.charge import Charge, Phase
+from warden.charge import Charge
+from warden.deeds import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ PROCEDURES: Final = (
     "warden_actor_list",
     "warden_actor_ensure",
     "warden_actor_gone",
+    "warden_actor_ready",
 )
 
 
@@ -56,6 +57,8 @@ class Procedures:
                 charge.ensure(now)
         elif name == "warden_actor_gone":
             charge.gone(now, arguments.pid, arguments.epoch)
+        elif name == "warden_actor_ready":
+            charge.seen(now, arguments.pid, arguments.epoch, True)
         elif name == "warden_actor_start":
             charge.start(now)
         elif name == "warden_actor_stop":

@@ -16,11 +16,13 @@ from schema.errors import VirtError
 from schema.table import need_procedure
 from settings.config import Config
 from settings.paths import Paths
+from settings.process import lock_holder
 from settings.tree import PLATFORM
 from util.structured_log import StructuredLog
 from warden.budget import Budget
-from warden.charge import Charge, Kill, Phase, Start, Stop, Tell
+from warden.charge import Charge
 from warden.deaths import Deaths
+from warden.deeds import Kill, Phase, Start, Stop, Tell
 from warden.idleness import Idleness, has_guests
 from warden.listener import DONE, READY, Listener, Notice
 from warden.memo import Remembered, present_tree, read_memo, write_memo
@@ -97,11 +99,14 @@ class Warden:
                 random.random,
                 before.times,
             )
-            charge = self.charges[name] = Charge(name, budget, warden.start_timeout_s, crashes=before.crashes)
+            charge = self.charges[name] = Charge(
+                name, budget, warden.start_timeout_s, self.config.actor(name).spare, crashes=before.crashes
+            )
             found = {int(place.process): (place.held, place.pid) for place in places if place.group == name}
-            charge.adopt(now, found, before.phase, before.slot, before.why)
-            if charge.has_process:
-                self._deaths.watch(charge.pid)
+            serving = lock_holder(self.paths.lock(name))
+            charge.adopt(now, found, before.phase, before.slot, before.why, serving)
+            for pid in charge.pids:
+                self._deaths.watch(pid)
             self._act(charge)
         self.log.info("warden serves", actors=",".join(self.charges), new_tree=remembered is None)
         return remembered is None
@@ -166,7 +171,7 @@ class Warden:
         now, slot, pid = time.monotonic(), int(process), notice.pid
         held = Held(notice.kind.removeprefix("PROCESS_STATE_"))
         if held is Held.RUNNING:
-            if pid not in self._dead and pid != charge.pid:
+            if pid not in self._dead and pid not in charge.pids:
                 self._runs(charge, slot, pid)
         elif held is Held.STOPPING:
             charge.stopping(now, slot, pid)
@@ -176,14 +181,17 @@ class Warden:
 
     def _runs(self, charge: Charge, slot: int, pid: int) -> None:
         charge.spawned(time.monotonic(), slot, pid)
-        if charge.pid == pid:
+        if pid in charge.pids:
             self._deaths.watch(pid)
 
     def _died(self, pid: int) -> None:
         self._dead.append(pid)
-        charge = next((charge for charge in self.charges.values() if charge.pid == pid), None)
-        if charge is not None and not self._is_closing and charge.slot is not None:
-            self._spawn(self._bury(charge, charge.slot, pid))
+        charge = next((charge for charge in self.charges.values() if pid in charge.pids), None)
+        if charge is None or self._is_closing:
+            return
+        slot = charge.slot if pid == charge.pid else charge.spare_slot
+        if slot is not None:
+            self._spawn(self._bury(charge, slot, pid))
 
     async def _bury(self, charge: Charge, slot: int, pid: int) -> None:
         try:
@@ -220,7 +228,7 @@ class Warden:
         try:
             pid = await self._supervisor.start(charge.name, slot)
         except SupervisorRefused as exc:
-            charge.not_spawned(time.monotonic(), str(exc))
+            charge.not_spawned(time.monotonic(), slot, str(exc))
         else:
             if pid not in self._dead:
                 self._runs(charge, slot, pid)
@@ -370,6 +378,7 @@ class Warden:
             "why": charge.why,
             "pid": charge.pid or None,
             "slot": charge.slot,
+            "spare_pid": charge.spare_pid or None,
             "epoch": charge.epoch or None,
             "up_s": now - charge.started_at if charge.has_process else None,
             "crashes": charge.crashes,

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -144,6 +145,13 @@ class Agent:
             if entry["state"] == state:
                 return entry
             assert time.monotonic() < end, f"'{role}' is not {state} after {timeout} s: {entry}"
+            time.sleep(LOOK_S)
+
+    def wait_until(self, reached: Callable[[], object], what: str, timeout: float = READY_S) -> None:
+        """Waits for something that is to happen."""
+        end = time.monotonic() + timeout
+        while not reached():
+            assert time.monotonic() < end, f"it did not happen within {timeout} s that {what}"
             time.sleep(LOOK_S)
 
     def processes(self) -> dict[int, str]:

@@ -42,11 +42,31 @@ async def ping(peer: Peer, deadline_s: float = 20.0) -> Any:
     return unpack_result(procedure, reply.body)
 
 
-async def test_kill_after_kill_a_call_only_waits(agent: Agent) -> None:
+def row_of(agent: Agent, name: str) -> dict[str, Any]:
+    """A driver's line of `virtroupe actor list`."""
+    rows: list[dict[str, Any]] = json.loads(agent.run("actor", "list", "--json").stdout)
+    return next(row for row in rows if row["name"] == name)
+
+
+def bound(seconds: float) -> float:
+    """A bound with slack, stretched on a host that is busy with other things: by what a bare Python start takes now."""
+    begin = time.monotonic()
+    subprocess.run([sys.executable, "-I", "-c", "import asyncio, zmq"], check=True, timeout=60)
+    return max(seconds * SLACK, (time.monotonic() - begin) * 10)
+
+
+@pytest.mark.parametrize("spare", [True, False])
+async def test_kill_after_kill_a_call_only_waits(spare: bool) -> None:
+    with Agent(QUICK + f"[actors.test]\nspare = {str(spare).lower()}\n") as agent:
+        await kill_after_kill(agent, pause_s=0.5 if spare else 0.0)
+
+
+async def kill_after_kill(agent: Agent, pause_s: float) -> None:
     peer = await Peer.connect_client(agent.paths, program="test")
     took = []
     before = (await ping(peer)).pid
     for _ in range(20):
+        await asyncio.sleep(pause_s)
         os.kill(before, signal.SIGKILL)
         begin = time.monotonic()
         answer = await ping(peer)
@@ -58,10 +78,27 @@ async def test_kill_after_kill_a_call_only_waits(agent: Agent) -> None:
         before = answer.pid
     await peer.aclose()
     print(f"recovery: median {statistics.median(took) * 1000:.0f} ms, most {max(took) * 1000:.0f} ms")
-    assert statistics.median(took) < RECOVERY_S * SLACK
-    (row,) = json.loads(agent.run("actor", "list", "--json").stdout)
+    assert statistics.median(took) < bound(RECOVERY_S)
+    row = row_of(agent, "test")
     assert row["crashes"] == 20
     assert row["state"] == "ready"
+
+
+async def test_the_spare_takes_over_from_its_slot_and_is_replaced(agent: Agent) -> None:
+    peer = await Peer.connect_client(agent.paths, program="test")
+    before = (await ping(peer)).pid
+    agent.wait_until(lambda: row_of(agent, "test")["spare_pid"], "there is a spare")
+    first = row_of(agent, "test")
+    assert first["pid"] == before == agent.pid("test"), "the spare holds no lock"
+    os.kill(before, signal.SIGKILL)
+    assert (await ping(peer)).pid == first["spare_pid"]
+    agent.wait_until(lambda: row_of(agent, "test")["spare_pid"], "there is a spare again")
+    second = row_of(agent, "test")
+    assert second["slot"] == 1 - first["slot"]
+    assert second["spare_pid"] not in (before, first["spare_pid"])
+    os.kill(second["spare_pid"], signal.SIGKILL)
+    assert (await ping(peer)).pid == first["spare_pid"], "the end of a spare concerns nobody"
+    await peer.aclose()
 
 
 async def test_a_driver_comes_back_while_there_is_no_warden_to_ask(agent: Agent) -> None:
@@ -96,7 +133,7 @@ def test_what_supervisord_keeps_alive_is_back_at_once(agent: Agent, role: str) -
         took.append(time.monotonic() - begin)
         agent.wait_ready("gateway" if role == "broker" else role)
     print(f"{role}: median {statistics.median(took) * 1000:.0f} ms")
-    assert statistics.median(took) < RECOVERY_S * SLACK
+    assert statistics.median(took) < bound(RECOVERY_S)
 
 
 async def test_a_stopped_process_is_killed_and_replaced(agent: Agent) -> None:
@@ -147,8 +184,7 @@ async def test_start_stop_and_restart_by_hand(agent: Agent) -> None:
     assert "no driver 'nonsense'" in failed.stderr
     agent.run("actor", "start", "test")
     assert (await ping(peer)).pid not in (first, second)
-    (row,) = json.loads(agent.run("actor", "list", "--json").stdout)
-    assert row["crashes"] == 0
+    assert row_of(agent, "test")["crashes"] == 0
     await peer.aclose()
 
 
@@ -167,11 +203,12 @@ async def test_supervisorctl_is_obeyed_like_the_command(agent: Agent) -> None:
 
     peer = await Peer.connect_client(agent.paths, program="test")
     before = (await ping(peer)).pid
-    slot = json.loads(agent.run("actor", "list", "--json").stdout)[0]["slot"]
+    slot = row_of(agent, "test")["slot"]
     assert "stopped" in supervisorctl("stop", f"test:{slot}")
     agent.wait_state("test", "disabled")
     with pytest.raises(DriverStopped):
         await ping(peer)
+    agent.wait_until(lambda: "RUNNING" not in supervisorctl("status", "test:*"), "the spare goes too")
     assert "started" in supervisorctl("start", f"test:{1 - slot}")
     agent.wait_ready("test")
     answer = await ping(peer)

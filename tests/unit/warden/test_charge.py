@@ -6,19 +6,20 @@ import pytest
 
 from schema.errors import DriverDegraded, DriverStopped
 from warden.budget import Budget
-from warden.charge import KILL_WAIT_S, SLOT_WAIT_S, STOP_WAIT_S, Charge, Kill, Phase, Start, Stop, Tell
+from warden.charge import SLOT_WAIT_S, SPARE_PAUSE_S, Charge
+from warden.deeds import KILL_WAIT_S, STOP_WAIT_S, Kill, Phase, Start, Stop, Tell
 from warden.slots import Held
 
 TIMEOUT_S = 30.0
 EXIT = "ended with exit status 1"
 
 
-def charge(crashes: int = 3) -> Charge:
-    return Charge("test", Budget(crashes, 30.0, 0.0, 5.0, lambda: 1.0), TIMEOUT_S)
+def charge(crashes: int = 3, spares: bool = False) -> Charge:
+    return Charge("test", Budget(crashes, 30.0, 0.0, 5.0, lambda: 1.0), TIMEOUT_S, spares)
 
 
-def running(now: float = 0.0, pid: int = 100, epoch: int = 7) -> Charge:
-    one = charge()
+def running(now: float = 0.0, pid: int = 100, epoch: int = 7, crashes: int = 3) -> Charge:
+    one = charge(crashes)
     one.ensure(now)
     one.spawned(now, 0, pid)
     one.seen(now, pid, epoch, True)
@@ -213,9 +214,9 @@ def test_a_stop_before_the_process_is_there_ends_it_when_it_is() -> None:
 def test_what_cannot_be_started_counts_as_a_crash() -> None:
     one = charge(crashes=1)
     one.ensure(0.0)
-    one.not_spawned(0.1, "no such file")
+    one.not_spawned(0.1, 0, "no such file")
     assert orders(one)[-1] == Start(1)
-    one.not_spawned(0.2, "no such file")
+    one.not_spawned(0.2, 1, "no such file")
     assert one.phase is Phase.DEGRADED
     assert "no such file" in one.why
 
@@ -327,12 +328,131 @@ def test_a_call_while_it_is_stopped_for_idleness_starts_it_after_its_end() -> No
     assert orders(one) == [Start(1)]
 
 
-def test_a_second_process_of_the_same_actor_is_not_adopted() -> None:
+def spared(crashes: int = 3) -> Charge:
+    """Process 100 serves from slot 0, its spare 200 waits in slot 1."""
+    one = charge(crashes, spares=True)
+    one.ensure(0.0)
+    one.spawned(0.0, 0, 100)
+    one.seen(0.1, 100, 7, True)
+    one.spawned(0.2, 1, 200)
+    one.deeds()
+    return one
+
+
+def test_a_ready_one_gets_a_spare_in_its_other_slot() -> None:
+    one = charge(spares=True)
+    one.ensure(0.0)
+    one.spawned(0.0, 0, 100)
+    assert orders(one) == [Start(0)]
+    one.seen(0.1, 100, 7, True)
+    assert orders(one) == [Start(1)]
+    one.seen(0.2, 100, 7, True)
+    assert orders(one) == [], "one is enough"
+    one.spawned(0.3, 1, 200)
+    assert one.pids == [100, 200]
+
+
+def test_the_spare_takes_over_and_gets_a_spare_when_it_is_ready() -> None:
+    one = spared()
+    one.died(5.0, 100, Held.EXITED, EXIT)
+    assert (one.phase, one.pid, one.slot, one.spare_pid) == (Phase.UP, 200, 1, 0)
+    assert orders(one) == []
+    assert one.crashes == 1
+    one.seen(5.1, 200, 8, True)
+    assert orders(one) == [Start(0)]
+
+
+def test_a_spare_that_is_still_being_started_is_the_successor_too() -> None:
+    one = charge(spares=True)
+    one.ensure(0.0)
+    one.spawned(0.0, 0, 100)
+    one.seen(0.1, 100, 7, True)
+    one.deeds()
+    one.died(0.2, 100, Held.EXITED, EXIT)
+    assert orders(one) == []
+    assert (one.phase, one.slot) == (Phase.SPAWNING, 1)
+    one.spawned(0.3, 1, 200)
+    assert one.pid == 200
+
+
+def test_the_spare_goes_first_when_the_actor_is_to_end() -> None:
+    for act in ("stop", "idle", "restart"):
+        one = spared()
+        getattr(one, act)(5.0)
+        assert orders(one) == [Stop(1), Stop(0)], act
+
+
+def test_a_restart_runs_the_program_as_it_is_now() -> None:
+    one = spared()
+    one.restart(5.0)
+    one.deeds()
+    one.freed(1, Held.STOPPED)
+    one.died(5.1, 100, Held.STOPPED, EXIT)
+    assert orders(one) == [Start(1)]
+
+
+def test_an_operator_who_stops_the_process_stops_the_spare_with_it() -> None:
+    one = spared()
+    one.stopping(5.0, 0, 100)
+    assert orders(one) == [Stop(1)]
+    assert one.state == "disabled"
+
+
+def test_a_spare_that_ended_is_replaced_after_a_pause() -> None:
+    one = spared()
+    one.died(5.0, 200, Held.EXITED, EXIT)
+    assert one.crashes == 0
+    one.seen(5.1, 100, 7, True)
+    assert orders(one) == []
+    one.seen(5.1 + SPARE_PAUSE_S, 100, 7, True)
+    assert orders(one) == [Start(1)]
+
+
+def test_a_degraded_one_keeps_no_spare() -> None:
+    one = spared(crashes=1)
+    one.died(5.0, 100, Held.EXITED, EXIT)
+    one.seen(5.1, 200, 8, True)
+    one.spawned(5.2, 0, 300)
+    one.deeds()
+    one.died(6.0, 200, Held.EXITED, EXIT)
+    assert one.phase is Phase.DEGRADED
+    assert orders(one) == [Stop(0)]
+    one.spawned(6.0, 0, 300)
+    assert one.phase is Phase.DEGRADED, "a late notice brings nothing back"
+    one.freed(0, Held.STOPPED)
+    one.spawned(9.0, 0, 400)
+    assert one.phase is Phase.UP, "an operator does"
+
+
+def test_a_hung_one_is_succeeded_by_its_spare() -> None:
+    one = spared()
+    one.hung(5.0, 7, "no progress")
+    assert orders(one) == [Kill(100)]
+    one.tick(5.1 + KILL_WAIT_S)
+    assert one.pid == 200, "also when the old one cannot die"
+
+
+def test_one_with_too_much_memory_is_succeeded_by_its_spare() -> None:
+    one = spared()
+    one.outgrew(5.0, "memory")
+    assert orders(one) == [Stop(0)]
+    one.died(5.1, 100, Held.STOPPED, EXIT)
+    assert (one.phase, one.pid) == (Phase.UP, 200)
+
+
+def test_a_second_process_that_somebody_started_is_the_spare() -> None:
     one = running()
     one.spawned(1.0, 1, 200)
     assert one.pid == 100
     one.died(2.0, 200, Held.EXITED, EXIT)
     assert orders(one) == []
+    assert one.pid == 100
+
+
+def test_a_new_warden_tells_the_process_from_its_spare() -> None:
+    one = charge(spares=True)
+    one.adopt(0.0, {0: (Held.RUNNING, 300), 1: (Held.RUNNING, 301)}, Phase.UP, 0, "", 301)
+    assert (one.pid, one.slot, one.spare_pid, one.spare_slot) == (301, 1, 300, 0)
 
 
 FREE = (Held.STOPPED, 0)

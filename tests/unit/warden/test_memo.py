@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tests.unit.warden.test_charge import running
-from warden.charge import Phase
+from warden.deeds import Phase
 from warden.memo import Remembered, read_memo, tree_of, write_memo
 
 
