@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -21,7 +21,9 @@ from actors.runtime.record_log import OldSegment, RecordLog
 COMPACT_BYTES: Final = 4 * 1024 * 1024
 RECENT_S: Final = 120.0
 RECENT_MAX: Final = 8192
+RECENT_BYTES: Final = 16 * 1024 * 1024
 KEYED_MAX: Final = 65536
+KEYED_BYTES: Final = 32 * 1024 * 1024
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
@@ -105,6 +107,51 @@ class OpenIntent(msgspec.Struct):
     data: dict[str, Any]
 
 
+class Kept(Generic[K]):
+    """Ends of calls, the latest of them: bounded by number, by bytes of their results, and by age."""
+
+    def __init__(self, count_max: int, bytes_max: int) -> None:
+        self._count_max = count_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._ends: dict[K, End] = {}
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._ends
+
+    def get(self, key: K) -> End | None:
+        """The end under a key, if it is still kept."""
+        return self._ends.get(key)
+
+    def values(self) -> Iterable[End]:
+        """All, oldest first."""
+        return self._ends.values()
+
+    def put(self, key: K, end: End) -> None:
+        """Keeps an end as the latest, at the cost of the oldest ones."""
+        self._drop(key)
+        self._ends[key] = end
+        self._bytes += len(end.result or b"")
+        while len(self._ends) > self._count_max or (self._bytes > self._bytes_max and len(self._ends) > 1):
+            self._drop(next(iter(self._ends)))
+
+    def forget_before(self, wall: float) -> None:
+        """Drops those that are older."""
+        while self._ends:
+            key, end = next(iter(self._ends.items()))
+            if end.wall >= wall:
+                return
+            self._drop(key)
+
+    def _drop(self, key: K) -> None:
+        end = self._ends.pop(key, None)
+        if end is not None:
+            self._bytes -= len(end.result or b"")
+
+
 class CallLog:
     """The file and what is kept of it in memory, which is bounded by count and age."""
 
@@ -113,8 +160,8 @@ class CallLog:
         self._retain_s = retain_s
         self._live_bytes = 0
         self._next_intent = 1
-        self.ended: dict[bytes, End] = {}
-        self._keyed: dict[tuple[int, str], End] = {}
+        self.ended: Kept[bytes] = Kept(RECENT_MAX, RECENT_BYTES)
+        self._keyed: Kept[tuple[int, str]] = Kept(KEYED_MAX, KEYED_BYTES)
         self.begun: dict[bytes, Begin] = {}
         self.steps: dict[bytes, Step] = {}
         self.open: dict[int, OpenIntent] = {}
@@ -232,28 +279,14 @@ class CallLog:
         self.begun.pop(origin.call, None)
         self.steps.pop(origin.call, None)
         self.closed.pop(origin.call, None)
-        self.ended[origin.call] = record
-        if len(self.ended) > RECENT_MAX:
-            del self.ended[next(iter(self.ended))]
+        self.ended.put(origin.call, record)
         if origin.idempotency_key is not None and record.error is None:
-            key = (uid_of(origin.who), origin.idempotency_key)
-            self._keyed.pop(key, None)
-            self._keyed[key] = record
-            if len(self._keyed) > KEYED_MAX:
-                del self._keyed[next(iter(self._keyed))]
+            self._keyed.put((uid_of(origin.who), origin.idempotency_key), record)
 
     def _expire(self) -> None:
         now = time.time()
-        _drop_older(self.ended, now - RECENT_S)
-        _drop_older(self._keyed, now - self._retain_s)
-
-
-def _drop_older(kept: dict[K, End], wall: float) -> None:
-    while kept:
-        first = next(iter(kept))
-        if kept[first].wall >= wall:
-            return
-        del kept[first]
+        self.ended.forget_before(now - RECENT_S)
+        self._keyed.forget_before(now - self._retain_s)
 
 
 def origin_of(call: CurrentCall) -> Origin:

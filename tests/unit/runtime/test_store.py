@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from actors.runtime import store as module
-from actors.runtime.call_log import CallLog
+from actors.runtime.call_log import CallLog, End, Kept, Origin
 from actors.runtime.context import CurrentCall, enter_call
 from actors.runtime.intents import Intents
 from actors.runtime.store import Store, finish_despite_cancel
@@ -162,6 +162,18 @@ async def test_an_intent_that_cannot_be_written_down_does_not_begin(
         async with Intents(calls, at_once).change("create"):
             began = True
     assert not began
+
+
+def test_large_results_are_kept_by_their_bytes() -> None:
+    kept: Kept[int] = Kept(100, 1000)
+    for n in range(10):
+        kept.put(n, End(Origin(b"", ""), bytes(300), None, float(n)))
+    assert [n for n in range(10) if n in kept] == [7, 8, 9]
+    kept.put(7, End(Origin(b"", ""), bytes(2000), None, 10.0))
+    assert [n for n in range(10) if n in kept] == [7]
+    kept.forget_before(11.0)
+    kept.put(1, End(Origin(b"", ""), bytes(900), None, 12.0))
+    assert len(kept) == 1
 
 
 def test_what_is_remembered_of_calls_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
