@@ -120,7 +120,7 @@ def _guard(code: _Code, depth: int, one: Declared, expression: str) -> int:
 
 def _missing(code: _Code, depth: int, one: Declared) -> None:
     if one.missing is not None:
-        code.add(depth, f"raise {code.name(one.missing, 'missing')}()")
+        code.add(depth, f"raise {code.name(one.missing, 'missing')}(node)")
     elif one.form in (Form.CONTENT, Form.SCALED_CONTENT):
         code.add(depth, f"raise {code.name(faults.missing_text, 'missing')}(node)")
     elif one.form is Form.ATTR:

@@ -65,7 +65,7 @@ class Declared:
     by_parent: str | None = None
     classes: tuple[Any, ...] = ()
     keep_empty: bool = False
-    missing: Callable[[], Exception] | None = None
+    missing: Callable[[etree._Element], Exception] | None = None
     echo: bool = False
     name: str = ""
     last: bool = False
@@ -81,7 +81,7 @@ class Declared:
 
 
 @overload
-def attr(xml: str, kind: Kind[T], *, missing: Callable[[], Exception] | None = None) -> T: ...
+def attr(xml: str, kind: Kind[T], *, missing: Callable[[etree._Element], Exception] | None = None) -> T: ...
 @overload
 def attr(
     xml: str,
@@ -135,7 +135,7 @@ def scaled_content(*, default: Any = MISSING) -> Any:
 
 
 @overload
-def text(tag: str, kind: Kind[T], *, missing: Callable[[], Exception] | None = None) -> T: ...
+def text(tag: str, kind: Kind[T], *, missing: Callable[[etree._Element], Exception] | None = None) -> T: ...
 @overload
 def text(
     tag: str,
@@ -209,7 +209,9 @@ def value(tag: str, attribute: str, kind: Any, *, default: Any = MISSING, **opti
 
 
 @overload
-def child(cls: Source[E], *, tag: str | None = None, missing: Callable[[], Exception] | None = None) -> E: ...
+def child(
+    cls: Source[E], *, tag: str | None = None, missing: Callable[[etree._Element], Exception] | None = None
+) -> E: ...
 @overload
 def child(
     cls: Source[E],

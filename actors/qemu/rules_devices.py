@@ -8,7 +8,7 @@ from conf.domain.chardev import Serial, SerialTarget
 from conf.domain.chardev_users import Tpm, TpmModel
 from conf.domain.controller import Controller, ControllerType, PciModel, PciTarget
 from conf.domain.device import Device
-from conf.domain.disk import BackingStore, Disk, DiskDriver, Mirror
+from conf.domain.disk import BackingStore, Disk, DiskDriver, ImageFormat, Mirror
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.interface import Interface, InterfaceType
@@ -59,6 +59,10 @@ def _complete_disk(disk: Disk) -> None:
     if driver.type is None and disk.type is not SourceType.VOLUME:
         driver.type = "raw"
     disk.driver = driver
+    if disk.mirror is not None and disk.mirror.format is None:
+        disk.mirror.format = ImageFormat(type="raw")
+        if disk.mirror.file is not None:
+            disk.mirror.file_format = "raw"
     _choose_engine(disk.encryption)
     _choose_engine(getattr(disk.source, "encryption", None))
     below: BackingStore | Mirror | None = disk.mirror or disk.backing_store

@@ -7,6 +7,7 @@ from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, Udp
 from conf.domain.device import Device, VirtioDriver
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
 from conf.values import UINT, UUID_TEXT, YES_NO, words
+from schema.errors import XmlError
 
 
 class RngRate(Element, tag="rate"):
@@ -109,4 +110,4 @@ class Tpm(Device, tag="tpm"):
     """A trusted platform module."""
 
     model: TpmModel | None = attr("model", TpmModel, default=None)
-    backend: TpmBackend = child(TpmBackend)
+    backend: TpmBackend = child(TpmBackend, missing=lambda node: XmlError("missing TPM device backend"))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from conf.domain.chardev import (
+    Channel,
     CharDevice,
     CharMode,
     CharType,
     Console,
     ConsoleTarget,
-    NmdmSource,
     Parallel,
     ParallelTarget,
     PathSource,
@@ -25,7 +25,7 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.os import OsType
 from conf.domain.sound import Audio
-from schema.errors import ConfigUnsupported, XmlError
+from schema.errors import ConfigUnsupported, InternalError, XmlError
 
 
 def complete_source(device: Device | Graphics | Audio) -> None:
@@ -44,7 +44,7 @@ def complete(device: CharDevice, domain: Domain) -> None:
 
     Raises XmlError when the host end lacks what its type needs.
     """
-    _complete_end(device, needs_path=False)
+    _complete_end(device, needs_path=not isinstance(device, Channel))
     if isinstance(device, Serial):
         device.target = device.target or SerialTarget()
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.serials])
@@ -72,43 +72,38 @@ def _complete_end(end: CharDevice | RngBackend | Smartcard | RedirDev, *, needs_
             _order_directions(end)
     elif end.type is CharType.TCP:
         if not isinstance(source, TcpSource) or source.host is None:
-            raise XmlError("Missing source host attribute for char device")
+            raise InternalError("Missing source host attribute for char device")
         if source.service is None:
-            raise XmlError("Missing source service attribute for char device")
+            raise InternalError("Missing source service attribute for char device")
         end.protocol = end.protocol or "raw"
     elif end.type is CharType.UNIX:
         if isinstance(source, UnixSource):
             source.mode = source.mode or CharMode.CONNECT
         if needs_path and (not isinstance(source, UnixSource) or source.path is None):
-            raise XmlError("Missing source path attribute for char device")
+            raise InternalError("Missing source path attribute for char device")
     elif end.type in (CharType.FILE, CharType.DEV, CharType.PIPE):
         if not isinstance(source, PathSource) or source.path is None:
-            raise XmlError("Missing source path attribute for char device")
-    elif end.type is CharType.NMDM:
-        if not isinstance(source, NmdmSource) or source.master is None:
-            raise XmlError("Missing master path attribute for nmdm device")
-        if source.slave is None:
-            raise XmlError("Missing slave path attribute for nmdm device")
+            raise InternalError("Missing source path attribute for char device")
     elif end.type is CharType.SPICEPORT and (not isinstance(source, SpicePortSource) or source.channel is None):
-        raise XmlError("Missing source channel attribute for char device")
+        raise InternalError("Missing source channel attribute for char device")
     if end.type is not CharType.TCP:
         end.protocol = None
     reconnect = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
     if reconnect is not None and reconnect.enabled and getattr(source, "mode", None) is not CharMode.CONNECT:
-        raise ConfigUnsupported("chardev reconnect is possible only for connect mode")
+        raise InternalError("chardev reconnect is possible only for connect mode")
 
 
 def _order_directions(end: CharDevice | RngBackend) -> None:
     """UDP's directions are written with the bound one first."""
     ends = [one for one in (end.source, end.second_source) if isinstance(one, UdpSource)]
     if isinstance(end, CharDevice) and end.surplus_source is not None:
-        raise XmlError("A UDP character device has at most two source elements")
+        raise XmlError("only two source elements are allowed for character device")
     for one in ends:
         one.mode = one.mode or CharMode.CONNECT
     bound = next((one for one in ends if one.mode is CharMode.BIND), None)
     connected = next((one for one in reversed(ends) if one.mode is CharMode.CONNECT), None)
     if connected is None or connected.service is None:
-        raise XmlError("Missing source service attribute for char device")
+        raise InternalError("Missing source service attribute for char device")
     end.source = bound or connected
     end.second_source = connected if bound is not None else None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from conf.domain.address import DriveAddress
 from conf.domain.controller import ControllerType
-from conf.domain.disk import BackingStore, Disk, DiskBus, DiskDevice, Mirror, SnapshotMode
+from conf.domain.disk import BackingStore, Disk, DiskBus, DiskDevice, ImageFormat, Mirror, SnapshotMode
 from conf.domain.disk_names import disk_index
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
 from conf.domain.rules import DomainRules
-from conf.domain.storage_source import NetworkSource, Protocol, SourceType, Transport
+from conf.domain.storage_source import FileSource, NetworkSource, Protocol, SourceType, Transport
 from schema.errors import XmlError
 
 _BUSES = (
@@ -30,12 +30,26 @@ def normalize(disk: Disk) -> None:
             disk.target.bus = DiskBus.FDC
         else:
             disk.target.bus = next((bus for head, bus in _BUSES if disk.target.dev.startswith(head)), DiskBus.IDE)
+    if disk.mirror is not None:
+        _normalize_mirror(disk.mirror)
     if disk.device is DiskDevice.CDROM:
         disk.readonly = True
     if disk.type is SourceType.VHOSTUSER and disk.snapshot is None:
         disk.snapshot = SnapshotMode.NO
     if disk.type is SourceType.NETWORK and disk.source is None:
         disk.type = SourceType.FILE
+
+
+def _normalize_mirror(mirror: Mirror) -> None:
+    """Old texts name the copy's file in attributes; they are still written for copies to files."""
+    if mirror.source is None and mirror.file is not None:
+        mirror.type, mirror.source, mirror.job = SourceType.FILE, FileSource(file=mirror.file), mirror.job or "copy"
+        if mirror.file_format is not None and mirror.format is None:
+            mirror.format = ImageFormat(type=mirror.file_format)
+    mirror.file = mirror.file_format = None
+    if mirror.job == "copy" and isinstance(mirror.source, FileSource):
+        mirror.file = mirror.source.file
+        mirror.file_format = mirror.format.type if mirror.format is not None else None
 
 
 def sort_disks(domain: Domain) -> None:

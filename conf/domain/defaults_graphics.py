@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.flags import ParseFlags
-from schema.errors import XmlError
+from schema.errors import ConfigUnsupported, XmlError
 
 _LISTENING = (GraphicsType.VNC, GraphicsType.SPICE, GraphicsType.RDP)
 
@@ -39,7 +39,7 @@ def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
         if listen.type is ListenType.NETWORK and flags & ParseFlags.INACTIVE:
             listen.address = None
     if listens and short is not None and listens[0].type is ListenType.ADDRESS and listens[0].address != short:
-        raise XmlError(
+        raise ConfigUnsupported(
             f"graphics 'listen' attribute '{short}' must match 'address' attribute of first listen element "
             f"(found '{listens[0].address or 'none'}')"
         )

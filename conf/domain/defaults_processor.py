@@ -68,7 +68,7 @@ def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
         memory.nodeset = cpuset(memory.nodeset)
         memory.placement = None
     elif memory.placement is Placement.STATIC:
-        raise XmlError("nodeset for NUMA memory tuning must be set if 'placement' is 'static'")
+        raise ConfigUnsupported("nodeset for NUMA memory tuning must be set if 'placement' is 'static'")
     elif memory.placement is Placement.AUTO or domain.vcpu.placement is Placement.AUTO:
         memory.nodeset, memory.placement = None, Placement.AUTO
         tune = domain.cputune
@@ -116,12 +116,10 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
         if number < count
     ]
     tune.vcpuscheds = sorted(schedules, key=lambda sched: int(sched.vcpus))
-    threads = set(iothread_ids(domain))
     iothreads = [
         IoThreadSched(iothreads=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.iothreadscheds
         for number in parse_cpuset(cpuset(sched.iothreads))
-        if number in threads
     ]
     tune.iothreadscheds = sorted(iothreads, key=lambda sched: int(sched.iothreads))
     if tune.emulatorsched is not None:
@@ -156,7 +154,10 @@ def _normalize_cachetune(tune: CacheTune, count: int) -> bool:
     for share in tune.caches:
         kinds = seen.setdefault((share.level, share.id), set())
         if share.type in kinds or (kinds and "both" in {*kinds, share.type}):
-            raise XmlError(f"Cache allocation for level {share.level} and id {share.id} overlaps another one")
+            clash = share.type if share.type in kinds or share.type != "both" else next(iter(kinds))
+            raise XmlError(
+                f"Colliding cache allocations for cache level '{share.level}' id '{share.id}', type '{clash}'"
+            )
         kinds.add(share.type)
         factor = bytes_per_unit(share.unit or "bytes")
         if factor is None:
@@ -181,13 +182,13 @@ def _check_overlaps(tune: CpuTune) -> None:
     for cache in tune.cachetunes:
         vcpus = parse_cpuset(cache.vcpus)
         if any(vcpus & other for other in groups):
-            raise XmlError("Overlapping vcpus in cachetunes")
+            raise XmlError("Overlapping vcpus in resctrls")
         groups.append(vcpus)
     memory_groups: list[frozenset[int]] = []
     for memory in tune.memorytunes:
         vcpus = parse_cpuset(cpuset(memory.vcpus))
         if any(vcpus & other and vcpus != other for other in groups) or any(vcpus & other for other in memory_groups):
-            raise XmlError("Overlapping vcpus in memorytunes")
+            raise XmlError("Overlapping vcpus in resctrls")
         memory_groups.append(vcpus)
 
 

@@ -2,7 +2,7 @@
 
 from conf.domain.address import ADDRESSES, Address
 from conf.element import Element, Empty, attr, child, one_of, value
-from conf.values import ON_OFF, UINT, YES_NO
+from conf.values import ON_OFF, UINT, YES_NO, Codec
 
 
 def is_user_alias(alias: str) -> bool:
@@ -10,11 +10,15 @@ def is_user_alias(alias: str) -> bool:
     return alias.startswith("ua-")
 
 
+UPPER: Codec[str] = Codec(str.upper, lambda value: value, escaped=True)
+"""Text that is kept in capitals."""
+
+
 class BootOrder(Element, tag="boot"):
     """The device's turn when the firmware looks for something to boot."""
 
     order: int | None = attr("order", UINT, default=None)
-    loadparm: str | None = attr("loadparm", str, default=None)
+    loadparm: str | None = attr("loadparm", UPPER, default=None)
 
 
 class Rom(Element, tag="rom", empty=Empty.OMIT):

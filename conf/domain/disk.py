@@ -2,11 +2,15 @@
 
 from enum import StrEnum
 
+from lxml import etree
+
 from conf.domain.device import Device
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, flag, one_of, size, text, value
 from conf.values import ON_OFF, UINT, ULONG, YES_NO
+from schema.enums.error import ErrorCode
+from schema.errors import VirtError
 
 
 class DiskDevice(StrEnum):
@@ -221,6 +225,12 @@ class IoTune(Element, tag="iotune", empty=Empty.OMIT):
     write_iops_sec_max_length: int | None = text("write_iops_sec_max_length", ULONG, default=None)
 
 
+def _missing_target(node: etree._Element) -> VirtError:
+    source = node.find("source")
+    name = next(iter(source.attrib.values()), "") if source is not None else ""
+    return VirtError(str(name), code=ErrorCode.NO_TARGET)
+
+
 class Disk(Device, tag="disk"):
     """A block device of the guest. A cdrom or floppy drive without medium has no source."""
 
@@ -238,7 +248,7 @@ class Disk(Device, tag="disk"):
     geometry: Geometry | None = child(Geometry, default=None)
     blockio: BlockIo | None = child(BlockIo, default=None)
     mirror: Mirror | None = child(Mirror, default=None, live=True)
-    target: DiskTarget = child(DiskTarget)
+    target: DiskTarget = child(DiskTarget, missing=_missing_target)
     iotune: IoTune | None = child(IoTune, default=None)
     readonly: bool = flag("readonly", default=False)
     shareable: bool = flag("shareable", default=False)

@@ -153,7 +153,7 @@ class Pmu(StateFeature, tag="pmu"):
 class Gic(Element, tag="gic"):
     """The interrupt controller of ARM."""
 
-    version: str | None = attr("version", str, default=None)
+    version: str | None = attr("version", words("2", "3", "host"), default=None)
 
 
 class Tseg(Element, tag="tseg"):

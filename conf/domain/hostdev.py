@@ -10,6 +10,7 @@ from conf.domain.storage_source import Host, Initiator
 from conf.element import Element, attr, child, children, flag, one_of, text, value
 from conf.network.parts import IpAddress, Route
 from conf.values import ANY_BASE, ON_OFF, UINT, UUID_TEXT, YES_NO, hexadecimal, words
+from schema.errors import ConfigUnsupported
 
 
 class HostdevMode(StrEnum):
@@ -111,7 +112,11 @@ class VhostScsiSource(HostdevSource, case="scsi_host"):
 class SourceMdevAddress(Element, tag="address"):
     """A mediated device's name."""
 
-    uuid: UUID = attr("uuid", UUID_TEXT)
+    uuid: UUID = attr(
+        "uuid",
+        UUID_TEXT,
+        missing=lambda node: ConfigUnsupported("Missing 'uuid' attribute for element <address>"),
+    )
 
 
 class MdevSource(HostdevSource, case="mdev"):

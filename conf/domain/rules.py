@@ -33,6 +33,8 @@ class DomainRules:
     """The model of a label that names none, where the host has one ("none": it has no security driver)."""
     namespaces: frozenset[str] = frozenset()
     """The prefixes of extensions that the driver understands: `qemu`, `lxc`, ..."""
+    passes_disk_fds = False
+    """Can disks be opened by the client, which hands over descriptors?"""
     adds_video = True
     """Does a guest with a display and without a video card get one?"""
     has_boot_order = True
