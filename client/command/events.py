@@ -71,7 +71,7 @@ async def events(
 async def _follow(
     session: Session, stream: EventStream, hidden: frozenset[str], count: int | None, end: Cursor | None
 ) -> None:
-    from client.command.output import to_json, write
+    from client.command.output import printable, to_json, write
     from client.event import Resync
 
     left = count
@@ -87,7 +87,7 @@ async def _follow(
         if session.json:
             write(to_json(item_object(item), indent=None) + "\n")
         else:
-            write(item_words(item) + "\n")
+            write(printable(item_words(item)) + "\n")
         if left is not None:
             left -= 1
             if left == 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from client.command.output import to_json
+from client.command.output import printable, to_json
 from client.errors import (
     AccessDenied,
     AgentUnreachable,
@@ -114,6 +114,6 @@ def report(error: VirtError, *, as_json: bool) -> int:
         }
         sys.stderr.write(to_json({"error": told}, indent=None) + "\n")
     else:
-        message = " ".join(error.message.split())
+        message = printable(" ".join(error.message.split()))
         sys.stderr.write(f"error: {message}" + (f" ({hint})" if hint else "") + "\n")
     return code

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -106,6 +107,9 @@ def virtroupe(
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command line and ends the process with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no failure
     if COMPLETE_VARIABLE in os.environ:
         import_module("typer.completion").completion_init()
     command = typer.main.get_command(app)
@@ -126,8 +130,15 @@ def _usage_error(exc: Any) -> int:
         sys.stdout.write(exc.format_message() + "\n")
         return EXIT_USAGE
     path = ctx.command_path if ctx is not None else "virtroupe"
-    sys.stderr.write(f"error: {exc.format_message()}\nSee '{path} --help'.\n")
+    message = " ".join(exc.format_message().split()).rstrip(".")
+    sys.stderr.write(f"error: {message}{_suggestion(message)} (see '{path} --help')\n")
     return int(getattr(exc, "exit_code", EXIT_USAGE))
+
+
+def _suggestion(message: str) -> str:
+    _, found, word = message.partition("No such command ")
+    near = get_close_matches(word.strip("'"), _home, n=1) if found else []
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 if __name__ == "__main__":

@@ -7,13 +7,20 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
+
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
+
+def printable(value: object) -> str:
+    """A value as text on one line that does nothing to a terminal: names and messages come from elsewhere."""
+    return str(value).translate(_CONTROLS)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell, a rule below the headings."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
     lines = [_line(headings, widths)]
     lines.append("-" * (sum(widths) + 3 * len(widths)))
@@ -27,7 +34,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """One fact a line, the values in one column."""
-    shown = [(f"{name}:", str(value)) for name, value in pairs if value is not None]
+    shown = [(f"{name}:", printable(value)) for name, value in pairs if value is not None]
     width = max((len(name) for name, _ in shown), default=0)
     return "".join(f"{name.ljust(width + 1)}{value}".rstrip() + "\n" for name, value in shown)
 

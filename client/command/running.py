@@ -50,9 +50,9 @@ class Session:
 
     def done(self, words: str, **told: object) -> None:
         """Says that something was done: in words, or as an object."""
-        from client.command.output import to_json, write
+        from client.command.output import printable, to_json, write
 
-        write(to_json(told) + "\n" if self.json else words + "\n")
+        write(to_json(told) + "\n" if self.json else printable(words) + "\n")
 
     def show(self, text: str, value: object) -> None:
         """Writes an answer: the text, or the value as JSON."""

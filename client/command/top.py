@@ -240,12 +240,14 @@ def _rich_table(headings: tuple[str, ...], rows: list[list[str]]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from client.command.output import printable
+
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
     for heading in headings:
         right = heading in ("CPU %", "CPUs", "Memory", "Pid", "Epoch", "Calls", "Waiting", "Restarts")
         drawn.add_column(heading, justify="right" if right else "left", no_wrap=heading != "Why")
     for row in rows:
-        drawn.add_row(*(Text(cell, _STATE_STYLES.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(printable(cell), _STATE_STYLES.get(cell, "")) for cell in row))
     return drawn
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from broker.wire import Cursor
 from client.command.arguments import kib_of
-from client.command.output import facts, plain, size, table, to_json
+from client.command.output import facts, plain, printable, size, table, to_json
 from client.facts import Version
 from schema.enums.domain_state import DomainState
 from schema.objects import DomainRef
@@ -20,6 +20,12 @@ from schema.objects import DomainRef
 def test_a_table_is_as_wide_as_its_cells() -> None:
     told = table(["Id", "Name"], [[1, "a-long-name"], ["-", "b"]])
     assert told == " Id   Name\n-------------------\n 1    a-long-name\n -    b\n"
+
+
+def test_a_name_cannot_command_the_terminal() -> None:
+    assert table(["Name"], [["web\x1b[2J\n\x9b"]]).splitlines()[-1] == " web\\x1b[2J\\x0a\\x9b"
+    assert facts([("Name", "a\rb")]) == "Name: a\\x0db\n"
+    assert printable("größe 10") == "größe 10"
 
 
 def test_an_empty_table_has_its_headings() -> None:
