@@ -94,6 +94,7 @@ def make_handler(function: Callable[..., Any], key: str | None, lane: Lane, name
     if procedure is None:
         raise TypeError(f"'{name}' is not a procedure of the schema, so no handler can have that name")
     names = _checked_names(function, procedure)
+    _check_result(function, procedure)
     is_plain = not inspect.iscoroutinefunction(function)
     if is_plain and key is not None:
         raise TypeError(f"'{name}' has a key, so it has to be a coroutine")
@@ -126,6 +127,20 @@ def _checked_names(function: Callable[..., Any], procedure: Procedure) -> tuple[
     if missing := [name for name in wanted if name not in given]:
         raise TypeError(f"the handler of '{procedure.name}' does not take its argument '{missing[0]}'")
     return tuple(wanted[name] for name in given)
+
+
+def _check_result(function: Callable[..., Any], procedure: Procedure) -> None:
+    said = inspect.signature(function).return_annotation
+    word = said if isinstance(said, str) else getattr(said, "__name__", str(said))
+    if said is inspect.Signature.empty or "Streamed" in word or "Any" in word:
+        return
+    returns_nothing = said is None or word in ("None", "NoneType")
+    if returns_nothing and any(not field.optional for field in procedure.ret):
+        raise TypeError(
+            f"the handler of '{procedure.name}' returns nothing, it has to return its '{procedure.ret[0].name}'"
+        )
+    if not returns_nothing and not procedure.ret:
+        raise TypeError(f"the handler of '{procedure.name}' returns {word}, but the procedure returns nothing")
 
 
 def argument_name(field: str) -> str:

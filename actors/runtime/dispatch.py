@@ -231,7 +231,7 @@ class Dispatcher:
         enter_call(current)
         try:
             result = handler.function(self._host, *handler.arguments(args))
-            body = current.pack(result)
+            body = self._packed(current, result)
         except VirtError as exc:
             self._fail([call], exc)
         except Exception as exc:  # noqa: BLE001 - whatever a handler does, its caller gets an outcome
@@ -261,7 +261,7 @@ class Dispatcher:
             if isinstance(result, Streamed):
                 ticket = self._runtime.tickets.issue(result)
                 result = result.result
-            body = current.pack(result)
+            body = self._packed(current, result)
         except VirtError as exc:
             error = exc if running.why is None else running.why()
         except asyncio.CancelledError:
@@ -382,6 +382,12 @@ class Dispatcher:
             return running.passage.box
         key = running.current.key
         return None if key is None else self._runtime.mailboxes.find(key)
+
+    def _packed(self, current: CurrentCall, result: object) -> bytes:
+        try:
+            return current.pack(result)
+        except VirtError as exc:
+            raise self._unexpected(current, exc) from exc  # a wrong result is the handler's fault, not the caller's
 
     def _unexpected(self, current: CurrentCall, exc: Exception) -> VirtError:
         self._runtime.log.error(

@@ -50,6 +50,18 @@ def test_an_argument_that_is_a_keyword_gets_an_underscore() -> None:
     assert handler.arguments(args) == ["/file"]
 
 
+def test_a_result_that_the_procedure_has_not_is_refused_at_import() -> None:
+    async def domain_restore_flags(host: Any, from_: str, dxml: str | None, flags: int) -> DomainRef: ...  # type: ignore[empty-body]
+
+    with pytest.raises(TypeError, match="'domain_restore_flags' returns DomainRef, but the procedure returns nothing"):
+        table_of(domain_restore_flags)
+
+    async def domain_create_with_flags(host: Any, dom: DomainRef, flags: int) -> None: ...
+
+    with pytest.raises(TypeError, match="has to return its 'dom'"):
+        table_of(domain_create_with_flags)
+
+
 def test_the_same_procedure_twice_is_refused() -> None:
     async def domain_suspend(host: Any, dom: DomainRef) -> None: ...
 

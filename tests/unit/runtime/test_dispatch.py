@@ -327,3 +327,11 @@ async def test_one_of_two_callers_with_a_key_may_give_up(tmp_path: Path) -> None
             await house.outcome(first)
         house.host.gate.set()
         await house.outcome(second)
+
+
+async def test_a_result_that_does_not_fit_is_an_internal_error(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await define(house)
+        house.host.need_domain = lambda dom: type("Nameless", (), {"name": "x\ud800"})
+        with pytest.raises(InternalError, match="domain_get_xml_desc failed: InvalidMessage"):
+            await house.call("domain_get_xml_desc", dom=A, flags=0)
