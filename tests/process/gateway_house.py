@@ -88,9 +88,9 @@ class GatewayHouse(BrokerHouse):
         path: Path = self.root / f"{role}.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
-    def show_logs(self) -> None:
+    def show_logs(self, *more: str) -> None:
         """Prints what the processes logged; pytest shows it when the test fails."""
-        for role in ("broker", "test", "gateway"):
+        for role in ("broker", "test", "gateway", *more):
             print(f"--- log of {role}\n{self.log_of(role)[-4000:]}")
 
     def close(self) -> None:

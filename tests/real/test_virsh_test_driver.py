@@ -90,7 +90,9 @@ def test_life_of_a_guest(house: GatewayHouse, document: str) -> None:
 def test_errors_read_as_libvirts(house: GatewayHouse) -> None:
     assert "failed to get domain 'nosuch'" in refused(house, "dominfo", "nosuch")
     assert "domain 'test' not paused" in refused(house, "resume", "test")
-    assert "not supported by the connection driver: virDomainSetVcpu" in refused(house, "setvcpu", "test", "1", "--enable")
+    assert "not supported by the connection driver: virDomainSetVcpu" in refused(
+        house, "setvcpu", "test", "1", "--enable"
+    )
 
 
 def test_readers_change_nothing(house: GatewayHouse) -> None:
