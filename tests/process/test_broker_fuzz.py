@@ -23,6 +23,7 @@ from broker.wire import (
     pack_value,
     unpack_value,
 )
+from broker.zmtp import pack_message
 from schema.errors import VirtError
 from tests.fakes.role import FakeRole, event_record
 from tests.process.broker_process import BrokerHouse, broker_house
@@ -137,8 +138,7 @@ async def storm(house: BrokerHouse, rounds: int, seed: int) -> None:
         for peer in bad:
             link = peer._link
             if link is not None:
-                with contextlib.suppress(zmq.Again):
-                    link._socket.send_multipart(noise.frames(), zmq.NOBLOCK)
+                link.write(pack_message(noise.frames()))
         subscriber.send(noise.random.choice((b"\1", b"\0", b"\2", b"")) + noise.some(2))  # libzmq keeps each topic
         if number % 5 == 0:
             for path in (paths.actors_door, paths.clients_door, paths.clients_door_read_only):
