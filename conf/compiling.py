@@ -12,7 +12,7 @@ from lxml import etree
 
 from conf import faults
 from conf.element import MISSING, Declared, Element, Empty, Form
-from conf.text import escape, text_of
+from conf.text import SPECIAL, escape, text_of
 from conf.values import Codec, parse_int
 
 Parser: TypeAlias = Callable[[etree._Element, int], Any]
@@ -295,10 +295,13 @@ def _written(code: _Code, one: Declared, variable: str = "v") -> str:
     """The expression for a value's text."""
     kind = one.kind
     if kind is str:
-        return f"{code.name(escape, 'escape')}({variable})"
+        special, quoted = code.name(SPECIAL, "special"), code.name(escape, "escape")
+        return f"({variable} if {special}({variable}) is None else {quoted}({variable}))"
     if kind is int:
         return f"str({variable})"
     if isinstance(kind, Codec):
+        if kind.inline:
+            return kind.inline.format(variable)
         call = f"{code.name(kind.write, 'text')}({variable})"
         return f"{code.name(escape, 'escape')}({call})" if kind.escaped else call
     return variable
@@ -309,6 +312,8 @@ def _condition(one: Declared) -> str:
     conditions = ""
     if one.live and one.keep is None:
         conditions += f" and not flags & {_WRITE_INACTIVE}"
+    if one.when:
+        conditions += f" and ({one.when})"
     if one.secret:
         conditions += f" and flags & {_WRITE_SECURE}"
     return conditions

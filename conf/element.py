@@ -67,6 +67,7 @@ class Declared:
     keep_empty: bool = False
     missing: Callable[[etree._Element], Exception] | None = None
     echo: bool = False
+    when: str = ""
     name: str = ""
     last: bool = False
 
@@ -101,13 +102,14 @@ def attr(
     default: T,
     live: bool = False,
     shown: Callable[[Any, int], T | None] | None = None,
+    when: str = "",
 ) -> T: ...
 def attr(xml: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """An attribute of the element itself.
 
     `live` ones belong to a running guest: neither read from nor written to inactive definitions, unless `keep` says
     so of the value. `secret` ones are written on request only. `shown` gives the value to write from the element and
-    the format flags.
+    the format flags; `when` is the text of a condition on `self` and `flags`, for what is written often.
     """
     return Declared(Form.ATTR, xml, kind, default, **options)
 

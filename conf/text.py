@@ -4,14 +4,15 @@ import re
 
 from lxml import etree
 
-_SPECIAL = re.compile("[<>&'\"\x01-\x08\x0b\x0c\x0e-\x1f]").search
+SPECIAL = re.compile("[<>&'\"\x01-\x08\x0b\x0c\x0e-\x1f]").search
+"""Finds what `escape` would change."""
 _ESCAPES: dict[int, str | None] = {code: None for code in range(1, 32) if chr(code) not in "\t\n\r"}
 _ESCAPES |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;", ord("'"): "&apos;", ord('"'): "&quot;"}
 
 
 def escape(value: str) -> str:
     """The text with markup escaped; control characters, which XML cannot carry, are left out."""
-    if _SPECIAL(value) is None:
+    if SPECIAL(value) is None:
         return value
     return value.translate(_ESCAPES)
 

@@ -11,12 +11,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Codec(Generic[T]):
-    """A value's two directions: `parse` raises ValueError, `expects` ends libvirt's error message."""
+    """A value's two directions: `parse` raises ValueError, `expects` ends libvirt's error message.
+
+    `inline` is the text of an expression that does what `write` does, with {} for the value.
+    """
 
     parse: Callable[[str], T]
     write: Callable[[T], str]
     expects: str = ""
     escaped: bool = False
+    inline: str = ""
 
 
 _INT = re.compile(r"\s*[+-]?\d+\Z").match
@@ -76,7 +80,12 @@ ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer
 
 def hexadecimal(digits: int) -> Codec[int]:
     """A number read in any C notation and written as 0x with at least so many digits."""
-    return Codec(parse_any_base, lambda value: f"0x{value:0{digits}x}", "Expected non-negative integer value")
+    return Codec(
+        parse_any_base,
+        lambda value: f"0x{value:0{digits}x}",
+        "Expected non-negative integer value",
+        inline=f"('0x%0{digits}x' % {{}})",
+    )
 
 
 def _two_words(yes: str, no: str) -> Codec[bool]:
@@ -87,7 +96,7 @@ def _two_words(yes: str, no: str) -> Codec[bool]:
             raise ValueError(text)
         return words[text]
 
-    return Codec(parse, lambda value: yes if value else no)
+    return Codec(parse, lambda value: yes if value else no, inline=f"({yes!r} if {{}} else {no!r})")
 
 
 YES_NO = _two_words("yes", "no")
@@ -138,4 +147,4 @@ def bytes_per_unit(unit: str) -> int | None:
 def words(*known: str) -> Codec[str]:
     """One of a few words, kept as text."""
     table = {word: word for word in known}
-    return Codec(table.__getitem__, lambda value: value)
+    return Codec(table.__getitem__, lambda value: value, inline="{}")

@@ -16,9 +16,8 @@ def _or_zero(name: str) -> Callable[[Any, int], int]:
     return lambda self, flags: getattr(self, name) or 0
 
 
-def _unless_empty(name: str) -> Callable[[Any, int], int | None]:
-    """A place that is still to be found has no numbers."""
-    return lambda self, flags: None if self.is_empty else getattr(self, name)
+_HAS_PLACE = "self.domain or self.bus or self.slot or self.function"
+# a place that is still to be found has no numbers
 
 
 class ZpciAddress(Element, tag="zpci"):
@@ -31,10 +30,10 @@ class ZpciAddress(Element, tag="zpci"):
 class PciAddress(Address, type="pci"):
     """A place on a PCI bus; all zero stands for "on PCI, anywhere"."""
 
-    domain: int = attr("domain", hexadecimal(4), default=0, shown=_unless_empty("domain"))
-    bus: int = attr("bus", hexadecimal(2), default=0, shown=_unless_empty("bus"))
-    slot: int = attr("slot", hexadecimal(2), default=0, shown=_unless_empty("slot"))
-    function: int = attr("function", hexadecimal(1), default=0, shown=_unless_empty("function"))
+    domain: int = attr("domain", hexadecimal(4), default=0, when=_HAS_PLACE)
+    bus: int = attr("bus", hexadecimal(2), default=0, when=_HAS_PLACE)
+    slot: int = attr("slot", hexadecimal(2), default=0, when=_HAS_PLACE)
+    function: int = attr("function", hexadecimal(1), default=0, when=_HAS_PLACE)
     multifunction: bool | None = attr("multifunction", ON_OFF, default=None)
     zpci: ZpciAddress | None = child(ZpciAddress, default=None)
 

@@ -82,8 +82,9 @@ def _ensure_up_to(domain: Domain, type: ControllerType, highest: int, model: str
 
 
 _BUS_CONTROLLERS = (
-    (DiskBus.IDE, ControllerType.IDE),
+    (DiskBus.SCSI, ControllerType.SCSI),
     (DiskBus.FDC, ControllerType.FDC),
+    (DiskBus.IDE, ControllerType.IDE),
     (DiskBus.SATA, ControllerType.SATA),
 )
 
@@ -92,11 +93,8 @@ def add_implicit_controllers(domain: Domain) -> None:
     """Adds the controllers that disks, channels, smart cards and SCSI devices of the host are on."""
     devices = domain.devices
     for bus, type in _BUS_CONTROLLERS:
-        _ensure_up_to(domain, type, _highest_drive(domain, bus))
-    _ensure_up_to(domain, ControllerType.SCSI, _highest_drive(domain, DiskBus.SCSI), _scsi_model(domain))
-    for host in devices.hostdevs:
-        if host.type is HostdevType.SCSI and isinstance(host.address, DriveAddress):
-            _ensure_up_to(domain, ControllerType.SCSI, host.address.controller, _scsi_model(domain))
+        model = _scsi_model(domain) if type is ControllerType.SCSI else None
+        _ensure_up_to(domain, type, _highest_drive(domain, bus), model)
     ports: list[Channel | Console] = [*devices.channels, *devices.consoles]
     for port in ports:
         if port.target is not None and port.target.type == "virtio":
@@ -107,6 +105,9 @@ def add_implicit_controllers(domain: Domain) -> None:
                 address.controller if isinstance(address, VirtioSerialAddress) else 0,
             )
     _place_smartcards(domain)
+    for host in devices.hostdevs:
+        if host.type is HostdevType.SCSI and isinstance(host.address, DriveAddress):
+            _ensure_up_to(domain, ControllerType.SCSI, host.address.controller, _scsi_model(domain))
 
 
 def _scsi_model(domain: Domain) -> str | None:

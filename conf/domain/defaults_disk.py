@@ -53,10 +53,9 @@ def _normalize_mirror(mirror: Mirror) -> None:
 
 
 def sort_disks(domain: Domain) -> None:
-    """Puts disks of one bus in the order of their names."""
+    """Puts disks of one bus in the order of their names; those that name no bus are a group of their own."""
     ordered: list[Disk] = []
     for disk in domain.devices.disks:
-        normalize(disk)
         index = disk_index(disk.target.dev)
         place = None
         for at in range(len(ordered) - 1, -1, -1):
@@ -69,6 +68,8 @@ def sort_disks(domain: Domain) -> None:
                 place = at + 1
         ordered.insert(len(ordered) if place is None else place, disk)
     domain.devices.disks = ordered
+    for disk in ordered:
+        normalize(disk)
 
 
 def complete(disk: Disk, domain: Domain, rules: DomainRules) -> None:
