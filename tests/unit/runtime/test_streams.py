@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from actors.runtime.streams import Streamed, Tickets
 from broker.stream import Stream, open_ticket
@@ -192,3 +193,37 @@ async def test_descriptors_cross(desk: Desk) -> None:
         fd = await stream.read_descriptor()
         assert os.read(fd, 100) == b"through"
         os.close(fd)
+
+
+SIZE = 8 * 1024 * 1024
+
+
+async def both_ways(stream: Stream) -> None:
+    async def pour() -> None:
+        await stream.write(bytes(SIZE))
+        await stream.finish()
+
+    pouring = asyncio.create_task(pour())
+    assert len(await read_all(stream)) == SIZE
+    await pouring
+
+
+async def test_both_directions_at_once(desk: Desk) -> None:
+    async with await desk.open(both_ways) as stream:
+        await both_ways(stream)
+
+
+def test_the_same_on_the_loop_that_actors_run_on() -> None:
+    async def all_of_it() -> None:
+        folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
+        desk = Desk(folder)
+        await test_both_directions_at_once(desk)
+        await test_descriptors_cross(desk)
+        await test_a_client_that_vanishes_ends_the_server(desk)
+        await test_an_error_of_the_server_is_raised_at_the_reader(desk)
+        await desk.tickets.close()
+        shutil.rmtree(folder)
+        assert not desk.failures
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(all_of_it())
