@@ -28,6 +28,7 @@ from actors.runtime.intents import UnfinishedIntent
 from actors.runtime.objects import digest_of
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import VirtError
+from schema.table import need_procedure
 
 ANSWER_S: Final = 0.15
 """How long the start waits for guests to say how they are."""
@@ -83,7 +84,8 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
     lives = run is not None and find_process(run.pid, run.process) is not None
     # one that does not say how it is may have run for long
     if guest is not None and lives and await _status_of(folder) != "prelaunch":
-        await intent.finish(guest.ref if intent.procedure else None)
+        returns = bool(intent.procedure) and bool(need_procedure(intent.procedure).ret)
+        await intent.finish(guest.ref if returns else None)
         return
     for pid in pids:
         found = find_process(pid)

@@ -41,6 +41,7 @@ from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
+from actors.runtime.context import find_call
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
@@ -115,7 +116,9 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
                 guest.expected.discard("RESUME")
             run = msgspec.structs.replace(run, state=int(DomainState.RUNNING), reason=int(wish.reason))
             guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
-        intent.result(guest.ref)
+        call = find_call()
+        if call is not None and call.procedure.ret:
+            intent.result(guest.ref)
         undo.pop_all()
     host.keep_soon(guest)
 

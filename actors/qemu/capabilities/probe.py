@@ -75,8 +75,9 @@ async def _ask(emulator: Path, accelerators: str, questions: Sequence[Question])
         raise InternalError(f"Failed to probe QEMU binary '{emulator}': {exc.strerror}") from exc
     finally:
         theirs.close()
-    monitor = await open_monitor(ours, lambda notice: None, lambda: None)
+    monitor = None
     try:
+        monitor = await open_monitor(ours, lambda notice: None, lambda: None)
         (_, *futures) = monitor.submit([("qmp_capabilities", None), *questions])
         results = await asyncio.gather(*futures, return_exceptions=True)
         answers: list[Any] = []
@@ -91,7 +92,8 @@ async def _ask(emulator: Path, accelerators: str, questions: Sequence[Question])
                 answers.append(result)
         return answers
     finally:
-        monitor.close()
+        if monitor is not None:
+            monitor.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
