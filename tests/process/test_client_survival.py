@@ -153,21 +153,27 @@ async def test_subscribers_and_callers_survive_kills_of_driver_and_broker(house:
                     pieces.append(noted(event))
                     cursor = event.cursor
 
+    async def more_verdicts(count: int) -> None:
+        end = len(verdicts) + count
+        async with asyncio.timeout(30):
+            while len(verdicts) < end:
+                await asyncio.sleep(0.02)
+                for task in (*callers, *followers):
+                    if task.done():
+                        task.result()
+
     async with virtroupe.connect(URI, root=house.root) as conn:
         followers = [asyncio.create_task(follow(conn)), asyncio.create_task(follow_in_pieces())]
         callers = [asyncio.create_task(change(conn)), asyncio.create_task(read(conn))]
         for victim in ("driver", "broker", "driver", "broker", "driver"):
-            await asyncio.sleep(0.5)
+            await more_verdicts(10)
             if victim == "driver":
                 await asyncio.to_thread(house.kill_driver)
                 house.start_driver()
             else:
                 await asyncio.to_thread(house.kill_broker)
                 house.start_broker()
-        before = len(verdicts)
-        async with asyncio.timeout(20):
-            while len(verdicts) < before + 20:
-                await asyncio.sleep(0.05)
+        await more_verdicts(20)
         stop.set()
         async with asyncio.timeout(30):
             await asyncio.gather(*callers)
