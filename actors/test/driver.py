@@ -8,6 +8,7 @@ from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
 from actors.runtime.runtime import Runtime
 from actors.test import (
+    checkpoints,
     connect,
     cpu_models,
     definitions,
@@ -24,6 +25,7 @@ from actors.test import (
     saving,
     scopes,
     screenshot,
+    snapshots,
     statistics,
     tuning,
     vcpus,
@@ -60,6 +62,8 @@ class TestActor(Actor[TestHost]):
         volumes.calls,
         interfaces.calls,
         devices.calls,
+        snapshots.calls,
+        checkpoints.calls,
         cpu_models.calls,
     )
     error_domain = ErrorDomain.TEST

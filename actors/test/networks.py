@@ -141,6 +141,8 @@ async def network_update(
         network = parse_network(record.xml)
         update_network(network, command, section, parentIndex, xml)
         values["xml"] = write_network(network)
+        if record.active and record.persistent:
+            values["next_xml"] = record.next_xml or record.xml
     if which & Impact.CONFIG and record.active:
         network = parse_network(record.next_xml or record.xml)
         update_network(network, command, section, parentIndex, xml)

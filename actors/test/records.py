@@ -5,7 +5,7 @@ A guest has up to two definitions, as in libvirt: `live` while it is active, `co
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -30,8 +30,18 @@ class DomainRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     autostart: bool = False
     managed_save: bool = False
     frozen: list[str] = []  # mount points that are frozen
-    snapshots: dict[str, Any] = {}
-    checkpoints: dict[str, Any] = {}
+    snapshots: dict[str, MomentRecord] = {}
+    checkpoints: dict[str, MomentRecord] = {}
+    current_snapshot: str | None = None
+    current_checkpoint: str | None = None
+
+
+class MomentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A snapshot or checkpoint: its document, and what lists tell of it."""
+
+    xml: str
+    parent: str | None = None
+    state: str = ""
 
 
 class DefinitionFacts(msgspec.Struct, frozen=True):

@@ -47,6 +47,10 @@ DESTROY: Final = Move(DomainState.SHUTOFF, ShutoffReason.DESTROYED, Event.STOPPE
 SAVE: Final = Move(DomainState.SHUTOFF, ShutoffReason.SAVED, Event.STOPPED, Stopped.SAVED)
 CRASH: Final = Move(DomainState.SHUTOFF, ShutoffReason.CRASHED, Event.STOPPED, Stopped.CRASHED)
 
+REVERT: Final = Move(DomainState.RUNNING, RunningReason.FROM_SNAPSHOT, Event.STARTED, Started.FROM_SNAPSHOT)
+REVERT_PAUSED: Final = Move(DomainState.PAUSED, PausedReason.FROM_SNAPSHOT, Event.SUSPENDED, Suspended.FROM_SNAPSHOT)
+REVERT_OFF: Final = Move(DomainState.SHUTOFF, ShutoffReason.FROM_SNAPSHOT, Event.STOPPED, Stopped.FROM_SNAPSHOT)
+
 _AFTER_REBOOT: Final = {
     DomainLifecycleAction.DESTROY: SHUTDOWN,
     DomainLifecycleAction.RESTART: REBOOT,

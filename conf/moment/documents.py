@@ -85,9 +85,7 @@ def fit_checkpoint(checkpoint: Checkpoint, domain: Domain) -> None:
         records = not disk.readonly if asked is None and not chosen else asked is not None and asked.checkpoint != NO
         name = (asked.bitmap if asked is not None else None) or checkpoint.name
         disks.append(
-            CheckpointDisk(
-                name=disk.target.dev, checkpoint=BITMAP if records else NO, bitmap=name if records else None
-            )
+            CheckpointDisk(name=disk.target.dev, checkpoint=BITMAP if records else NO, bitmap=name if records else None)
         )
     checkpoint.disks = disks
 

@@ -81,7 +81,7 @@ def write_pool(pool: Pool) -> str:
     return pool.to_xml()
 
 
-def parse_volume(xml: str | bytes, pool: Pool) -> Volume:
+def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Volume:
     """The volume that a document describes, to be in `pool`. Raises XmlDetailError, XmlError, ConfigUnsupported."""
     root = parse_document(xml, name="storage_vol_definition", root="volume")
     _check_size(root, "capacity")
@@ -89,7 +89,7 @@ def parse_volume(xml: str | bytes, pool: Pool) -> Volume:
     volume = Volume.parse(root)
     if volume.name is None:
         raise VirtError("missing volume name element", code=ErrorCode.XML_ERROR)
-    if volume.capacity_bytes is None and volume.backing is None:
+    if volume.capacity_bytes is None and volume.backing is None and needs_size:
         raise XmlError("missing capacity element")
     volume.capacity_bytes = volume.capacity_bytes or 0
     if volume.allocation_bytes is None:

@@ -1,0 +1,143 @@
+"""Points in a guest's block history, which lie in its own document."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from actors.runtime.calls import Calls
+from actors.test import moments, rules
+from actors.test.flags import check_flags
+from actors.test.guest import Guest
+from actors.test.host import TestHost
+from actors.test.records import MomentRecord
+from conf.moment.documents import fit_checkpoint, parse_checkpoint, write_moment
+from conf.moment.moment import Parent
+from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
+from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
+from schema.enums.domain_checkpoint import DomainCheckpointListFlags as Listed
+from schema.enums.domain_checkpoint import DomainCheckpointXMLFlags as XmlFlags
+from schema.errors import NoSuchCheckpoint, OperationUnsupported
+from schema.objects import DomainCheckpointRef, DomainRef
+
+calls: Calls[TestHost] = Calls()
+
+_FILTERS: Final = int(Listed.TOPOLOGICAL | Listed.LEAVES | Listed.NO_LEAVES)
+
+
+@calls.handles(key="dom")
+async def domain_checkpoint_create_xml(
+    host: TestHost, dom: DomainRef, xml_desc: str, flags: int
+) -> DomainCheckpointRef:
+    """Begins to record changes of a guest's disks.
+
+    Raises NoSuchDomain, XmlError, ConfigUnsupported for disks that are not there, OperationFailed for a name that is
+    taken, OperationUnsupported beside snapshots.
+    """
+    check_flags(flags, int(Create.REDEFINE | Create.QUIESCE), "testDomainCheckpointCreateXML")
+    guest = host.guest(dom)
+    redefine = bool(flags & Create.REDEFINE)
+    if guest.record.snapshots:
+        raise OperationUnsupported("cannot create checkpoint while snapshot exists")
+    checkpoint = parse_checkpoint(xml_desc, rules.RULES, redefine=redefine)
+    name = checkpoint.name = checkpoint.name or str(int(time.time()))
+    if not redefine:
+        current = guest.record.current_checkpoint
+        checkpoint.parent = Parent(name=current) if current is not None else None
+        checkpoint.creation_time = int(time.time())
+        fit_checkpoint(checkpoint, guest.current)
+        checkpoint.domain = guest.current.copy()
+    parent = checkpoint.parent.name if checkpoint.parent is not None else None
+    record = MomentRecord(xml=write_moment(checkpoint, secure=True), parent=parent)
+    draft = guest.draft()
+    draft.set(checkpoints=moments.added(guest.record.checkpoints, name, record, redefine=redefine))
+    if not redefine:
+        draft.set(current_checkpoint=name)
+    ref = DomainCheckpointRef(name, guest.ref)
+    await host.commit(draft, result=ref)
+    return ref
+
+
+@calls.handles(key="checkpoint")
+async def domain_checkpoint_delete(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> None:
+    """Forgets a checkpoint; its children become its parent's, or are forgotten too. Raises NoSuchCheckpoint."""
+    check_flags(flags, int(Delete.CHILDREN | Delete.METADATA_ONLY | Delete.CHILDREN_ONLY), "testDomainCheckpointDelete")
+    guest, record = _need(host, checkpoint)
+    known = guest.record.checkpoints
+    fallback = record.parent
+    if flags & (Delete.CHILDREN | Delete.CHILDREN_ONLY):
+        left = moments.without_branch(known, checkpoint.name, keep_root=bool(flags & Delete.CHILDREN_ONLY))
+        fallback = checkpoint.name if flags & Delete.CHILDREN_ONLY else record.parent
+    else:
+        left = moments.without(known, checkpoint.name)
+    current = guest.record.current_checkpoint
+    draft = guest.draft()
+    draft.set(checkpoints=left, current_checkpoint=current if current in left or current is None else fallback)
+    await host.commit(draft)
+
+
+@calls.handles()
+def domain_checkpoint_get_xml_desc(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> str:
+    """A checkpoint's document. Raises NoSuchDomain, NoSuchCheckpoint."""
+    check_flags(flags, int(XmlFlags.SECURE | XmlFlags.NO_DOMAIN | XmlFlags.SIZE), "testDomainCheckpointGetXMLDesc")
+    _, record = _need(host, checkpoint)
+    described = parse_checkpoint(record.xml, rules.RULES, redefine=True)
+    described.parent = Parent(name=record.parent) if record.parent else None
+    if flags & XmlFlags.NO_DOMAIN:
+        described.domain = None
+    return write_moment(described, secure=bool(flags & XmlFlags.SECURE))
+
+
+@calls.handles()
+def domain_list_all_checkpoints(host: TestHost, dom: DomainRef, need_results: int, flags: int) -> dict[str, Any]:
+    """The checkpoints of a guest, parents first. Raises NoSuchDomain."""
+    check_flags(flags, _FILTERS | int(Listed.ROOTS), "testDomainListAllCheckpoints")
+    guest = host.guest(dom)
+    known = guest.record.checkpoints
+    names = moments.children(known, None) if flags & Listed.ROOTS else moments.descendants(known, None)
+    return _listed(guest, moments.selected(known, names, flags & ~int(Listed.TOPOLOGICAL)), need_results)
+
+
+@calls.handles()
+def domain_checkpoint_list_all_children(
+    host: TestHost, checkpoint: DomainCheckpointRef, need_results: int, flags: int
+) -> dict[str, Any]:
+    """The checkpoints after one, parents first. Raises NoSuchDomain, NoSuchCheckpoint."""
+    check_flags(flags, _FILTERS | int(Listed.DESCENDANTS), "testDomainCheckpointListAllChildren")
+    guest, _ = _need(host, checkpoint)
+    known = guest.record.checkpoints
+    after = moments.descendants if flags & Listed.DESCENDANTS else moments.children
+    names = after(known, checkpoint.name)
+    return _listed(guest, moments.selected(known, names, flags & ~int(Listed.TOPOLOGICAL)), need_results)
+
+
+@calls.handles()
+def domain_checkpoint_lookup_by_name(host: TestHost, dom: DomainRef, name: str, flags: int) -> DomainCheckpointRef:
+    """The checkpoint of that name. Raises NoSuchDomain, NoSuchCheckpoint."""
+    check_flags(flags, 0, "testDomainCheckpointLookupByName")
+    ref = DomainCheckpointRef(name, host.guest(dom).ref)
+    _need(host, ref)
+    return ref
+
+
+@calls.handles()
+def domain_checkpoint_get_parent(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> DomainCheckpointRef:
+    """The checkpoint before one. Raises NoSuchDomain, NoSuchCheckpoint."""
+    check_flags(flags, 0, "testDomainCheckpointGetParent")
+    guest, record = _need(host, checkpoint)
+    if not record.parent:
+        raise NoSuchCheckpoint(f"checkpoint '{checkpoint.name}' does not have a parent")
+    return DomainCheckpointRef(record.parent, guest.ref)
+
+
+def _need(host: TestHost, checkpoint: DomainCheckpointRef) -> tuple[Guest, MomentRecord]:
+    guest = host.guest(checkpoint.dom)
+    record = guest.record.checkpoints.get(checkpoint.name)
+    if record is None:
+        raise NoSuchCheckpoint(f"no domain checkpoint with matching name '{checkpoint.name}'")
+    return guest, record
+
+
+def _listed(guest: Guest, names: list[str], need_results: int) -> dict[str, Any]:
+    refs = [DomainCheckpointRef(name, guest.ref) for name in names]
+    return {"checkpoints": refs if need_results else [], "ret": len(refs)}

@@ -1,0 +1,223 @@
+"""Saved states of a guest, which lie in its own document."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from actors.runtime.calls import Calls
+from actors.test import moments, rules, states
+from actors.test.flags import check_flags, check_one_of
+from actors.test.guest import Guest
+from actors.test.host import TestHost, Told
+from actors.test.records import MomentRecord
+from conf.moment.documents import fit_snapshot, parse_snapshot, write_moment
+from conf.moment.moment import Parent, Snapshot
+from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
+from schema.enums.domain_snapshot import DomainSnapshotDeleteFlags as Delete
+from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed
+from schema.enums.domain_snapshot import DomainSnapshotRevertFlags as Revert
+from schema.enums.domain_snapshot import DomainSnapshotXMLFlags as XmlFlags
+from schema.enums.domain_state import DomainState
+from schema.errors import DomainStateError, NoSuchSnapshot, OperationUnsupported
+from schema.objects import DomainRef, DomainSnapshotRef
+
+calls: Calls[TestHost] = Calls()
+
+_CREATE: Final = int(
+    Create.REDEFINE | Create.CURRENT | Create.HALT | Create.QUIESCE | Create.ATOMIC | Create.LIVE | Create.VALIDATE
+)
+_REVERT: Final = int(Revert.RUNNING | Revert.PAUSED | Revert.FORCE)
+_WORDS: Final = {DomainState.RUNNING: "running", DomainState.PAUSED: "paused", DomainState.SHUTOFF: "shutoff"}
+
+
+@calls.handles(key="dom")
+async def domain_snapshot_create_xml(host: TestHost, dom: DomainRef, xml_desc: str, flags: int) -> DomainSnapshotRef:
+    """Saves a guest's state; with HALT the guest ends.
+
+    Raises NoSuchDomain, XmlError, ConfigUnsupported for disks that cannot be saved so, OperationFailed for a name that
+    is taken, OperationUnsupported beside checkpoints, DomainStateError for HALT of a transient guest.
+    """
+    check_flags(flags, _CREATE, "testDomainSnapshotCreateXML")
+    guest = host.guest(dom)
+    redefine = bool(flags & Create.REDEFINE)
+    if guest.record.checkpoints:
+        raise OperationUnsupported("cannot create snapshot while checkpoint exists")
+    if flags & Create.HALT and not guest.is_persistent:
+        raise DomainStateError("cannot halt after transient domain snapshot")
+    snapshot = parse_snapshot(xml_desc, rules.RULES, redefine=redefine)
+    if not redefine:
+        _take(guest, snapshot)
+    name = snapshot.name = snapshot.name or str(int(time.time()))
+    parent = snapshot.parent.name if snapshot.parent is not None else None
+    record = MomentRecord(xml=write_moment(snapshot, secure=True), parent=parent, state=snapshot.state or "")
+    draft = guest.draft()
+    draft.set(snapshots=moments.added(guest.record.snapshots, name, record, redefine=redefine))
+    told: tuple[Told, ...] = ()
+    if not redefine or flags & Create.CURRENT:
+        draft.set(current_snapshot=name)
+    if flags & Create.HALT and guest.is_active and not redefine:
+        draft.move(states.REVERT_OFF)
+        told = Told.of(states.REVERT_OFF)
+    ref = DomainSnapshotRef(name, guest.ref)
+    await host.commit(draft, told, result=ref)
+    return ref
+
+
+@calls.handles(key="snap")
+async def domain_revert_to_snapshot(host: TestHost, snap: DomainSnapshotRef, flags: int) -> None:
+    """Brings a guest back to a saved state; one that runs ends first.
+
+    Raises NoSuchDomain, NoSuchSnapshot, DomainStateError when a transient guest would be gone.
+    """
+    check_flags(flags, _REVERT, "testDomainRevertToSnapshot")
+    check_one_of(
+        flags,
+        *(int(Revert.RUNNING), "VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING"),
+        *(int(Revert.PAUSED), "VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED"),
+    )
+    guest, record = _need(host, snap)
+    runs = bool(flags & (Revert.RUNNING | Revert.PAUSED)) or record.state != "shutoff"
+    if not runs and not guest.is_persistent:
+        raise DomainStateError("transient domain needs to request run or pause to revert to inactive snapshot")
+    saved = parse_snapshot(record.xml, rules.RULES, redefine=True).domain
+    definition = saved if saved is not None else guest.current.copy()
+    draft = guest.draft()
+    told = Told.of(states.REVERT_OFF) if guest.is_active else ()
+    if runs:
+        draft.run(rules.started(definition), host.world.next_id(), states.REVERT)
+        told += Told.of(states.REVERT)
+        if flags & Revert.PAUSED or (not flags & Revert.RUNNING and record.state == "paused"):
+            draft.move(states.REVERT_PAUSED)
+            told += Told.of(states.REVERT_PAUSED)
+    else:
+        draft.move(states.REVERT_OFF)
+    if guest.is_persistent:
+        draft.define(definition)
+    draft.set(current_snapshot=snap.name)
+    await host.commit(draft, told)
+
+
+@calls.handles(key="snap")
+async def domain_snapshot_delete(host: TestHost, snap: DomainSnapshotRef, flags: int) -> None:
+    """Forgets a saved state; its children become its parent's, or are forgotten too. Raises NoSuchSnapshot."""
+    check_flags(flags, int(Delete.CHILDREN | Delete.CHILDREN_ONLY), "testDomainSnapshotDelete")
+    guest, record = _need(host, snap)
+    known = guest.record.snapshots
+    current = guest.record.current_snapshot
+    if flags & (Delete.CHILDREN | Delete.CHILDREN_ONLY):
+        left = moments.without_branch(known, snap.name, keep_root=bool(flags & Delete.CHILDREN_ONLY))
+        fallback = snap.name if flags & Delete.CHILDREN_ONLY else record.parent
+    else:
+        left = moments.without(known, snap.name)
+        fallback = record.parent
+    draft = guest.draft()
+    draft.set(snapshots=left, current_snapshot=current if current in left or current is None else fallback)
+    await host.commit(draft)
+
+
+@calls.handles()
+def domain_snapshot_get_xml_desc(host: TestHost, snap: DomainSnapshotRef, flags: int) -> str:
+    """A saved state's document. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, int(XmlFlags.SECURE), "testDomainSnapshotGetXMLDesc")
+    _, record = _need(host, snap)
+    snapshot = parse_snapshot(record.xml, rules.RULES, redefine=True)
+    snapshot.parent = Parent(name=record.parent) if record.parent else None
+    return write_moment(snapshot, secure=bool(flags & XmlFlags.SECURE))
+
+
+@calls.handles()
+def domain_list_all_snapshots(host: TestHost, dom: DomainRef, need_results: int, flags: int) -> dict[str, Any]:
+    """The saved states of a guest, parents first. Raises NoSuchDomain."""
+    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.ROOTS), "testDomainListAllSnapshots")
+    guest = host.guest(dom)
+    known = guest.record.snapshots
+    names = moments.children(known, None) if flags & Listed.ROOTS else moments.descendants(known, None)
+    return _listed(guest, moments.selected(known, names, flags), need_results)
+
+
+@calls.handles()
+def domain_snapshot_list_all_children(
+    host: TestHost, snapshot: DomainSnapshotRef, need_results: int, flags: int
+) -> dict[str, Any]:
+    """The saved states after one, parents first. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.DESCENDANTS), "testDomainSnapshotListAllChildren")
+    guest, _ = _need(host, snapshot)
+    known = guest.record.snapshots
+    after = moments.descendants if flags & Listed.DESCENDANTS else moments.children
+    return _listed(guest, moments.selected(known, after(known, snapshot.name), flags), need_results)
+
+
+@calls.handles()
+def domain_snapshot_lookup_by_name(host: TestHost, dom: DomainRef, name: str, flags: int) -> DomainSnapshotRef:
+    """The saved state of that name. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, 0, "testDomainSnapshotLookupByName")
+    ref = DomainSnapshotRef(name, host.guest(dom).ref)
+    _need(host, ref)
+    return ref
+
+
+@calls.handles()
+def domain_has_current_snapshot(host: TestHost, dom: DomainRef, flags: int) -> int:
+    """Whether a guest goes on from a saved state. Raises NoSuchDomain."""
+    check_flags(flags, 0, "testDomainHasCurrentSnapshot")
+    return int(host.guest(dom).record.current_snapshot is not None)
+
+
+@calls.handles()
+def domain_snapshot_current(host: TestHost, dom: DomainRef, flags: int) -> DomainSnapshotRef:
+    """The saved state from which a guest goes on. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, 0, "testDomainSnapshotCurrent")
+    guest = host.guest(dom)
+    if guest.record.current_snapshot is None:
+        raise NoSuchSnapshot("the domain does not have a current snapshot")
+    return DomainSnapshotRef(guest.record.current_snapshot, guest.ref)
+
+
+@calls.handles()
+def domain_snapshot_get_parent(host: TestHost, snap: DomainSnapshotRef, flags: int) -> DomainSnapshotRef:
+    """The saved state before one. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, 0, "testDomainSnapshotGetParent")
+    guest, record = _need(host, snap)
+    if not record.parent:
+        raise NoSuchSnapshot(f"snapshot '{snap.name}' does not have a parent")
+    return DomainSnapshotRef(record.parent, guest.ref)
+
+
+@calls.handles()
+def domain_snapshot_is_current(host: TestHost, snap: DomainSnapshotRef, flags: int) -> int:
+    """Whether the guest goes on from this one. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, 0, "testDomainSnapshotIsCurrent")
+    guest, _ = _need(host, snap)
+    return int(guest.record.current_snapshot == snap.name)
+
+
+@calls.handles()
+def domain_snapshot_has_metadata(host: TestHost, snap: DomainSnapshotRef, flags: int) -> int:
+    """Whether something is known of it besides what lies in the disks: always. Raises NoSuchDomain, NoSuchSnapshot."""
+    check_flags(flags, 0, "testDomainSnapshotHasMetadata")
+    _need(host, snap)
+    return 1
+
+
+def _take(guest: Guest, snapshot: Snapshot) -> None:
+    """Fills in what a new snapshot is of."""
+    current = guest.record.current_snapshot
+    snapshot.parent = Parent(name=current) if current is not None else None
+    snapshot.creation_time = int(time.time())
+    snapshot.state = _WORDS.get(DomainState(guest.record.state), "running")
+    fit_snapshot(snapshot, guest.current, active=guest.is_active)
+    snapshot.domain = guest.current.copy()
+
+
+def _need(host: TestHost, snap: DomainSnapshotRef) -> tuple[Guest, MomentRecord]:
+    guest = host.guest(snap.dom)
+    record = guest.record.snapshots.get(snap.name)
+    if record is None:
+        raise NoSuchSnapshot(f"no domain snapshot with matching name '{snap.name}'")
+    return guest, record
+
+
+def _listed(guest: Guest, names: list[str], need_results: int) -> dict[str, Any]:
+    refs = [DomainSnapshotRef(name, guest.ref) for name in names]
+    return {"snapshots": refs if need_results else [], "ret": len(refs)}
