@@ -23,6 +23,8 @@ from schema.table import need_procedure
 HELD_MAX: Final = 8192
 SNAPSHOT_DEADLINE_S: Final = 30.0
 RETRY_S: Final = 0.2
+REMEMBER_WAIT_S: Final = 5.0
+KNOWN_NAMES: Final = frozenset({"qemu:///system", "test:///default"})  # names that may be open without an object
 AT_ONCE: Final = 32
 PLATFORM: Final = frozenset({"broker", "gateway", "warden"})  # sources without objects
 
@@ -97,6 +99,16 @@ class Feed:
         if not replica.known:
             self._recover(source)
         return replica.view(scope)
+
+    async def remembers(self, source: str, scope: str) -> bool:
+        """Whether anything is known under a connection name of a driver that the broker just called degraded."""
+        replica = self.replica(source)
+        replica.set_state(SourceState.DEGRADED)
+        if not replica.known:
+            self._recover(source)
+            await asyncio.wait({self._tasks[source]}, timeout=REMEMBER_WAIT_S)
+        view = replica.views.get(scope)
+        return replica.known and (scope in KNOWN_NAMES or (view is not None and not view.is_empty))
 
     def all(self) -> Mapping[str, Replica]:
         """Every read model by its source."""

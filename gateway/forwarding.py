@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gateway.feed import Feed
-from gateway.reads import find_domain
+from gateway.reads import find_domain, read_unknown
+from gateway.replica import SourceState
 from gateway.routes import Route
 from gateway.scopes import Calling, Scope
 from gateway.streams import Ticket
 from schema.body import pack_args, unpack_result
 from schema.enums.domain import DomainXMLFlags
-from schema.errors import OperationFailed, UnsupportedCall
+from schema.errors import DriverDegraded, OperationFailed, UnsupportedCall
 from schema.model import Procedure
 from settings.drivers import NoDriverForUri
 
@@ -80,6 +81,16 @@ class Forwarder:
             if route.empty is None or not scope.lacks(route.procedure.served_by):
                 raise
             return Answer(route.result.encode(route.empty), None)
+        except DriverDegraded:
+            # The news of the driver's state may come later than its refusal.
+            replica = scope.view.replica
+            replica.set_state(SourceState.DEGRADED)
+            if route.reader is None or not replica.is_unknown or route.procedure.name not in replica.serves:
+                raise
+            known = read_unknown(route.procedure.name, scope.view, payload)
+            if known is None:
+                raise
+            return Answer(known, None)
         if route.shape is not None:
             result = route.shape(args, result)
         return Answer(route.result.encode(result), ticket)

@@ -44,6 +44,11 @@ class View:
     domains: DomainView = field(default_factory=DomainView)
     hosts: dict[str, ObjectView] = field(default_factory=lambda: {type_: ObjectView(type_) for type_ in HOST_TYPES})
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no object."""
+        return not self.domains.by_uuid and not any(objects.by_key for objects in self.hosts.values())
+
     def clear(self) -> None:
         """Forgets all."""
         self.domains.clear()

@@ -1,20 +1,21 @@
 """The connection names that libvirt's clients have open, and who answers for each.
 
-A name is opened at its driver for every connection, because only the driver knows whether it can be. When the last
-connection closes, the driver hears of that; who opens the name again waits until it has.
+A name is opened at its driver for every connection, because only the driver knows whether it can be; while the driver
+is given up, a name under which something is known is opened without it. When the last connection closes, the driver
+hears of that; who opens the name again waits until it has.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from broker.peer import Reply
 from gateway.faults import domain_of_driver
 from gateway.replica import View
 from schema.body import pack_args, unpack_result
-from schema.errors import ErrorCode, NoConnection, VirtError
+from schema.errors import DriverDegraded, ErrorCode, NoConnection, VirtError
 from schema.table import need_procedure
 from settings.drivers import NoDriverForUri, actor_for, driver_for_uri, lacks_secondary
 
@@ -71,10 +72,16 @@ class Scopes:
     """All names that are open."""
 
     def __init__(
-        self, peer: Calling, view: Callable[[str, str], View], default_uris: tuple[str, ...], log: Callable[..., None]
+        self,
+        peer: Calling,
+        view: Callable[[str, str], View],
+        remembers: Callable[[str, str], Awaitable[bool]],
+        default_uris: tuple[str, ...],
+        log: Callable[..., None],
     ) -> None:
         self._peer = peer
         self._view = view
+        self._remembers = remembers
         self._default_uris = default_uris
         self._log = log
         self._open: dict[str, Scope] = {}
@@ -107,8 +114,13 @@ class Scopes:
         if scope is not None:
             scope.connections += 1  # before anything is waited for: the last other connection may close meanwhile
         try:
-            await self._ask(driver, "connect_open", {"name": name or uri, "flags": flags}, uri, caller)
-            canonical = self._canonical.get(uri) or await self._learn_name(driver, uri, caller)
+            try:
+                await self._ask(driver, "connect_open", {"name": name or uri, "flags": flags}, uri, caller)
+                canonical = self._canonical.get(uri) or await self._learn_name(driver, uri, caller)
+            except DriverDegraded:
+                canonical = self._canonical.get(uri, uri)
+                if not await self._remembers(driver, canonical):
+                    raise
         except BaseException:
             if scope is not None:
                 self.close(scope, caller)

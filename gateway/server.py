@@ -65,7 +65,7 @@ class Gateway:
         )
         names = {driver.name for driver in available_drivers(config)}
         defaults = tuple(uri for name, uri in _DEFAULT_URIS if name in names)
-        self.scopes = Scopes(peer, self.feed.view, defaults, log.info)
+        self.scopes = Scopes(peer, self.feed.view, self.feed.remembers, defaults, log.info)
         self.forwarder = Forwarder(
             peer, self.feed, read_wait_s=config.gateway.read_wait_s, fresh_s=config.gateway.fresh_s
         )

@@ -235,6 +235,32 @@ async def test_state_is_unknown_while_the_driver_is_given_up_but_nothing_is_gone
         assert caught.value.record.str3 is None
 
 
+async def test_new_client_is_told_what_is_known_of_a_driver_that_is_given_up(house: House) -> None:
+    def gone(args: Any) -> None:
+        raise DriverDegraded("test", "it crashed too often")
+
+    async with await house.opened():
+        for name in ("connect_open", "domain_get_state", "domain_suspend", "domain_lookup_by_name"):
+            house.peer.answers[name] = gone
+        async with await house.client() as client:  # before the news of the state came
+            await client.open()
+            assert (await client.call("connect_list_all_domains", need_results=1, flags=0)).ret == 2
+            found = (await client.call("domain_lookup_by_name", name="a")).dom
+            assert (await client.call("domain_get_state", dom=found, flags=0)).state == 0
+            with pytest.raises(CallFailed, match="driver 'test' is degraded"):
+                await client.call("domain_suspend", dom=found)
+            with pytest.raises(CallFailed, match="driver 'test' is degraded"):
+                await client.call("domain_lookup_by_name", name="z")
+        async with await house.client() as client:
+            with pytest.raises(CallFailed, match="driver 'test' is degraded"):
+                await client.open("test:///nosuch.xml")
+        house.peer.answers.clear()
+        house.peer.say_state("ready")
+        house.peer.alive()
+        async with await house.opened() as client:
+            assert (await client.call("domain_get_state", dom=found, flags=0)).state == 1
+
+
 async def test_document_is_asked_for_once_until_the_guest_changes(house: House) -> None:
     house.peer.answers["domain_get_xml_desc"] = lambda args: f"<domain>{house.peer.seq}</domain>"
     async with await house.opened() as client:
