@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import termios
 import tty
 from pathlib import Path
@@ -102,7 +101,7 @@ async def _serve_terminal(stream: Stream, path: str) -> None:
 
 async def _serve_socket(stream: Stream, path: str) -> None:
     try:
-        connected: socket.socket = connect_socket(Path(path))
+        connected = connect_socket(Path(path))
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"unable to open console path '{path}'") from exc
     with contextlib.closing(connected):
