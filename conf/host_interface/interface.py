@@ -63,6 +63,17 @@ class ArpMonitor(Element, tag="arpmon"):
     validate: str | None = attr("validate", words("none", "active", "backup", "all"), default=None)
 
 
+class Link(Element, tag="link"):
+    """The state of the link."""
+
+    speed: int | None = attr("speed", UINT, default=None)
+    state: str | None = attr(
+        "state",
+        words("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up"),
+        default=None,
+    )
+
+
 class BridgeParts(Element, tag="bridge", empty=Empty.OPEN):
     """What a bridge joins."""
 
@@ -101,6 +112,7 @@ class HostInterface(Element, tag="interface", root=True, empty=Empty.OPEN):
     start: str | None = value("start", "mode", words("onboot", "none", "hotplug"), default=None)
     mtu: int | None = value("mtu", "size", UINT, default=None)
     protocols: list[Protocol] = children(Protocol, default=[])
+    link: Link | None = child(Link, default=None)
     mac: str | None = value("mac", "address", MAC, default=None)
     bridge: BridgeParts | None = child(BridgeParts, default=None)
     bond: BondParts | None = child(BondParts, default=None)

@@ -35,6 +35,10 @@ def parse_network(xml: str | bytes) -> Network:
         bridge.stp = True if bridge.stp is None else bridge.stp
         bridge.delay = bridge.delay or 0
     _check_addresses(network)
+    _check_forward(network)
+    dns = network.dns
+    if dns is not None and dns.enable is False and (dns.forwarders or dns.txts or dns.srvs or dns.hosts):
+        raise XmlError(f"Extra data in disabled network '{network.name}'")
     return network
 
 
@@ -64,6 +68,18 @@ def _fill_forward(network: Network) -> None:
         forward.interfaces = [ForwardInterface(dev=forward.dev)]
     elif forward.dev is None and forward.interfaces and forward.mode != ForwardMode.HOSTDEV:
         forward.dev = forward.interfaces[0].dev
+
+
+def _check_forward(network: Network) -> None:
+    forward = network.forward
+    if forward is None:
+        return
+    cards = [str(one) for one in forward.addresses]
+    links = [one.dev for one in forward.interfaces]
+    for what, names in (("PCI device", cards), ("interface", links)):
+        for place, name in enumerate(names):
+            if name in names[:place]:
+                raise XmlError(f"{what} '{name}' can only be listed once in network {network.name}")
 
 
 def _check_addresses(network: Network) -> None:

@@ -7,10 +7,13 @@ from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children, text, texts, value, verbatim
 from conf.network.parts import Bandwidth, Route, VirtualPort, Vlan
-from conf.values import MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, words
+from conf.values import MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, hexadecimal, words
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_network` never leaves it."""
+
+
+DNSMASQ = ("dnsmasq", "http://libvirt.org/schemas/network/dnsmasq/1.0")
 
 
 class ForwardMode(StrEnum):
@@ -49,8 +52,26 @@ class Nat(Element, tag="nat", empty=Empty.OMIT):
     port: PortRange | None = child(PortRange, default=None)
 
 
+class ForwardAddress(Element, tag="address", type="pci"):
+    """A card of the host that is given to guests."""
+
+    domain: int = attr("domain", hexadecimal(4), default=0)
+    bus: int = attr("bus", hexadecimal(2), default=0)
+    slot: int = attr("slot", hexadecimal(2), default=0)
+    function: int = attr("function", hexadecimal(1), default=0)
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"
+
+
 class ForwardInterface(Element, tag="interface"):
     """An interface of the host through which packets leave."""
+
+    dev: str = attr("dev", str)
+
+
+class ForwardFunction(Element, tag="pf"):
+    """A card whose virtual functions are given to guests."""
 
     dev: str = attr("dev", str)
 
@@ -63,7 +84,21 @@ class Forward(Element, tag="forward"):
     managed: bool | None = attr("managed", YES_NO, default=None)
     driver: str | None = value("driver", "name", str, default=None)
     nat: Nat | None = child(Nat, default=None)
+    pfs: list[ForwardFunction] = children(ForwardFunction, default=[])
     interfaces: list[ForwardInterface] = children(ForwardInterface, default=[])
+    addresses: list[ForwardAddress] = children(ForwardAddress, default=[])
+
+
+class DnsmasqOption(Element, tag="option", namespace=DNSMASQ):
+    """A line of dnsmasq's configuration."""
+
+    value: str = attr("value", str)
+
+
+class DnsmasqOptions(Element, tag="options", namespace=DNSMASQ):
+    """Lines added to dnsmasq's configuration."""
+
+    options: list[DnsmasqOption] = children(DnsmasqOption, default=[])
 
 
 class Bridge(Element, tag="bridge"):
@@ -193,7 +228,7 @@ class PortGroup(Element, tag="portgroup", empty=Empty.OPEN):
 class Network(Element, tag="network", root=True):
     """A virtual network."""
 
-    ipv6: bool | None = attr("ipv6", YES_NO, default=None)
+    ipv6: bool | None = attr("ipv6", YES_NO, default=None, shown=lambda self, flags: self.ipv6 or None)
     trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
     name: str = text("name", str)
     uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
@@ -211,3 +246,4 @@ class Network(Element, tag="network", root=True):
     routes: list[Route] = children(Route, default=[])
     virtualport: VirtualPort | None = child(VirtualPort, default=None)
     portgroups: list[PortGroup] = children(PortGroup, default=[])
+    dnsmasq_options: DnsmasqOptions | None = child(DnsmasqOptions, default=None)

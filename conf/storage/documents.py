@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from uuid import uuid4
 
@@ -11,7 +12,8 @@ from conf.document import parse_document
 from conf.faults import read_scaled
 from conf.storage.pool import NO_UUID, Pool, PoolType
 from conf.storage.volume import Volume, VolumeType
-from schema.errors import ConfigUnsupported, ErrorCode, VirtError, XmlError
+from conf.values import bytes_per_unit
+from schema.errors import ConfigUnsupported, ErrorCode, InvalidArguments, VirtError, XmlError
 
 _WITHOUT_PATH: Final = frozenset(
     {PoolType.RBD, PoolType.SHEEPDOG, PoolType.GLUSTER, PoolType.ZFS, PoolType.ISCSI_DIRECT}
@@ -64,9 +66,9 @@ def parse_pool(xml: str | bytes) -> Pool:
     if pool.uuid == NO_UUID:
         pool.uuid = uuid4()
     pool.source.format = _checked_format(pool)
-    if pool.type is PoolType.LOGICAL:
-        pool.source.name = pool.source.name or pool.name
-        pool.target.path = pool.target.path or f"/dev/{pool.source.name}"
+    # what the pool holds is found out, not told
+    pool.capacity_bytes = pool.allocation_bytes = pool.available_bytes = 0
+    _fill_places(pool)
     if pool.type is PoolType.NETFS and not pool.source.hosts:
         raise XmlError("missing storage pool source host name")
     if pool.type is PoolType.NETFS and pool.source.dir is None:
@@ -74,6 +76,32 @@ def parse_pool(xml: str | bytes) -> Pool:
     if pool.target.path is None and pool.type not in _WITHOUT_PATH:
         raise XmlError("missing storage pool target path")
     return pool
+
+
+def _fill_places(pool: Pool) -> None:
+    """Where the pool is: some kinds have their place by their name."""
+    source, target = pool.source, pool.target
+    if pool.type in (PoolType.LOGICAL, PoolType.ZFS):
+        source.name = source.name or pool.name
+        target.path = f"/dev/{'zvol/' if pool.type is PoolType.ZFS else ''}{source.name}"
+    elif target.path is not None:
+        target.path = sane_path(target.path)
+    if pool.type is PoolType.GLUSTER and source.dir is None:
+        source.dir = "/"
+    elif source.dir is not None:
+        source.dir = sane_path(source.dir)
+    if source.adapter is not None and source.adapter.type is None:
+        source.adapter.type = "scsi_host"
+
+
+_SLASHES = re.compile("//+").sub
+
+
+def sane_path(path: str) -> str:
+    """The path without doubled slashes and without one at the end; exactly two at the beginning mean something."""
+    lead = "/" if path.startswith("//") and not path.startswith("///") else ""
+    path = lead + _SLASHES("/", path)
+    return path.rstrip("/") or "/" if len(path) > 1 else path
 
 
 def write_pool(pool: Pool) -> str:
@@ -92,6 +120,15 @@ def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Vo
     if volume.capacity_bytes is None and volume.backing is None and needs_size:
         raise XmlError("missing capacity element")
     volume.capacity_bytes = volume.capacity_bytes or 0
+    volume.type = volume_type(volume, pool).value
+    cluster = volume.target.cluster_size
+    if cluster is not None:
+        factor = bytes_per_unit(cluster.unit or "bytes")
+        if factor is None:
+            raise InvalidArguments(f"unknown suffix '{cluster.unit}'")
+        cluster.value, cluster.unit = cluster.value * factor, "B"
+    if volume.target.features is not None and volume.target.compat is None:
+        volume.target.compat = "1.1"
     if volume.allocation_bytes is None:
         volume.allocation_bytes = volume.capacity_bytes
     if pool.type in _FILE_POOLS:
@@ -110,6 +147,10 @@ def volume_type(volume: Volume, pool: Pool) -> VolumeType:
     """What a volume of this pool is in the host."""
     if volume.type is not None:
         return VolumeType(volume.type)
+    if pool.type is PoolType.GLUSTER:
+        return VolumeType.NETDIR if volume.target.format == "dir" else VolumeType.NETWORK
+    if pool.type in (PoolType.RBD, PoolType.SHEEPDOG, PoolType.ISCSI_DIRECT):
+        return VolumeType.NETWORK
     return VolumeType.FILE if pool.type in _FILE_POOLS else VolumeType.BLOCK
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from conf.element import Element, Empty, attr, child, flag, size, text, value
+from conf.domain.secrets import Encryption
+from conf.element import Element, Empty, attr, child, content, flag, size, text, value
 from conf.storage.pool import Permissions
-from conf.values import words
+from conf.values import ULONG, words
 
 
 class VolumeType(StrEnum):
@@ -20,11 +21,18 @@ class VolumeType(StrEnum):
     PLOOP = "ploop"
 
 
-class LazyRefcounts(Element, tag="features", empty=Empty.OMIT):
+class LazyRefcounts(Element, tag="features"):
     """What a qcow2 image can do."""
 
     lazy_refcounts: bool = flag("lazy_refcounts", default=False)
     extended_l2: bool = flag("extended_l2", default=False)
+
+
+class ClusterSize(Element, tag="clusterSize"):
+    """The size of a qcow2 image's clusters; written in bytes."""
+
+    unit: str | None = attr("unit", str, default=None)
+    value: int = content(ULONG)
 
 
 class VolumeTarget(Element, tag="target", empty=Empty.OMIT):
@@ -33,9 +41,10 @@ class VolumeTarget(Element, tag="target", empty=Empty.OMIT):
     path: str | None = text("path", str, default=None)
     format: str | None = value("format", "type", str, default=None)
     permissions: Permissions | None = child(Permissions, default=None)
+    encryption: Encryption | None = child(Encryption, default=None)
     compat: str | None = text("compat", str, default=None)
     nocow: bool = flag("nocow", default=False)
-    cluster_size_bytes: int | None = size("clusterSize", default=None, unit="bytes")
+    cluster_size: ClusterSize | None = child(ClusterSize, default=None)
     features: LazyRefcounts | None = child(LazyRefcounts, default=None)
 
 

@@ -9,6 +9,10 @@ from typing import Any
 
 from conf.domain.documents import parse_domain, write_domain
 from conf.flags import ParseFlags, XmlFlags
+from conf.host_interface.documents import parse_host_interface, write_host_interface
+from conf.network.documents import parse_network, write_network
+from conf.node_device.documents import parse_node_device, write_node_device
+from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
 from schema.errors import VirtError
 from tests.conformance.drivers import rules_for
 from tests.shared import SHARED, shared_json
@@ -94,8 +98,37 @@ def _domain(case: Case, source: bytes) -> str:
     return write_domain(parse_domain(source, rules_for(case), parse_flags), format_flags)
 
 
-ROUND_TRIPS: dict[str, RoundTrip] = {"domain": _domain}
+def _network(case: Case, source: bytes) -> str:
+    return write_network(parse_network(source))
+
+
+def _pool(case: Case, source: bytes) -> str:
+    return write_pool(parse_pool(source))
+
+
+def _volume(case: Case, source: bytes) -> str:
+    pool = parse_pool((SHARED / "corpus" / case["inputs"]["pool"]).read_bytes())
+    needs_size = "VIR_VOL_XML_PARSE_NO_CAPACITY" not in case.get("parse_flags", ())
+    return write_volume(parse_volume(source, pool, needs_size=needs_size))
+
+
+def _interface(case: Case, source: bytes) -> str:
+    return write_host_interface(parse_host_interface(source))
+
+
+def _node_device(case: Case, source: bytes) -> str:
+    return write_node_device(parse_node_device(source))
+
+
+ROUND_TRIPS: dict[str, RoundTrip] = {
+    "domain": _domain,
+    "network": _network,
+    "storagepool": _pool,
+    "storagevol": _volume,
+    "interface": _interface,
+    "nodedev": _node_device,
+}
 """How a document of each kind is read and written."""
 
-AREAS = ("domain", "qemu")
+AREAS = ("domain", "interface", "network", "nodedev", "qemu", "storage")
 """The areas that have cases for documents."""
