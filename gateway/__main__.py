@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import signal
 import sys
 
@@ -67,10 +68,19 @@ async def _connect(paths: Paths, standby: Standby) -> Peer:
             await asyncio.sleep(0.2)
 
 
+def _raise_open_files(clients: int) -> None:
+    """Room for a descriptor per client, one per stream, and some more, as far as the system lets this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * clients + 256
+    soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def main() -> int:
     """Serves until SIGTERM."""
     paths, config = current()
     seal("gateway", paths)
+    _raise_open_files(config.gateway.max_clients)
     uvloop.run(_run(paths, config))
     return 0
 

@@ -306,6 +306,8 @@ class Connection:
 
     def check_alive(self, now: float, interval_s: float, count: int) -> None:
         """Asks a silent client for a sign of life; disconnects it when it gave none for too long."""
+        if self.link.is_paused:
+            self.heard_at = now  # it may well have answered: it is this side that does not read
         due = int((now - self.heard_at) / interval_s)
         if due == 0:
             self.pings = 0

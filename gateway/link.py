@@ -106,6 +106,11 @@ class Link:
         while len(self.fds) > FDS_HELD_MAX:
             os.close(self.fds.popleft())
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether what the peer sends is left unread."""
+        return self._paused
+
     def take_fds(self, count: int) -> list[int]:
         """The descriptors that came with a message, as many of them as have arrived."""
         return [self.fds.popleft() for _ in range(min(count, len(self.fds)))]

@@ -30,6 +30,7 @@ from util.structured_log import StructuredLog
 
 _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
+ACCEPT_AGAIN_S: Final = 0.1
 SWEEP_S: Final = 1.0
 _DEFAULT_URIS: Final = (("qemu", "qemu:///system"), ("test", "test:///default"))
 
@@ -50,6 +51,7 @@ class Gateway:
         self.connections: set[Connection] = set()
         self._peer = peer
         self._users: dict[int, str] = {}
+        self._serving = False
         specials = Specials()
         connect.add_to(specials)
         events.add_to(specials)
@@ -77,12 +79,14 @@ class Gateway:
             group.create_task(self.documents.run())
             group.create_task(self._learn_states())
             group.create_task(self._sweep())
-            self.loop.add_reader(listening.read_write.fileno(), self._accept, listening.read_write, False)
-            self.loop.add_reader(listening.read_only.fileno(), self._accept, listening.read_only, True)
+            self._serving = True
+            self._listen(listening.read_write, False)
+            self._listen(listening.read_only, True)
             self._watch_holder(listening)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
+                self._serving = False
                 self.loop.remove_reader(listening.read_write.fileno())
                 self.loop.remove_reader(listening.read_only.fileno())
                 if listening.lifeline is not None:
@@ -107,6 +111,10 @@ class Gateway:
 
     # --- clients ---
 
+    def _listen(self, listener: socket.socket, read_only: bool) -> None:
+        if listener.fileno() != -1 and self._serving:
+            self.loop.add_reader(listener.fileno(), self._accept, listener, read_only)
+
     def _accept(self, listener: socket.socket, read_only: bool) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
@@ -114,7 +122,10 @@ class Gateway:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
+                # Out of descriptors, most likely: the listener stays readable, so it is left alone for a while.
                 self.log.error("cannot accept a client", error=str(exc))
+                self.loop.remove_reader(listener.fileno())
+                self.loop.call_later(ACCEPT_AGAIN_S, self._listen, listener, read_only)
                 return
             if len(self.connections) >= self.settings.max_clients:
                 self.log.warning("too many clients", limit=self.settings.max_clients)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -462,6 +462,48 @@ async def test_client_that_answers_stays() -> None:
         for _ in range(6):
             assert (await client.packet()).procedure == PING
             client.writer.write(PING_BYTES[:12] + b"\0\0\0\2" + PING_BYTES[16:])
+
+
+async def test_client_that_this_side_does_not_read_is_not_taken_for_dead() -> None:
+    gate = asyncio.Event()
+    async with made_house(keepalive_interval_s=0.05, keepalive_count=2) as house:
+        client = await house.opened()
+        await client.call("connect_supports_feature", feature=10)
+        house.peer.answers["domain_set_metadata"] = lambda args: wait_at(gate)
+        for _ in range(9):  # more than is read while so many calls are open
+            args = {"type": 0, "metadata": "x" * 20000, "key": None, "uri": None, "flags": 0}
+            client.send_call("domain_set_metadata", dom=house.peer.ref("a"), **args)
+        (connection,) = house.gateway.connections
+        await house.until(lambda: connection.link.is_paused)
+        await asyncio.sleep(0.4)
+        assert not connection.link.closed
+        gate.set()
+
+
+async def test_listener_is_left_alone_while_nobody_can_be_accepted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    class Refusing:
+        def fileno(self) -> int:
+            return house.listening.read_write.fileno()
+
+        def accept(self) -> None:
+            nonlocal tries
+            tries += 1
+            raise OSError(24, "Too many open files")
+
+    await house.opened()
+    house.gateway.loop.remove_reader(house.listening.read_write.fileno())
+    house.gateway._listen(cast(Any, Refusing()), False)
+    await house.client()
+    await asyncio.sleep(0.35)
+    assert 2 <= tries <= 5
+    house.gateway.loop.remove_reader(house.listening.read_write.fileno())
+    house.gateway._listen(house.listening.read_write, False)
+    async with await house.client() as client:
+        assert (await client.call("auth_list")).types == [0]
 
 
 async def test_client_that_did_not_ask_for_it_is_not_asked() -> None:

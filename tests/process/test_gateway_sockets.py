@@ -142,7 +142,7 @@ def test_holder_ends_when_it_is_told_and_takes_the_sockets_with_it(house: Gatewa
 def test_holder_ends_when_its_root_is_removed(house: GatewayHouse) -> None:
     pid = holder(house)
     house.kill("gateway")
-    shutil.rmtree(house.paths.run)
+    shutil.rmtree(house.paths.role_run("gateway"))
     wait_for("the holder's end", lambda: not is_holder(pid))
 
 
@@ -180,6 +180,22 @@ def test_holder_outlives_the_session_and_hands_nothing_to_others(house: GatewayH
     run = subprocess.run([sys.executable, "-c", code, control], capture_output=True, text=True, timeout=20, check=False)
     assert run.stdout.strip() != "2", run.stdout
     assert ask(house)
+
+
+def test_other_users_may_read_only(house: GatewayHouse) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    house.root.chmod(0o711)
+    code = (
+        "import os, socket, sys; os.setgid(65534); os.setuid(65534); s = socket.socket(socket.AF_UNIX);"
+        "s.settimeout(10); s.connect(sys.argv[1]); s.sendall(bytes.fromhex(sys.argv[2])); print(len(s.recv(100)))"
+    )
+    answers = []
+    for path in (house.paths.libvirt_socket_read_only, house.paths.libvirt_socket):
+        command = [sys.executable, "-c", code, os.fspath(path), AUTH_LIST.hex()]
+        answers.append(subprocess.run(command, capture_output=True, text=True, timeout=20, check=False))
+    assert answers[0].stdout.strip() == "36", answers[0].stderr
+    assert "PermissionError" in answers[1].stderr
 
 
 def test_second_gateway_does_not_take_over(house: GatewayHouse) -> None:
