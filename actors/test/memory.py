@@ -10,7 +10,6 @@ from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
 from actors.test.parameters import Parameters, asked_for
 from conf.domain.memory import MemTune
-from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainMemoryModFlags as MemoryFlags
 from schema.errors import ConfigUnsupported, DomainStateError, InvalidArguments
 from schema.objects import DomainRef, TypedParam
@@ -47,18 +46,6 @@ async def domain_set_memory_flags(host: TestHost, dom: DomainRef, memory: int, f
         for definition in definitions:
             definition.current_memory_kib = memory
     await host.commit(draft)
-
-
-@calls.handles(key="dom")
-async def domain_set_memory(host: TestHost, dom: DomainRef, memory: int) -> None:
-    """`domain_set_memory_flags` of a running guest."""
-    await domain_set_memory_flags(host, dom, memory, Impact.LIVE)
-
-
-@calls.handles(key="dom")
-async def domain_set_max_memory(host: TestHost, dom: DomainRef, memory: int) -> None:
-    """`domain_set_memory_flags` with MAXIMUM."""
-    await domain_set_memory_flags(host, dom, memory, MemoryFlags.MAXIMUM)
 
 
 @calls.handles()

@@ -142,9 +142,3 @@ async def domain_core_dump_with_format(host: TestHost, dom: DomainRef, to: str, 
         draft = guest.draft()
         draft.move(states.CRASH)
         await host.commit(draft, Told.of(states.CRASH))
-
-
-@calls.handles(key="dom")
-async def domain_core_dump(host: TestHost, dom: DomainRef, to: str, flags: int) -> None:
-    """`domain_core_dump_with_format` in the plain format."""
-    await domain_core_dump_with_format(host, dom, to, DumpFormat.RAW, flags)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from actors.runtime.calls import Calls
 from actors.test import rules
+from actors.test.device_limits import need_interface
 from actors.test.flags import check_flags
 from actors.test.guest import Guest
 from actors.test.host import TestHost
@@ -178,8 +179,7 @@ def domain_interface_stats(host: TestHost, dom: DomainRef, device: str) -> dict[
     """Counters of an interface. Raises NoSuchDomain, DomainStateError, InvalidArguments for one that is not there."""
     guest = host.guest(dom)
     guest.check_active()
-    if not any(one.target is not None and one.target.dev == device for one in guest.live.devices.interfaces):
-        raise InvalidArguments(f"'{device}' is not a known interface")
+    need_interface(guest.live, device)
     microseconds = time.time_ns() // 1000
     seconds = microseconds // 1_000_000
     return {

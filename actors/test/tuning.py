@@ -69,12 +69,6 @@ def domain_get_scheduler_parameters_flags(host: TestHost, dom: DomainRef, nparam
     return [TypedParam.of_uint("weight", _WEIGHT)][:nparams]
 
 
-@calls.handles()
-def domain_get_scheduler_parameters(host: TestHost, dom: DomainRef, nparams: int) -> list[TypedParam]:
-    """`domain_get_scheduler_parameters_flags` without flags."""
-    return domain_get_scheduler_parameters_flags(host, dom, nparams, 0)
-
-
 @calls.handles(key="dom")
 async def domain_set_scheduler_parameters_flags(
     host: TestHost, dom: DomainRef, params: list[TypedParam], flags: int
@@ -83,12 +77,6 @@ async def domain_set_scheduler_parameters_flags(
     check_flags(flags, 0, "testDomainSetSchedulerParametersFlags")
     Parameters(params, {"weight": "uint"})
     host.guest(dom)
-
-
-@calls.handles(key="dom")
-async def domain_set_scheduler_parameters(host: TestHost, dom: DomainRef, params: list[TypedParam]) -> None:
-    """`domain_set_scheduler_parameters_flags` without flags."""
-    await domain_set_scheduler_parameters_flags(host, dom, params, 0)
 
 
 @calls.handles()

@@ -13,7 +13,6 @@ from actors.test.host import TestHost
 from actors.test.node import MAX_VCPUS
 from conf.domain.domain import Domain
 from conf.domain.vcpu import CpuTune, EmulatorPin, VcpuPin
-from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainVcpuFlags as VcpuFlags
 from schema.enums.domain_vcpu import VcpuState
 from schema.errors import DomainStateError, InvalidArguments
@@ -46,24 +45,12 @@ async def domain_set_vcpus_flags(host: TestHost, dom: DomainRef, nvcpus: int, fl
     await host.commit(draft)
 
 
-@calls.handles(key="dom")
-async def domain_set_vcpus(host: TestHost, dom: DomainRef, nvcpus: int) -> None:
-    """`domain_set_vcpus_flags` of a running guest."""
-    await domain_set_vcpus_flags(host, dom, nvcpus, Impact.LIVE)
-
-
 @calls.handles()
 def domain_get_vcpus_flags(host: TestHost, dom: DomainRef, flags: int) -> int:
     """The number of processors, or with MAXIMUM what it can grow to. Raises NoSuchDomain, DomainStateError."""
     check_flags(flags, _KNOWN, "testDomainGetVcpusFlags")
     definition = host.guest(dom).one(flags)
     return rules.max_vcpus(definition) if flags & VcpuFlags.MAXIMUM else rules.current_vcpus(definition)
-
-
-@calls.handles()
-def domain_get_max_vcpus(host: TestHost, dom: DomainRef) -> int:
-    """The most processors that a running guest can have. Raises NoSuchDomain, DomainStateError."""
-    return domain_get_vcpus_flags(host, dom, Impact.LIVE | VcpuFlags.MAXIMUM)
 
 
 @calls.handles()
