@@ -1,11 +1,12 @@
-"""A device of the host: `<device>`, as far as the system itself and SCSI hosts go."""
+"""A device of the host: `<device>`."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
-from conf.element import Element, Empty, attr, child, children, one_of, text
-from conf.values import UINT, UUID_TEXT
+from conf.element import Element, Empty, attr, child, children, content, one_of, text
+from conf.node_device.capabilities import CAPABILITIES, Capability
+from conf.values import UINT, UUID_TEXT, words
 
 
 class Hardware(Element, tag="hardware", empty=Empty.OMIT):
@@ -23,15 +24,6 @@ class Firmware(Element, tag="firmware", empty=Empty.OMIT):
     vendor: str | None = text("vendor", str, default=None)
     version: str | None = text("version", str, default=None)
     release_date: str | None = text("release_date", str, default=None)
-
-
-class Capability(Element, tag="capability"):
-    """What a device is."""
-
-    @property
-    def kind(self) -> str:
-        """The word for it."""
-        return self.fixed["type"]
 
 
 class SystemCapability(Capability, type="system"):
@@ -65,10 +57,25 @@ class ScsiHostCapability(Capability, type="scsi_host"):
         return next((feature for feature in self.features if feature.type == "fc_host"), None)
 
 
+class DevNode(Element, tag="devnode"):
+    """A file below /dev, or a link to it."""
+
+    type: str = attr("type", words("dev", "link"))
+    path: str = content(str)
+
+
+class Driver(Element, tag="driver"):
+    """The host's driver of the device."""
+
+    name: str | None = text("name", str, default=None)
+
+
 class NodeDevice(Element, tag="device", root=True):
     """A device of the host."""
 
     name: str | None = text("name", str, default=None)
     path: str | None = text("path", str, default=None)
+    devnodes: list[DevNode] = children(DevNode, default=[])
     parent: str | None = text("parent", str, default=None)
-    capability: Capability = one_of(SystemCapability, ScsiHostCapability, by="type")
+    driver: Driver | None = child(Driver, default=None)
+    capability: Capability = one_of(SystemCapability, ScsiHostCapability, *CAPABILITIES, by="type")
