@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +63,19 @@ class RoleHandler(Protocol):
     def on_fenced(self, why: str) -> None: ...
 
 
+class Outcome(Protocol):
+    """Who is told how a call ended, once: a future, or anything that does at once what is to be done."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: Any, /) -> None:
+        """It succeeded."""
+
+    def set_exception(self, exception: VirtError, /) -> None:
+        """It failed."""
+
+
 class Outgoing:
     """A message to the broker that has an outcome."""
 
@@ -71,7 +83,7 @@ class Outgoing:
 
     def __init__(
         self,
-        future: asyncio.Future[Any],
+        future: Outcome,
         kind: int,
         destination: bytes,
         procedure: str,

@@ -116,8 +116,9 @@ class Heartbeat:
 
 
 def _rss_kib() -> int:
+    # as bytes: a process that gave up its rights may not be able to load even a codec any more
     try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123
             return int(file.read().split()[1]) * _PAGE_KIB
     except (OSError, ValueError, IndexError):
         return 0

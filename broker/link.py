@@ -8,18 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import zmq
-from zmq.backend import Socket as Compiled
-
-from broker.lifeline import knock, told_why
+from broker.lifeline import ANSWER_WITHIN_S, knock, told_why
 from broker.wire import PROLOGUE_MAX, WireError
+from broker.zmtp import GREETING_LENGTH, FrameReader, ZmtpError, check_greeting, greeting, pack_message, ready_command
 
-NOBLOCK: Final = int(zmq.NOBLOCK)
-SNDMORE: Final = int(zmq.SNDMORE) | NOBLOCK
-EVENTS: Final = int(zmq.EVENTS)
-POLLIN: Final = int(zmq.POLLIN)
-HWM: Final = 65536
-BREATH: Final = 128  # messages before the loop's other tasks get their turn
+READ_BYTES: Final = 256 * 1024
+FRAME_MAX: Final = 256 * 1024 * 1024
+UNSENT_MAX: Final = 64 * 1024 * 1024  # bytes that may wait for a broker that does not read
+PARTS_AT_ONCE: Final = 256  # the kernel takes no more than 1024
+DRAIN_STEP_S: Final = 0.005
 
 OnMessage = Callable[[bytes, bytes, bytes], None]
 OnLost = Callable[[str], None]
@@ -28,9 +25,7 @@ OnLost = Callable[[str], None]
 class Link:
     """Open from `open` until `close` or until `on_lost` was called."""
 
-    def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], lifeline: socket.socket, answer: dict[str, Any]
-    ) -> None:
+    def __init__(self, lifeline: socket.socket, answer: dict[str, Any]) -> None:
         """Raises WireError when the door's answer lacks something."""
         self.lifeline = lifeline
         try:
@@ -42,95 +37,156 @@ class Link:
             self.heartbeat_s = float(answer["heartbeat_s"])
             self.message_max = int(answer["message_max"]) - PROLOGUE_MAX - 2
             self.last: tuple[int, int] = tuple(answer.get("last", (0, 0)))
-            route = answer["route"]
+            self._route = str(answer["route"])
         except (KeyError, TypeError, ValueError) as exc:
             raise WireError(f"the door's answer lacks {exc}") from exc
         self._loop = asyncio.get_running_loop()
-        self._socket = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.ROUTING_ID, self.routing_id)
-        self._socket.setsockopt(zmq.SNDHWM, HWM)
-        self._socket.setsockopt(zmq.RCVHWM, HWM)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 10)  # for a full backlog; after a broker's end the link is closed
-        self._socket.connect(f"ipc://{route}")
-        self._fd = int(self._socket.getsockopt(zmq.FD))
-        self._recv = Compiled.recv.__get__(self._socket)
-        self._send = Compiled.send.__get__(self._socket)
-        self._get = Compiled.get.__get__(self._socket)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self._reader = FrameReader(FRAME_MAX)
+        self._early: list[list[bytes]] = []  # messages that came with the end of the handshake
+        self._unsent: list[bytes | memoryview] = []
+        self._unsent_bytes = 0
         self._is_open = True
-        self._is_planned = False
+        self._is_planned = False  # whether `_flush` will run by itself
+        self._is_full = False  # whether the kernel has no room
         self._on_message: OnMessage = lambda source, header, body: None
         self._on_lost: OnLost = lambda why: None
 
     @classmethod
-    async def open(cls, context: zmq.Context[zmq.Socket[bytes]], door: Path, hello: dict[str, Any]) -> Link:
+    async def open(cls, door: Path, hello: dict[str, Any]) -> Link:
         """Raises OSError or WireError when there is no broker, VirtError when it refuses."""
         lifeline, answer = await knock(door, hello)
+        link: Link | None = None
         try:
-            return cls(context, lifeline, answer)
-        except BaseException:
+            link = cls(lifeline, answer)
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                await link._shake_hands()
+        except BaseException as exc:
+            if link is not None:
+                link._socket.close()
             lifeline.close()
+            if isinstance(exc, TimeoutError):
+                raise ConnectionError(f"the broker does not answer at '{door}'") from exc
             raise
+        return link
 
     def start(self, on_message: OnMessage, on_lost: OnLost) -> None:
         """From now on messages are handed over: source, header and body."""
         self._on_message = on_message
         self._on_lost = on_lost
         self._loop.add_reader(self.lifeline.fileno(), self._lifeline_readable)
-        self._loop.add_reader(self._fd, self._drain)
-        self._plan_drain()
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+        early, self._early = self._early, []
+        for frames in early:
+            if len(frames) == 3:
+                on_message(frames[0], frames[1], frames[2])
 
     def send(self, destination: bytes, header: bytes, body: bytes) -> bool:
-        """Whether there was room for it."""
-        if not self._is_open:
+        """Whether there was room for it. What is sent in one turn of the loop leaves together."""
+        return self.write(pack_message((destination, header, body)))
+
+    def write(self, data: bytes) -> bool:
+        """Whether there was room for these bytes of the protocol."""
+        if not self._is_open or self._unsent_bytes > UNSENT_MAX:
             return False
-        send = self._send
-        try:
-            send(destination, SNDMORE)
-        except zmq.Again:
-            return False
-        send(header, SNDMORE)
-        send(body, NOBLOCK)
-        # sending may eat the edge of what has come meanwhile
-        if not self._is_planned and self._get(EVENTS) & POLLIN:
-            self._plan_drain()
+        self._unsent.append(data)
+        self._unsent_bytes += len(data)
+        if not self._is_planned:
+            self._is_planned = True
+            self._loop.call_soon(self._flush)
         return True
 
-    def close_socket(self, linger_ms: int = 0) -> None:
-        """Nothing is sent or received any more; what was sent has `linger_ms` to leave. The lifeline stays."""
-        if self._is_open:
-            self._is_open = False
-            self._loop.remove_reader(self._fd)
-            self._loop.remove_reader(self.lifeline.fileno())
-            self._socket.close(linger=linger_ms)
+    async def drain(self, within_s: float) -> None:
+        """Waits until what was sent has left, but no longer than that."""
+        self._flush()
+        end = self._loop.time() + within_s
+        while self._is_open and self._unsent and self._loop.time() < end:
+            await asyncio.sleep(DRAIN_STEP_S)
 
     def close(self) -> None:
-        """Lets go of everything at once."""
-        self.close_socket()
-        self.lifeline.close()
+        """Lets go; the lifeline last, because its end says that nothing more will come."""
+        if self._is_open:
+            self._is_open = False
+            self._loop.remove_reader(self._socket.fileno())
+            if self._is_full:
+                self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_reader(self.lifeline.fileno())
+            self._socket.close()
+            self.lifeline.close()
 
-    def _plan_drain(self) -> None:
-        self._is_planned = True
-        self._loop.call_soon(self._drain_planned)
-
-    def _drain_planned(self) -> None:
-        self._is_planned = False
-        self._drain()
-
-    def _drain(self) -> None:
-        if not self._is_open:
-            return
-        recv, get, on_message = self._recv, self._get, self._on_message
+    async def _shake_hands(self) -> None:
+        loop, sock = self._loop, self._socket
+        await loop.sock_connect(sock, self._route)
+        await loop.sock_sendall(sock, greeting() + ready_command(b"DEALER", self.routing_id))
+        data = b""
+        while len(data) < GREETING_LENGTH:
+            data += await self._more()
         try:
-            for count in range(BREATH):
-                # the broker's messages are three frames, always
-                on_message(recv(NOBLOCK), recv(NOBLOCK), recv(NOBLOCK))
-                # one look is cheaper than one failure; with many messages one failure is cheaper than many looks
-                if not self._is_open or (count < 2 and not get(EVENTS) & POLLIN):
-                    return
-        except zmq.Again:
+            check_greeting(data[:GREETING_LENGTH])
+            self._early += self._reader.receive(data[GREETING_LENGTH:])
+            while not self._reader.commands:
+                self._early += self._reader.receive(await self._more())
+        except ZmtpError as exc:
+            raise WireError(str(exc)) from exc
+
+    async def _more(self) -> bytes:
+        data = await self._loop.sock_recv(self._socket, READ_BYTES)
+        if not data:
+            raise ConnectionResetError("the broker closed the connection")
+        return data
+
+    def _flush(self) -> None:
+        self._is_planned = self._is_full
+        unsent = self._unsent
+        if not unsent or not self._is_open:
             return
-        if not self._is_planned:
-            self._plan_drain()
+        try:
+            if len(unsent) == 1:
+                sent = self._socket.send(unsent[0], socket.MSG_NOSIGNAL)
+            else:
+                sent = self._socket.sendmsg(unsent[:PARTS_AT_ONCE], (), socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            unsent.clear()  # the reader, or the lifeline, sees the end
+            self._unsent_bytes = 0
+            return
+        self._unsent_bytes -= sent
+        if not self._unsent_bytes:
+            unsent.clear()
+        else:
+            done = 0
+            while sent >= len(unsent[done]):
+                sent -= len(unsent[done])
+                done += 1
+            unsent[done] = memoryview(unsent[done])[sent:]
+            del unsent[:done]
+        if self._is_full is not bool(unsent):
+            self._is_full = self._is_planned = bool(unsent)
+            if unsent:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
+            else:
+                self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._is_over("")
+            return
+        try:
+            messages = self._reader.receive(data)
+        except ZmtpError:
+            self._is_over("")
+            return
+        on_message = self._on_message
+        for frames in messages:
+            if len(frames) == 3:
+                on_message(frames[0], frames[1], frames[2])
 
     def _lifeline_readable(self) -> None:
         try:
@@ -139,14 +195,14 @@ class Link:
             return
         except OSError:
             data = b""
-        if data:
-            why = told_why(data)
-            if not why:
-                return
-        else:
-            why = ""
+        why = told_why(data) if data else ""
+        if data and not why:
+            return
         # what the broker still said before it ended is worth more than a verdict
-        self._drain()
+        self._readable()
+        self._is_over(why)
+
+    def _is_over(self, why: str) -> None:
         if self._is_open:
             self.close()
             self._on_lost(why)

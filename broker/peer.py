@@ -18,7 +18,7 @@ import zmq
 
 from broker.conversation import HistoryLost as HistoryLost
 from broker.conversation import IncomingCall as IncomingCall
-from broker.conversation import Outgoing
+from broker.conversation import Outcome, Outgoing
 from broker.conversation import Reply as Reply
 from broker.conversation import RoleHandler as RoleHandler
 from broker.lifeline import Heartbeat
@@ -66,7 +66,7 @@ SWEEP_S: Final = 0.25
 BROKER_GRACE_S: Final = 1.0  # actor and broker keep the deadline themselves; this is for when the broker does not
 RETRY_FIRST_S: Final = 0.002
 RETRY_MOST_S: Final = 0.03
-LINGER_MS: Final = 1000
+LINGER_S: Final = 1.0
 REPLAY_RECORDS: Final = 1024
 
 _BROKER: Final = b"broker"
@@ -86,7 +86,7 @@ class Peer:
         self._handler = handler
         self._program = program
         self._loop = asyncio.get_running_loop()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # for subscriptions alone
         self._link: Link | None = None
         self._resume: tuple[bytes, Any] | None = None
         self._public = b""
@@ -143,22 +143,44 @@ class Peer:
         Raises the VirtError that came back, InvalidArguments when the body is too long for the broker, DeadlinePassed
         naming the broker when there was none all the time.
         """
+        prologue = CallPrologue(procedure, scope, key, idempotency_key, trace, caller)
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        correlation = self._begin(self._call_of(future, destination, prologue, body, deadline_s, urgent))
+        return await self._outcome(correlation, future)
+
+    def begin_call(
+        self,
+        outcome: Outcome,
+        destination: str,
+        prologue: CallPrologue,
+        body: bytes,
+        *,
+        deadline_s: float | None = 60.0,
+        urgent: bool = False,
+    ) -> None:
+        """Makes a call whose outcome is told to `outcome` as soon as it is there, without a task that waits.
+
+        `outcome` gets a Reply, or the VirtError that `call` would raise; it must not raise itself.
+        Raises what keeps the call from being made.
+        """
+        self._begin(self._call_of(outcome, destination, prologue, body, deadline_s, urgent))
+
+    def _call_of(
+        self,
+        outcome: Outcome,
+        destination: str,
+        prologue: CallPrologue,
+        body: bytes,
+        deadline_s: float | None,
+        urgent: bool,
+    ) -> Outgoing:
+        name = prologue.procedure
         if len(body) > self._message_max:
-            raise InvalidArguments(f"{procedure}: {len(body)} bytes of arguments, {self._message_max} are allowed")
-        prologue = pack_call_prologue(CallPrologue(procedure, scope, key, idempotency_key, trace, caller))
+            raise InvalidArguments(f"{name}: {len(body)} bytes of arguments, {self._message_max} are allowed")
         deadline = None if deadline_s is None else self._loop.time() + deadline_s
         flags = int(Flag.URGENT) if urgent else 0
-        out = Outgoing(
-            self._loop.create_future(),
-            Kind.CALL,
-            destination.encode(),
-            procedure,
-            flags,
-            join_body(prologue, body),
-            deadline,
-        )
-        reply: Reply = await self._outcome(out)
-        return reply
+        whole = join_body(pack_call_prologue(prologue), body)
+        return Outgoing(outcome, Kind.CALL, destination.encode(), name, flags, whole, deadline)
 
     async def head(self) -> Cursor:
         """Where the journal ends now."""
@@ -196,6 +218,8 @@ class Peer:
 
     def listen(self, sources: Sequence[str] | None) -> AbstractAsyncContextManager[EventSubscription]:
         """The published messages of some sources, or of all; what was published before is not among them."""
+        if self._context is None:
+            self._context = zmq.Context(io_threads=1)
         subscription = EventSubscription(self._context, self._paths.events, sources)
         self._subscriptions = [other for other in self._subscriptions if not other.is_closed]
         self._subscriptions.append(subscription)
@@ -214,11 +238,11 @@ class Peer:
             subscription.close()
         link, self._link = self._link, None
         if link is not None:
-            link.close_socket(LINGER_MS)
-        if not self._context.closed:
+            await link.drain(LINGER_S)
+            link.close()
+        if self._context is not None:
             await asyncio.to_thread(self._context.term)
-        if link is not None:
-            link.close()  # last: its end says that there is nothing more to come
+            self._context = None
 
     # -- for roles that serve calls
 
@@ -295,7 +319,7 @@ class Peer:
         door = Path(self._door())
         while True:
             try:
-                link = await Link.open(self._context, door, self._hello())
+                link = await Link.open(door, self._hello())
                 break
             except Fenced as exc:
                 self._end(exc)
@@ -378,7 +402,7 @@ class Peer:
 
     # -- sending
 
-    async def _outcome(self, out: Outgoing) -> Any:
+    def _begin(self, out: Outgoing) -> int:
         if self._over is not None:
             raise self._over
         self._correlation = correlation = self._correlation + 1
@@ -386,10 +410,14 @@ class Peer:
         if self._sweeper is None and out.deadline is not None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
         self._send(correlation, out)
+        return correlation
+
+    async def _outcome(self, correlation: int, future: asyncio.Future[Any]) -> Any:
         try:
-            return await out.future
+            return await future
         except asyncio.CancelledError:
-            if self._outgoing.pop(correlation, None) is not None and out.kind == Kind.CALL:
+            out = self._outgoing.pop(correlation, None)
+            if out is not None and out.kind == Kind.CALL:
                 self._post(out.destination, pack_header(Kind.CANCEL, correlation), b"")
             raise
 
@@ -430,10 +458,9 @@ class Peer:
 
     def _ask_replay(self, after: Cursor, sources: Sequence[str] | None) -> asyncio.Task[dict[str, Any]]:
         request = {"after": list(after), "sources": None if sources is None else list(sources), "limit": REPLAY_RECORDS}
-        out = Outgoing(
-            self._loop.create_future(), Kind.REPLAY, _BROKER, "", 0, pack_value(request), self._loop.time() + 60.0
-        )
-        return self._loop.create_task(self._outcome(out))
+        future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        out = Outgoing(future, Kind.REPLAY, _BROKER, "", 0, pack_value(request), self._loop.time() + 60.0)
+        return self._loop.create_task(self._outcome(self._begin(out), future))
 
     # -- receiving
 
