@@ -53,7 +53,11 @@ def told_of_start(guest: Guest, *, paused: bool, detail: Started = Started.BOOTE
 async def boot(host: QemuHost, guest: Guest, flags: int) -> None:
     """Starts a guest that is off with its configuration. Raises as `start_guest` does."""
     paused = bool(flags & CreateFlags.START_PAUSED)
-    wish = Wish(paused=paused, ends_on_close=bool(flags & CreateFlags.START_AUTODESTROY))
+    wish = Wish(
+        paused=paused,
+        ends_on_close=bool(flags & CreateFlags.START_AUTODESTROY),
+        resets_nvram=bool(flags & CreateFlags.START_RESET_NVRAM),
+    )
     await start_guest(host, guest, guest.config, wish)
     announce(host, guest, told_of_start(guest, paused=paused))
 

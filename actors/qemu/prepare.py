@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from actors.qemu.command.blockdev import number_images
+from actors.qemu.firmware import choose_firmware, load_descriptors
 from actors.qemu.rules import QemuRules
 from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
 from conf.domain.domain import Domain
@@ -27,7 +28,7 @@ FIRST_WEBSOCKET: Final = 5700
 class Ports(Protocol):
     """Hands out ports that nobody listens on."""
 
-    def take(self, first: int, last: int) -> int:
+    def take(self, purpose: str, first: int, last: int) -> int:
         """A free port. Raises ConfigUnsupported when there is none."""
 
 
@@ -41,6 +42,8 @@ class Places:
     vnc_socket: bool = False
     spice_socket: bool = False
     spice_tls: bool = False
+    nvram: Path = Path("/var/lib/virtroupe/qemu/nvram")
+    firmwares: tuple[Path, ...] = ()
 
 
 def prepare_domain(
@@ -50,6 +53,7 @@ def prepare_domain(
 
     Raises ConfigUnsupported when the host has no port or render node left to give.
     """
+    choose_firmware(domain, load_descriptors(places.firmwares) if domain.os.firmware else (), places.nvram)
     rules.assign_aliases(domain)
     align_memory(domain)
     number_images(domain)
@@ -117,9 +121,9 @@ def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
 def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
     if graphics.type is GraphicsType.VNC:
         if graphics.autoport or graphics.port in (None, 0, -1):
-            graphics.port = ports.take(FIRST_PORT, LAST_PORT)
+            graphics.port = ports.take("vnc", FIRST_PORT, LAST_PORT)
         if graphics.websocket == -1:
-            graphics.websocket = ports.take(FIRST_WEBSOCKET, LAST_PORT)
+            graphics.websocket = ports.take("websocket", FIRST_WEBSOCKET, LAST_PORT)
             graphics.websocket_generated = True
         return
     wants_plain = wants_tls = False
@@ -127,9 +131,9 @@ def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
         wants_plain = graphics.default_mode != "secure"
         wants_tls = places.spice_tls and graphics.default_mode != "insecure"
     if graphics.port == -1 or (graphics.autoport and wants_plain):
-        graphics.port = ports.take(FIRST_PORT, LAST_PORT)
+        graphics.port = ports.take("spice", FIRST_PORT, LAST_PORT)
     if graphics.tls_port == -1 or (graphics.autoport and wants_tls):
-        graphics.tls_port = ports.take(FIRST_PORT, LAST_PORT)
+        graphics.tls_port = ports.take("spice-tls", FIRST_PORT, LAST_PORT)
 
 
 def align_memory(domain: Domain) -> None:
@@ -137,7 +141,7 @@ def align_memory(domain: Domain) -> None:
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
     modules = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
     for one in domain.devices.memories:
-        one.target.size_kib = _whole_mib(one.target.size_kib)
+        one.target.size_kib = -(-one.target.size_kib // _MODULE_KIB) * _MODULE_KIB
     aligned = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
     for cell in cells:
         cell.memory = _whole_mib(cell.memory * (bytes_per_unit(cell.unit or "KiB") or 1024) // 1024)
@@ -154,4 +158,5 @@ def _whole_mib(kib: int) -> int:
     return -(-kib // 1024) * 1024
 
 
+_MODULE_KIB: Final = 2048
 _COUNTED: Final = (MemoryModel.DIMM, MemoryModel.NVDIMM, MemoryModel.VIRTIO_MEM)

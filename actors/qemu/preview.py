@@ -10,8 +10,8 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import Launch
 from actors.qemu.host import QemuHost
-from actors.qemu.prepare import Places, prepare_domain
-from actors.qemu.start import options_of
+from actors.qemu.prepare import prepare_domain
+from actors.qemu.start import options_of, places_of
 from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface
 from conf.domain.secrets import SecretRef
@@ -77,7 +77,7 @@ class PreviewResources:
 class PreviewPorts:
     """Every first port is free."""
 
-    def take(self, first: int, last: int) -> int:
+    def take(self, purpose: str, first: int, last: int) -> int:
         return first
 
 
@@ -87,8 +87,7 @@ def preview_command(host: QemuHost, caps: Capabilities, xml: str) -> str:
     domain = parse_domain(xml, rules, ParseFlags.INACTIVE)
     folder = host.run_folder / f"domain--1-{domain.name[:20]}"
     resources = PreviewResources()
-    places = Places(folder=folder, channels=host.run_folder / "channel")
-    prepare_domain(domain, rules, places, PreviewPorts(), resources.render_node)
+    prepare_domain(domain, rules, places_of(host, folder), PreviewPorts(), resources.render_node)
     line = build_command(Launch(domain, caps, options_of(host), folder, resources, _FIRST_DESCRIPTOR))
     words = [f"{name}={shlex.quote(value)}" for name, value in line.environment.items()]
     return " ".join([*words, *(shlex.quote(word) for word in line.words)]) + "\n"

@@ -187,14 +187,14 @@ class HostPorts:
         self._address = address
         self.given: list[int] = []
 
-    def take(self, first: int, last: int) -> int:
+    def take(self, purpose: str, first: int, last: int) -> int:
         """A free port, which is promised from now on. Raises ConfigUnsupported when there is none."""
         for port in range(first, last + 1):
             if port not in self._taken and _is_free(port):
                 self._taken.add(port)
                 self.given.append(port)
                 return port
-        raise ConfigUnsupported("Unable to find an unused port in range 'VNC' (5900-65535)")
+        raise ConfigUnsupported(f"Unable to find an unused port in range '{purpose}' ({first}-{last})")
 
     def give_back(self) -> None:
         """The guest does not start."""

@@ -25,6 +25,7 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.command.build import MASTER_KEY, build_command
 from actors.qemu.command.launch import Launch, Options
 from actors.qemu.command.line import CommandLine
+from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
@@ -58,6 +59,7 @@ class Wish:
 
     paused: bool = False
     ends_on_close: bool = False
+    resets_nvram: bool = False
     incoming: Path | None = None
     """A file with the guest's memory."""
     reason: DomainRunningReason = DomainRunningReason.BOOTED
@@ -134,11 +136,13 @@ async def _launch(
     undo: AsyncExitStack,
 ) -> Started:
     live = config.copy()
+    if any(disk.transient is not None for disk in live.devices.disks):
+        raise ConfigUnsupported("transient disks are not supported yet")
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)
-    places = Places(folder=folder, channels=host.run_folder / "channel")
-    prepare_domain(live, rules, places, ports, find_render_node)
+    prepare_domain(live, rules, places_of(host, folder), ports, find_render_node)
+    prepare_nvram(live, reset=wish.resets_nvram)
     resources = StartResources(folder)
     undo.callback(resources.undo)
     with contextlib.ExitStack() as ours:
@@ -183,6 +187,16 @@ async def _launch(
         ends_on_close=wish.ends_on_close,
     )
     return Started(run, live, process, monitor)
+
+
+def places_of(host: QemuHost, folder: Path) -> Places:
+    """Where things of a guest lie."""
+    return Places(
+        folder=folder,
+        channels=host.run_folder / "channel",
+        nvram=host.state_folder / "nvram",
+        firmwares=default_folders(),
+    )
 
 
 def options_of(host: QemuHost) -> Options:

@@ -19,6 +19,7 @@ from conf.domain.interface import Interface, InterfaceTarget
 from conf.domain.secrets import SecretRef
 from conf.flags import ParseFlags
 from schema.errors import ConfigUnsupported
+from tests.shared import need_shared
 
 LISTENER: Final = 1729
 _SECRET: Final = "9eao5F8qtkGt+seB1HYivWIxbtwUu6MQtg1zpj/oDtUsPr1q8wBYM91uEHCn6j/1"
@@ -104,10 +105,20 @@ class RecordedPorts:
     def __init__(self) -> None:
         self._taken: set[int] = set()
 
-    def take(self, first: int, last: int) -> int:
+    def take(self, purpose: str, first: int, last: int) -> int:
+        fixed = {"spice": 5901, "spice-tls": 5902}
+        if purpose in fixed:
+            return fixed[purpose]
         port = next(one for one in range(first, last + 1) if one not in self._taken)
         self._taken.add(port)
         return port
+
+
+def firmware_folders() -> tuple[Path, ...]:
+    """The descriptors of the recordings, in the order in which they replace one another."""
+    root = need_shared("corpus", "qemu", "qemufirmwaredata")
+    parts = ("usr/share/qemu/firmware", "etc/qemu/firmware", "home/user/.config/qemu/firmware")
+    return tuple(root / part for part in parts)
 
 
 def options_of(state: Mapping[str, Any]) -> Options:
@@ -120,6 +131,7 @@ def options_of(state: Mapping[str, Any]) -> Options:
         "config.vncSASLdir": "vnc_sasl_folder",
         "config.spiceSASL": "spice_sasl",
         "config.spiceSASLdir": "spice_sasl_folder",
+        "config.chardevTLS": "chardev_tls",
         "config.chardevTLSx509secretUUID": "chardev_tls_secret",
         "config.nbdTLSx509secretUUID": "nbd_tls_secret",
         "config.nogfxAllowHostAudio": "host_audio_without_display",
@@ -133,7 +145,11 @@ def options_of(state: Mapping[str, Any]) -> Options:
 
 
 def build_recorded(
-    xml: str, caps: Capabilities, state: Mapping[str, Any], flags: ParseFlags = ParseFlags.INACTIVE
+    xml: str,
+    caps: Capabilities,
+    state: Mapping[str, Any],
+    groups: Mapping[str, Sequence[int]],
+    flags: ParseFlags = ParseFlags.INACTIVE,
 ) -> CommandLine:
     """The command line of a document, made as a start makes it, on the host of the recordings.
 
@@ -142,13 +158,15 @@ def build_recorded(
     rules = QemuRules(caps)
     domain = parse_domain(xml, rules, flags)
     folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
-    host = RecordedHost()
+    host = RecordedHost(groups)
     places = Places(
         folder=folder,
         channels=Path("/tmp/channel"),
         vnc_socket=bool(state.get("config.vncAutoUnixSocket")),
         spice_socket=bool(state.get("config.spiceAutoUnixSocket")),
         spice_tls=True,
+        nvram=Path("/var/lib/libvirt/qemu/nvram"),
+        firmwares=firmware_folders(),
     )
     prepare_domain(domain, rules, places, RecordedPorts(), host.render_node)
     return build_command(Launch(domain, caps, options_of(state), folder, host, LISTENER))
@@ -161,9 +179,12 @@ def words_of(line: CommandLine) -> list[str]:
 
 def same_words(one: Sequence[str], other: Sequence[str]) -> bool:
     """Equal word by word; JSON words as values."""
-    return len(one) == len(other) and all(
-        a == b or _json(a) == _json(b) != None for a, b in zip(one, other, strict=True)
-    )  # noqa: E711
+    return len(one) == len(other) and all(a == b or _same_json(a, b) for a, b in zip(one, other, strict=True))
+
+
+def _same_json(one: str, other: str) -> bool:
+    value = _json(one)
+    return value is not None and value == _json(other)
 
 
 def _json(word: str) -> Any:

@@ -39,7 +39,8 @@ def verdict(case: dict[str, Any]) -> str:
     xml = (corpus / case["input"]).read_text(encoding="utf-8")
     caps = latest_capabilities(case["caps"]["arch"])
     try:
-        line = build_recorded(xml, caps, case.get("state") or {})
+        groups = {one["name"]: one["fds"] for one in case.get("fd_groups", ())}
+        line = build_recorded(xml, caps, case.get("state") or {}, groups)
     except VirtError as exc:
         return "pass" if case["expectation"] != "ok" else f"refused: {exc.message}"
     except Exception as exc:  # whatever it is, it is this case's fault and not the end of the others
@@ -51,8 +52,10 @@ def verdict(case: dict[str, Any]) -> str:
     found = words_of(line)
     if same_words(found, wanted):
         return "pass"
-    odd = [w for w in found if w not in wanted][:2], [w for w in wanted if w not in found][:2]
-    return f"differs: ours {odd[0]} theirs {odd[1]}"
+    place = next(
+        (n for n, pair in enumerate(zip(found, wanted, strict=False)) if not same_words(*([w] for w in pair))), -1
+    )
+    return f"differs at word {place}: ours {found[place - 1 : place + 2]} theirs {wanted[place - 1 : place + 2]}"
 
 
 @pytest.mark.parametrize("arch", ARCHES)

@@ -18,13 +18,14 @@ from conf.domain.disk import (
     DetectZeroes,
     Discard,
     Disk,
+    DiskBus,
     DiskCache,
     DiskDevice,
     MetadataCache,
 )
 from conf.domain.domain import Domain
 from conf.domain.os import NvramStore
-from conf.domain.secrets import Encryption
+from conf.domain.secrets import Auth, Encryption
 from conf.domain.storage_source import (
     BlockSource,
     DirSource,
@@ -63,10 +64,13 @@ class Node:
     steps: list[tuple[str, Properties]] = field(default_factory=list)
     descriptors: list[str] = field(default_factory=list)
 
-    def write(self, line: CommandLine) -> None:
-        """Appends what the image needs."""
+    def write_descriptors(self, line: CommandLine) -> None:
+        """Appends the descriptors that stand for the image."""
         for words in self.descriptors:
             line.add("-add-fd", words)
+
+    def write(self, line: CommandLine) -> None:
+        """Appends what the image needs."""
         for option, properties in self.steps:
             line.add_json(option, properties)
 
@@ -97,16 +101,32 @@ def number_images(domain: Domain) -> int:
     """Gives every image of every disk its number; the highest is returned."""
     number = 0
     for disk in reversed(domain.devices.disks):
-        if disk.source is None or is_empty(disk.source):
+        if disk.target.bus is DiskBus.SD:
             continue
         number += 1
+        if disk.source is None or is_empty(disk.source):
+            continue
         disk.source.index = number
         below = disk.backing_store
         while below is not None and below.source is not None:
             number += 1
-            below.index = number
+            below.index = below.source.index = number
             below = below.backing_store
     return number
+
+
+def number_descriptor_sets(launch: Launch) -> None:
+    """Gives every image that a client has opened a set for its descriptors, in the order of the images' numbers."""
+    indexes = []
+    for disk in launch.domain.devices.disks:
+        sources = [disk.source]
+        below = disk.backing_store
+        while below is not None:
+            sources.append(below.source)
+            below = below.backing_store
+        indexes += [(one.index or 0, id(one)) for one in sources if one and getattr(one, "fdgroup", None) is not None]
+    for _, identity in sorted(indexes):
+        launch.descriptor_sets[identity] = launch.next_fdset()
 
 
 def is_empty(source: StorageSource) -> bool:
@@ -182,6 +202,7 @@ def _top_layer(disk: Disk) -> _Layer:
         layer.discard, layer.zeroes = driver.discard, driver.detect_zeroes
         layer.metadata_cache = driver.metadata_cache
     layer.encryption = getattr(disk.source, "encryption", None) or disk.encryption
+    layer.auth = getattr(disk.source, "auth", None) or disk.auth
     return layer
 
 
@@ -214,6 +235,7 @@ class _Layer:
         self.zeroes: DetectZeroes | None = None
         self.metadata_cache: MetadataCache | None = None
         self.encryption: Encryption | None = None
+        self.auth: Auth | None = getattr(source, "auth", None)
 
     def node(self, launch: Launch, beneath: Node | None, *, ended: bool) -> Node:
         node = Node(f"libvirt-{self.number}-format")
@@ -315,7 +337,7 @@ class _Layer:
             if source.fdgroup is not None:
                 descriptors = launch.host.fd_group(source.fdgroup)
                 self._descriptors = len(descriptors)
-                number = launch.next_fdset()
+                number = launch.descriptor_sets[id(source)]
                 for place, descriptor in enumerate(descriptors):
                     node.descriptors.append(f"set={number},fd={descriptor},opaque={name}{place}")
                 path = f"/dev/fdset/{number}"
@@ -336,7 +358,7 @@ class _Layer:
             place_text = f"{address.domain:04x}:{address.bus:02x}:{address.slot:02x}.{address.function:x}"
             return {"driver": "nvme", "device": place_text, "namespace": source.namespace_id}
         if isinstance(source, NetworkSource):
-            return network_storage(launch, node.steps, name, source, self.encryption, self._secret_name())
+            return network_storage(launch, node.steps, name, source, self.auth, self.encryption, self._secret_name())
         if isinstance(source, VolumeSource):
             raise ConfigUnsupported(f"storage pool '{source.pool}' is not available")
         raise ConfigUnsupported("this kind of disk source is not supported")

@@ -43,11 +43,17 @@ def add_chardev(
     launch: Launch, line: CommandLine, end: HostEnd, name: str, alias: str, *, vmc: str = "vdagent"
 ) -> None:
     """The host end of a device. Raises ConfigUnsupported for a kind that QEMU does not have."""
-    if end.type is CharType.TCP and isinstance(end.source, TcpSource) and end.source.tls:
+    if _has_tls(launch, end):
         _add_tls(launch, line, name)
     log = _log_words(launch, line, end, alias)
     words = _backend(launch, line, end, name, alias, vmc)
     line.add("-chardev", words + log)
+
+
+def _has_tls(launch: Launch, end: HostEnd) -> bool:
+    if end.type is not CharType.TCP or not isinstance(end.source, TcpSource):
+        return False
+    return launch.options.chardev_tls if end.source.tls is None else end.source.tls
 
 
 def _add_tls(launch: Launch, line: CommandLine, name: str) -> None:
@@ -93,7 +99,7 @@ def _backend(launch: Launch, line: CommandLine, end: HostEnd, name: str, alias: 
         case CharType.UDP:
             return _udp(end, name)
         case CharType.TCP:
-            return _tcp(end, name)
+            return _tcp(launch, end, name)
         case CharType.UNIX:
             if not isinstance(source, UnixSource) or source.path is None:
                 raise ConfigUnsupported("a unix socket needs a path")
@@ -140,7 +146,7 @@ def _udp(end: HostEnd, name: str) -> str:
     )
 
 
-def _tcp(end: HostEnd, name: str) -> str:
+def _tcp(launch: Launch, end: HostEnd, name: str) -> str:
     source = end.source
     if not isinstance(source, TcpSource):
         raise ConfigUnsupported("a TCP connection needs a host and a service")
@@ -149,7 +155,7 @@ def _tcp(end: HostEnd, name: str) -> str:
         words += ",telnet=on"
     if source.mode is CharMode.BIND:
         words += ",server=on,wait=off"
-    if source.tls:
+    if _has_tls(launch, end):
         words += f",tls-creds=obj{name}_tls0"
     if source.reconnect is not None and source.reconnect.enabled:
         words += f",reconnect={source.reconnect.timeout_s or 0}"

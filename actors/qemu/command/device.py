@@ -90,9 +90,7 @@ def virtio_driver(launch: Launch, base: str, device: Device, model: str | None =
     if model in (TRANSITIONAL, NON_TRANSITIONAL):
         if not isinstance(address, PciAddress):
             raise ConfigUnsupported("virtio (non-)transitional models are not supported for this address type")
-        flavour = "-transitional" if model == TRANSITIONAL else "-non-transitional"
-        if launch.caps.has(name + flavour):
-            return name + flavour
+        return name + ("-transitional" if model == TRANSITIONAL else "-non-transitional")
     return name
 
 

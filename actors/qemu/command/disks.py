@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors.qemu.command.blockdev import disk_nodes, guest_write_cache, number_images, topmost
+from actors.qemu.command.blockdev import (
+    disk_nodes,
+    guest_write_cache,
+    number_descriptor_sets,
+    number_images,
+    topmost,
+)
 from actors.qemu.command.device import address_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_q35
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
@@ -25,15 +31,13 @@ _CONTROLLERS: Final = {
 def add_disks(launch: Launch, line: CommandLine) -> None:
     """All disks in the order of the definition. Raises ConfigUnsupported for what QEMU cannot have."""
     number_images(launch.domain)
+    number_descriptor_sets(launch)
     floppies = [disk for disk in launch.domain.devices.disks if disk.target.bus is DiskBus.FDC]
-    if _has_managed_reservations(launch):
-        path = str(launch.folder / "pr-helper0.sock")
-        line.add_json("-object", {"qom-type": "pr-manager-helper", "id": "pr-helper0", "path": path})
-    floppy_controller_written = False
+    if floppies:
+        _add_floppy_controller(launch, line, floppies)
     for disk in launch.domain.devices.disks:
-        if disk.target.bus is DiskBus.FDC and not floppy_controller_written:
-            _add_floppy_controller(launch, line, floppies)
-            floppy_controller_written = True
+        if disk.transient is not None and disk.transient.share_backing:
+            continue  # it is plugged in once its image has an overlay
         if disk.target.bus is DiskBus.SD:
             _add_sd_card(disk, line)
             continue
@@ -42,9 +46,18 @@ def add_disks(launch: Launch, line: CommandLine) -> None:
             line.add_json("-device", disk_device(launch, disk, None))
             continue
         nodes = disk_nodes(launch, disk)
+        for node in reversed(nodes):
+            node.write_descriptors(line)
         for node in nodes:
             node.write(line)
         line.add_json("-device", disk_device(launch, disk, topmost(nodes)))
+
+
+def add_reservations_helper(launch: Launch, line: CommandLine) -> None:
+    """The helper that keeps persistent reservations for the guest's disks, if any wants it."""
+    if _has_managed_reservations(launch):
+        path = str(launch.folder / "pr-helper0.sock")
+        line.add_json("-object", {"qom-type": "pr-manager-helper", "id": "pr-helper0", "path": path})
 
 
 def _has_managed_reservations(launch: Launch) -> bool:
@@ -123,7 +136,8 @@ def disk_device(launch: Launch, disk: Disk, node: str | None) -> Properties:
         properties["bios-chs-trans"] = disk.geometry.trans
     properties.update(_error_policies(disk))
     if disk.serial:
-        properties["serial"] = disk.serial
+        # blanks are masked, as they are by libvirt: guests have known these serial numbers for years
+        properties["serial"] = disk.serial.replace(" ", "\\ ")
     return properties
 
 

@@ -251,7 +251,8 @@ def _card(launch: Launch, video: Video, *, primary: bool) -> Properties:
     properties: Properties = {}
     if kind is VideoType.VIRTIO:
         properties["driver"] = _virtio_gpu(launch, video, primary=primary)
-        properties.update(virtio_properties(video.driver))
+        if properties["driver"] != "vhost-user-vga":
+            properties.update(virtio_properties(video.driver))
         if model.acceleration is not None and model.acceleration.accel3d and not _has_gl(launch):
             properties["virgl"] = True
     else:

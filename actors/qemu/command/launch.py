@@ -49,6 +49,7 @@ class Options:
     spice_tls_folder: str = "/etc/pki/qemu"
     spice_sasl: bool = False
     spice_sasl_folder: str = ""
+    chardev_tls: bool = False
     chardev_tls_folder: str = "/etc/pki/qemu"
     chardev_tls_secret: str = ""
     nbd_tls_folder: str = "/etc/pki/qemu"
@@ -116,6 +117,8 @@ class Launch:
     monitor_fd: int
     guest_id: int = -1
     incoming: str | None = None
+    descriptor_sets: dict[int, int] = field(default_factory=dict)
+    """The sets of descriptors that stand for images which clients have opened, by identity of the source."""
     _fdset: int = 0
     _boot_index: dict[int, int] = field(default_factory=dict)
 

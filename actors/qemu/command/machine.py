@@ -19,7 +19,7 @@ def pflash_nodes(launch: Launch) -> list[Node]:
     loader, nvram = launch.domain.os.loader, launch.domain.os.nvram
     if loader is None or loader.type is not LoaderType.PFLASH or not loader.path:
         return []
-    return nodes_of_pflash(launch, loader.path, loader.readonly is not False, nvram)
+    return nodes_of_pflash(launch, loader.path, loader.readonly is True, nvram)
 
 
 def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:

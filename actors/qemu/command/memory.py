@@ -66,8 +66,6 @@ def add_memory(launch: Launch, line: CommandLine) -> None:
         backend = Backend(launch, machine.default_ram_id, kib)
         backend.for_machine = True
         backend.write(line)
-    elif _preallocates(launch) and not _uses_backends(launch):
-        line.add("-mem-prealloc")
     locked = domain.memory_backing is not None and domain.memory_backing.locked
     line.add("-overcommit", f"mem-lock={'on' if locked else 'off'}")
 
@@ -240,16 +238,16 @@ def add_numa(launch: Launch, line: CommandLine) -> None:
     if not cells:
         return
     backends = _uses_backends(launch)
-    if backends:
-        for number, cell in enumerate(cells):
-            if cell_kib(cell):
-                backend = Backend(launch, f"ram-node{number}", cell_kib(cell))
-                backend.node = cell.id if cell.id is not None else number
-                backend.access = cell.mem_access
-                backend.discard = cell.discard
-                backend.write(line)
+    if not backends and _preallocates(launch):
+        line.add("-mem-prealloc")
     interconnects = launch.domain.cpu.numa.interconnects if launch.domain.cpu and launch.domain.cpu.numa else None
     for number, cell in enumerate(cells):
+        if backends and cell_kib(cell):
+            backend = Backend(launch, f"ram-node{number}", cell_kib(cell))
+            backend.node = cell.id if cell.id is not None else number
+            backend.access = cell.mem_access
+            backend.discard = cell.discard
+            backend.write(line)
         words = [f"node,nodeid={number}"]
         if cell.cpus:
             words += [f"cpus={part}" for part in write_cpuset(parse_cpuset(cell.cpus)).split(",")]
@@ -303,7 +301,7 @@ def add_modules(launch: Launch, line: CommandLine) -> None:
         backend = Backend(launch, f"mem{alias}", module.target.size_kib)
         backend.module = module
         backend.node = module.target.node
-        backend.access = module.access
+        backend.access = module.access or _access_of_cell(launch, module.target.node)
         backend.discard = module.discard
         if module.source is not None:
             backend.page_kib = module.source.pagesize_kib
@@ -311,6 +309,11 @@ def add_modules(launch: Launch, line: CommandLine) -> None:
                 backend.nodes = parse_cpuset(module.source.nodemask)
         backend.write(line)
         line.add_json("-device", _module_device(launch, module))
+
+
+def _access_of_cell(launch: Launch, node: int | None) -> str | None:
+    cells = cells_of(launch)
+    return cells[node].mem_access if node is not None and node < len(cells) else None
 
 
 def _module_device(launch: Launch, module: MemoryDevice) -> Properties:

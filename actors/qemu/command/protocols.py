@@ -29,13 +29,18 @@ _PORTS: Final = {
 
 
 def network_storage(
-    launch: Launch, steps: Steps, name: str, source: NetworkSource, encryption: Encryption | None, secret_name: str
+    launch: Launch,
+    steps: Steps,
+    name: str,
+    source: NetworkSource,
+    auth: Auth | None,
+    encryption: Encryption | None,
+    secret_name: str,
 ) -> Properties:
     """The storage node's driver and its options; secrets it refers to are added to `steps`.
 
     Raises ConfigUnsupported for a protocol that QEMU does not speak.
     """
-    auth = source.auth
     secret = None
     if auth is not None and auth.secret is not None:
         secret = f"{name}-auth-secret0"
