@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from actors.qemu import rules_addresses, rules_devices, rules_machine
+from actors.qemu import rules_addresses, rules_checks, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
+from conf.domain.addresses.usb import assign_usb
 from conf.domain.aliases import assign_aliases
 from conf.domain.chardev import Channel, UnixSource
 from conf.domain.device import Device
@@ -33,12 +34,14 @@ class QemuRules(DomainRules):
         gic: str = "3",
         state_folder: str | None = None,
         channel_folder: str | None = None,
+        accelerators: tuple[VirtType, ...] = (VirtType.QEMU, VirtType.KVM),
     ) -> None:
         """`gic` is the interrupt controller KVM has on ARM; sockets in the two folders are ours, not the user's."""
         self.capabilities = capabilities
         self.gic = gic
         self.state_folder = state_folder
         self.channel_folder = channel_folder
+        self.accelerators = accelerators
         self.default_arch = capabilities.arch
 
     def basic(self, domain: Domain, flags: ParseFlags) -> None:
@@ -77,8 +80,17 @@ class QemuRules(DomainRules):
         """Gives every device its place, in libvirt's order of buses."""
         rules_addresses.assign(domain, self.capabilities, flags)
 
+    def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
+        """Refuses what QEMU cannot provide."""
+        rules_checks.check_device(device, domain)
+
+    def check(self, domain: Domain) -> None:
+        """Refuses what QEMU cannot run."""
+        rules_checks.check(domain, self.capabilities, self.accelerators)
+
     def assign_aliases(self, domain: Domain) -> None:
-        """Names the devices of a guest that starts."""
+        """Names the devices of a guest that starts; USB devices of old definitions get their ports before that."""
+        assign_usb(domain)
         assign_aliases(domain, builtin=lambda controller: rules_machine.builtin_alias(domain, controller))
 
     def _forget_sockets(self, device: Device | Graphics | Audio) -> None:

@@ -112,7 +112,7 @@ def default_scsi_model(domain: Domain, capabilities: Capabilities) -> str | None
         return "ibmvscsi"
     if rules_machine.is_s390(domain):
         return "virtio-scsi"
-    if capabilities.has("lsi"):
+    if capabilities.has("lsi") or capabilities.has("lsi53c895a"):
         return "lsilogic"
     return "virtio-scsi" if capabilities.has("virtio-scsi-pci") else None
 

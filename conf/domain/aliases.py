@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from conf.domain.address import DriveAddress
+from conf.domain.address import DimmAddress, DriveAddress
 from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel
 from conf.domain.defaults import walk
 from conf.domain.device import Device, is_user_alias
@@ -46,6 +46,9 @@ def assign_aliases(domain: Domain, *, builtin: Callable[[Controller], str | None
     _number(devices.rngs, lambda one: "rng")
     _number(devices.panics, lambda one: "panic")
     _number(devices.tpms, lambda one: "tpm")
+    for memory in devices.memories:
+        if memory.alias is None and isinstance(memory.address, DimmAddress) and memory.address.slot is not None:
+            memory.alias = f"{_MEMORY_PREFIXES[memory.model]}{memory.address.slot}"
     _number(devices.memories, lambda one: _MEMORY_PREFIXES[one.model])
     _number(devices.cryptos, lambda one: "crypto")
     for single, name in (

@@ -84,9 +84,11 @@ def _check_memory(domain: Domain) -> None:
 
 def _check_hugepages(domain: Domain) -> None:
     pages = domain.memory_backing.hugepages if domain.memory_backing is not None else None
-    masters = [page.size for page in pages.pages if page.nodeset is None] if pages is not None else []
+    # without nodes of its own, the guest is node 0 as a whole
+    whole = (None,) if _cells(domain) else (None, "0")
+    masters = [page.size for page in pages.pages if page.nodeset in whole] if pages is not None else []
     if len(masters) > 1:
-        raise XmlDetailError(f"two master hugepages detected: {masters[0]} and {masters[1]}", domain=ErrorDomain.DOMAIN)
+        raise XmlDetailError(f"two master hugepages detected: {masters[1]} and {masters[0]}", domain=ErrorDomain.DOMAIN)
 
 
 def _cells(domain: Domain) -> list[NumaCell]:

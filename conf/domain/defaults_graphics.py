@@ -36,6 +36,8 @@ def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
             raise XmlError("'network' attribute is required for listen type 'network'")
         if listen.type is ListenType.ADDRESS and listen.address is None and listen is listens[0]:
             listen.address = short
+        if listen.type is ListenType.SOCKET and listen.auto_generated and flags & ParseFlags.INACTIVE:
+            listen.socket = None
         if listen.type is ListenType.NETWORK and flags & ParseFlags.INACTIVE:
             listen.address = None
     if listens and short is not None and listens[0].type is ListenType.ADDRESS and listens[0].address != short:

@@ -9,6 +9,7 @@ from lxml import etree
 
 from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.rules import QemuRules
+from conf.domain.domain import VirtType
 from conf.domain.rules import DomainRules
 from tests.shared import need_shared
 
@@ -34,7 +35,15 @@ def rules_for(case: dict[str, Any]) -> DomainRules:
     if case.get("driver") != "qemu":
         return CorpusGeneric()
     gic = "2" if case.get("gic") in ("GIC_NONE", "GIC_V2") else "3"
-    return CorpusQemu(capabilities_of(case), gic=gic, state_folder="/tmp/lib", channel_folder="/tmp/channel")
+    is_recorded = "file" in case.get("caps", {})
+    accelerators = (VirtType.QEMU, VirtType.KVM) if is_recorded else (VirtType.QEMU, VirtType.KVM, VirtType.HVF)
+    return CorpusQemu(
+        capabilities_of(case),
+        gic=gic,
+        state_folder="/tmp/lib",
+        channel_folder="/tmp/channel",
+        accelerators=accelerators,
+    )
 
 
 def capabilities_of(case: dict[str, Any]) -> Capabilities:
