@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from broker.wire import CallPrologue, Cursor, call_id
-from schema.errors import VirtError
+from broker.wire import CallPrologue, Cursor, Kind, WireError, call_id, split_body, unpack_reply_prologue, unpack_value
+from schema.errors import InvalidMessage, VirtError, from_wire
 
 
 class HistoryLost(Exception):
@@ -104,3 +104,23 @@ class Outgoing:
         """Its outcome is an error."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def settle(out: Outgoing, source: bytes, kind: int, body: bytes, now: float) -> None:
+    """Tells what a REPLY, ERROR or REPLAY_PART says; one that is not understood is a failure too."""
+    try:
+        if kind == Kind.REPLAY_PART:
+            outcome: Any = unpack_value(body)
+        else:
+            packed, rest = split_body(body)
+            prologue = unpack_reply_prologue(packed)
+            if kind == Kind.ERROR:
+                outcome = from_wire(unpack_value(rest))
+            else:
+                outcome = Reply(source.decode(), prologue.epoch, prologue.seq, rest, prologue.ticket, now)
+    except (WireError, VirtError, UnicodeDecodeError) as exc:
+        outcome = InvalidMessage(f"the outcome of '{out.procedure}' is not understood: {exc}")
+    if isinstance(outcome, VirtError):
+        out.future.set_exception(outcome)
+    else:
+        out.future.set_result(outcome)

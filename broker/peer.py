@@ -18,7 +18,8 @@ import zmq
 
 from broker.conversation import HistoryLost as HistoryLost
 from broker.conversation import IncomingCall as IncomingCall
-from broker.conversation import Outcome, Outgoing
+from broker.conversation import Outcome as Outcome
+from broker.conversation import Outgoing, settle
 from broker.conversation import Reply as Reply
 from broker.conversation import RoleHandler as RoleHandler
 from broker.lifeline import Heartbeat
@@ -41,7 +42,6 @@ from broker.wire import (
     public_id,
     split_body,
     unpack_call_prologue,
-    unpack_reply_prologue,
     unpack_value,
 )
 from schema.body import pack_args, unpack_result
@@ -56,7 +56,6 @@ from schema.errors import (
     InvalidMessage,
     NotRegistered,
     VirtError,
-    from_wire,
     to_wire,
 )
 from schema.table import find_procedure, need_procedure
@@ -146,7 +145,8 @@ class Peer:
         prologue = CallPrologue(procedure, scope, key, idempotency_key, trace, caller)
         future: asyncio.Future[Reply] = self._loop.create_future()
         correlation = self._begin(self._call_of(future, destination, prologue, body, deadline_s, urgent))
-        return await self._outcome(correlation, future)
+        reply: Reply = await self._outcome(correlation, future)
+        return reply
 
     def begin_call(
         self,
@@ -469,7 +469,7 @@ class Peer:
         if kind in _OUTCOMES:
             out = self._outgoing.pop(correlation, None)
             if out is not None and not out.future.done():
-                self._settle(out, source, kind, body)
+                settle(out, source, kind, body, self._loop.time())
         elif kind == Kind.CALL:
             self._incoming(source, flags, ttl_ms, correlation, body)
         elif self._handler is None:
@@ -482,22 +482,6 @@ class Peer:
             last = unpack_value(body)["last"]
             self.last = (int(last[0]), int(last[1]))
             self._handler.on_registered(self.last)
-
-    def _settle(self, out: Outgoing, source: bytes, kind: int, body: bytes) -> None:
-        try:
-            if kind == Kind.REPLAY_PART:
-                out.future.set_result(unpack_value(body))
-                return
-            packed, rest = split_body(body)
-            prologue = unpack_reply_prologue(packed)
-            if kind == Kind.ERROR:
-                out.future.set_exception(from_wire(unpack_value(rest)))
-                return
-        except (WireError, VirtError) as exc:
-            out.future.set_exception(InvalidMessage(f"the outcome of '{out.procedure}' is not understood: {exc}"))
-            return
-        now = self._loop.time()
-        out.future.set_result(Reply(source.decode(), prologue.epoch, prologue.seq, rest, prologue.ticket, now))
 
     def _incoming(self, source: bytes, flags: int, ttl_ms: int, correlation: int, body: bytes) -> None:
         deadline = self._loop.time() + ttl_ms / 1000 if ttl_ms else None
