@@ -107,6 +107,9 @@ async def test_logs_are_one_json_object_per_line_on_request() -> None:
     with broker_house("[log]\njson = true\n") as house:
         role = await FakeRole.connect(house.paths, "test")
         await role.aclose()
+        async with asyncio.timeout(10):
+            while "actor gone" not in house.log.read_text(encoding="utf-8"):
+                await asyncio.sleep(0.01)
         house.kill_broker(signal.SIGTERM)
         entries = [json.loads(line) for line in house.log.read_text(encoding="utf-8").splitlines()]
         assert {"broker ready", "actor registered", "actor gone", "broker stopped"} <= {e["event"] for e in entries}
