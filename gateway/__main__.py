@@ -20,6 +20,7 @@ from settings.process import current, seal
 from util.structured_log import StructuredLog
 
 VERSION = "1"
+EXIT_FENCED = 70  # EX_SOFTWARE: start me again
 
 
 async def _run(paths: Paths, config: Config) -> None:
@@ -29,8 +30,9 @@ async def _run(paths: Paths, config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     listening = Listening(paths, config.gateway.socket_group)
-    standby = Standby(log, on_fenced=stopped.set)
-    stopping = asyncio.create_task(stopped.wait())
+    fenced = asyncio.Event()
+    standby = Standby(log, on_fenced=fenced.set)
+    stopping = asyncio.create_task(_first_of(stopped, fenced))
     peer: Peer | None = None
     try:
         connecting = asyncio.create_task(_connect(paths, standby))
@@ -50,6 +52,8 @@ async def _run(paths: Paths, config: Config) -> None:
         serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving
+        if fenced.is_set():
+            sys.exit(EXIT_FENCED)  # no orderly stop: the sockets stay, and the next gateway serves who waits there
         peer.bye()
     finally:
         stopping.cancel()
@@ -57,6 +61,15 @@ async def _run(paths: Paths, config: Config) -> None:
             listening.end()
         if peer is not None:
             await peer.aclose()
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _connect(paths: Paths, standby: Standby) -> Peer:

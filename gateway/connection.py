@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from broker.stream import open_ticket
 from broker.wire import WireError
+from gateway.direct import DirectCall
 from gateway.faults import error_payload, read_only_refusal
 from gateway.link import Link
 from gateway.reads import read_unknown
@@ -35,8 +36,10 @@ from rpc.xdr import XdrError
 from schema.errors import (
     Busy,
     ErrorDomain,
+    Fenced,
     HostSystemError,
     InternalError,
+    NotRegistered,
     OperationFailed,
     RpcError,
     UnknownProcedure,
@@ -58,6 +61,7 @@ class Connection:
         self.gateway = gateway
         self.read_only = read_only
         self.caller = caller
+        self.claim = caller  # what the broker is told of this client
         self.scope: Scope | None = None
         self.opening = False
         self.subscriptions = ClientSubscriptions()
@@ -191,8 +195,12 @@ class Connection:
                 result = route.make_result(**route.immediate(self, args))
                 self.reply(event, route.result.encode(result))
                 return
-            if len(self.gateway.tasks) >= self.gateway.settings.calls_in_flight:
+            forwarder = self.gateway.forwarder
+            if len(self.gateway.tasks) + forwarder.in_flight >= self.gateway.settings.calls_in_flight:
                 raise Busy(0.1)
+            if route.is_direct and self.scope is not None:
+                DirectCall(forwarder, self, self.scope, event, route, args).start()
+                return
         except XdrError as exc:
             self.fail(event, RpcError(f"Unable to decode message payload: {exc}"), route)
         except VirtError as exc:
@@ -246,6 +254,10 @@ class Connection:
         """Sends a call's failure."""
         if self.link.closed:
             return
+        if isinstance(error, Fenced | NotRegistered):
+            # This gateway is over, the call is not: its outcome is for the client's next connection to find out.
+            self.link.abort()
+            return
         driver = self.scope.driver if self.scope is not None and route is not None else ""
         procedure = route.procedure if route is not None else None
         payload = error_payload(error, procedure, driver)
@@ -266,6 +278,11 @@ class Connection:
     def close_after_reply(self) -> None:
         """The next reply is the last thing the client gets."""
         self._drop_on_reply = True
+
+    def make_read_only(self) -> None:
+        """From now on the client may read only, although its socket would let it write."""
+        self.read_only = True
+        self.claim = {**self.caller, "read_only": True}
 
     def release(self) -> None:
         """Lets go of the connection name and of everything registered under it."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
+from broker.peer import Reply
 from gateway.feed import Feed
 from gateway.reads import find_domain, read_unknown
 from gateway.replica import SourceState
@@ -54,7 +56,9 @@ class Forwarder:
     """Translates and calls."""
 
     def __init__(self, peer: Calling, feed: Feed, *, read_wait_s: float, fresh_s: float) -> None:
-        self._peer = peer
+        self.peer = peer
+        self.pack = _packed
+        self.in_flight = 0
         self._feed = feed
         self._read_wait_s = read_wait_s
         self._fresh_s = fresh_s
@@ -107,30 +111,33 @@ class Forwarder:
         known, end = (None, 0)
         if procedure.name == "domain_get_xml_desc" and not args.flags & _PRIVATE_XML:
             known, end = find_domain(scope.view.domains, payload)
-        trace = self.new_trace()
-        caller = connection.caller
-        if connection.read_only and not caller["read_only"]:
-            caller = {**caller, "read_only": True}
-        reply = await self._peer.call(
+        reply = await self.peer.call(
             destination,
             procedure.name,
             _packed(procedure, args),
             scope=scope.uri,
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,
-            trace=trace,
-            caller=caller,
+            trace=self.new_trace(),
+            caller=connection.claim,
             urgent=procedure.high_priority,
         )
         result = unpack_result(procedure, reply.body)
         replica = self._feed.replica(destination)
-        if reply.seq > replica.seq and replica.known and reply.source == destination:
-            replica.told(reply.seq)
-            if not procedure.is_read:
-                await self._feed.reached(destination, reply.seq, self._read_wait_s)
+        waiting = self.catching_up(destination, reply, is_read=procedure.is_read)
+        if waiting is not None:
+            await waiting
         if known is not None and replica.seq >= reply.seq and reply.source == destination:
             scope.view.domains.keep_xml(known, payload[end:], route.result.encode(result))
         return result, reply.ticket if procedure.stream else None
+
+    def catching_up(self, destination: str, reply: Reply, *, is_read: bool) -> Coroutine[Any, Any, bool] | None:
+        """What to wait for before a change is answered: that the read model has what the reply tells of."""
+        replica = self._feed.replica(destination)
+        if reply.seq <= replica.seq or not replica.known or reply.source != destination:
+            return None
+        replica.told(reply.seq)
+        return None if is_read else self._feed.reached(destination, reply.seq, self._read_wait_s)
 
     async def _read_when_caught_up(self, scope: Scope, route: Route, payload: bytes) -> bytes | None:
         """The read model's answer, when all that keeps it from being believed is an event that is under way."""

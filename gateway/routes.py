@@ -80,6 +80,7 @@ class Route:
         "before_open",
         "empty",
         "immediate",
+        "is_direct",
         "key_of",
         "make_result",
         "procedure",
@@ -100,6 +101,7 @@ class Route:
         self.result: XdrCodec = result_codec(procedure)
         self.make_result = result_struct(procedure)
         self.key_of = key_reader(procedure)
+        self.is_direct = not (self.reader or self.immediate or self.awaited or procedure.stream)
         self.empty: Any = self.make_result(**empty_list(procedure)) if is_list(procedure) else None
 
 

@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from broker.peer import Reply
+from broker.peer import Outcome, Reply
+from broker.wire import CallPrologue
 from gateway.faults import domain_of_driver
 from gateway.replica import View
 from schema.body import pack_args, unpack_result
@@ -40,6 +41,18 @@ class Calling(Protocol):
         urgent: bool = False,
     ) -> Reply:
         """One call, as `broker.peer.Peer.call`."""
+
+    def begin_call(
+        self,
+        outcome: Outcome,
+        destination: str,
+        prologue: CallPrologue,
+        body: bytes,
+        *,
+        deadline_s: float | None = 60.0,
+        urgent: bool = False,
+    ) -> None:
+        """One call, as `broker.peer.Peer.begin_call`."""
 
 
 class Scope:

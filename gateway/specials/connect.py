@@ -55,7 +55,7 @@ async def _open(connection: Connection, route: Route, args: Any) -> Mapping[str,
         connection.gateway.scopes.close(scope, connection.caller)
         raise OperationFailed("the client is gone")
     if args.flags & ConnectFlags.RO:
-        connection.read_only = True
+        connection.make_read_only()
     connection.scope = scope
     return {}
 

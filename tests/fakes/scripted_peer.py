@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from broker.peer import Reply
-from broker.wire import Cursor, Position, Published, pack_value
+from broker.peer import Outcome, Reply
+from broker.wire import CallPrologue, Cursor, Position, Published, pack_value
 from gateway.reads import READERS
 from schema.body import pack_result, unpack_args
-from schema.errors import NoSuchDomain, UnsupportedCall
+from schema.errors import NoSuchDomain, UnsupportedCall, VirtError
 from schema.objects import DomainRef
 from schema.table import find_procedure, need_procedure
 from tests.unit.gateway.records import SCOPE, record, summary, uuid_of
@@ -57,6 +57,7 @@ class ScriptedPeer:
     held: list[tuple[str, Position, bytes]] = field(default_factory=list)
     queue: asyncio.Queue[tuple[str, Position, bytes]] = field(default_factory=asyncio.Queue)
     state: str = "ready"
+    running: set[asyncio.Task[None]] = field(default_factory=set)
 
     def ref(self, name: str) -> DomainRef:
         return DomainRef(name, uuid_of(name), self.guests[name]["id"])
@@ -158,6 +159,38 @@ class ScriptedPeer:
         found = find_procedure(procedure)
         assert found is not None
         return Reply(destination, self.epoch, self.seq, pack_result(found, values), ticket, 0.0)
+
+    def begin_call(
+        self,
+        outcome: Outcome,
+        destination: str,
+        prologue: CallPrologue,
+        body: bytes,
+        *,
+        deadline_s: float | None = 60.0,
+        urgent: bool = False,
+    ) -> None:
+        async def run() -> None:
+            try:
+                reply = await self.call(
+                    destination,
+                    prologue.procedure,
+                    body,
+                    scope=prologue.scope,
+                    key=prologue.key,
+                    deadline_s=deadline_s,
+                    trace=prologue.trace,
+                    caller=prologue.caller,
+                    urgent=urgent,
+                )
+            except VirtError as exc:
+                outcome.set_exception(exc)
+            else:
+                outcome.set_result(reply)
+
+        task = asyncio.ensure_future(run())
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
 
     async def head(self) -> Cursor:
         return Cursor(1, self.seq)

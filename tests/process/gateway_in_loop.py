@@ -81,9 +81,10 @@ class House:
         self.serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.serving
-        for task in tuple(self.gateway.tasks):
+        tasks = (*self.gateway.tasks, *self.peer.running)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self.gateway.tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self.listening.read_write.close()
         self.listening.read_only.close()
         os.close(self.log_read)
