@@ -78,7 +78,10 @@ def domain_get_interface_parameters(
 ) -> dict[str, Any]:
     """The bandwidth of an interface. Raises NoSuchDomain, DomainStateError, InvalidArguments for one not there."""
     check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetInterfaceParameters")
-    bandwidth = need_interface(host.guest(dom).one(flags), device).bandwidth or Bandwidth()
+    definition = host.guest(dom).one(flags)
+    if nparams == 0:
+        return {"params": [], "nparams": len(_BANDWIDTHS)}
+    bandwidth = need_interface(definition, device).bandwidth or Bandwidth()
     found = []
     for name in _BANDWIDTHS:
         way, _, rate = name.partition(".")

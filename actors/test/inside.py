@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 from actors.runtime.calls import Calls
 from actors.test.flags import check_flags
 from actors.test.guest import Guest
 from actors.test.host import TestHost
-from conf.domain.interface import InterfaceType
+from conf.domain.interface import NetworkSource
+from conf.network.documents import parse_network
+from conf.network.network import Network, NetworkIp
 from schema.enums.domain_guest import DomainInterfaceAddressesSource as Source
 from schema.enums.domain_state import DomainState
-from schema.errors import ArgumentUnsupported, DomainStateError
+from schema.errors import ArgumentUnsupported, DomainStateError, NoSuchNetwork
 from schema.objects import DomainFsinfo, DomainInterface, DomainIpAddr, DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -21,6 +24,8 @@ _SYNC: Final = 1
 _ENCRYPTED: Final = 1
 _MOUNTS: Final = ("/", "/boot")
 _IPV4: Final = 0
+_IPV6: Final = 1
+_ADDRESSES_PER_GUEST: Final = 20
 
 
 @calls.handles()
@@ -111,7 +116,10 @@ async def domain_fstrim(
 
 @calls.handles()
 def domain_interface_addresses(host: TestHost, dom: DomainRef, source: int, flags: int) -> list[DomainInterface]:
-    """The addresses of a guest's interfaces. Raises NoSuchDomain, DomainStateError, ArgumentUnsupported."""
+    """The addresses of a guest's interfaces.
+
+    Raises NoSuchDomain, DomainStateError, ArgumentUnsupported, and NoSuchNetwork for an interface of one.
+    """
     check_flags(flags, 0, "testDomainInterfaceAddresses")
     guest = host.guest(dom)
     guest.check_active()
@@ -121,11 +129,29 @@ def domain_interface_addresses(host: TestHost, dom: DomainRef, source: int, flag
     for place, interface in enumerate(guest.live.devices.interfaces):
         if interface.target is None or interface.mac is None:
             continue
-        is_network = interface.type is InterfaceType.NETWORK
-        text = f"192.168.122.{(place + 3) % 256}" if is_network else f"192.168.0.{(place + 1) % 256}"
-        address = DomainIpAddr(_IPV4, text, 24)
+        if isinstance(interface.source, NetworkSource):
+            network = _network_named(host, interface.source.network)
+            address = address_in_network(network, _ADDRESSES_PER_GUEST * (guest.record.id - 1) + place + 1)
+        else:
+            address = DomainIpAddr(_IPV4, f"192.168.0.{(place + 1) % 256}", 24)
         found.append(DomainInterface(interface.target.dev or "", interface.mac.address, [address]))
     return found
+
+
+def address_in_network(network: Network, offset: int) -> DomainIpAddr:
+    """The address so far behind the first that the network lends, or behind its own."""
+    ip = network.ips[0] if network.ips else NetworkIp(address="0.0.0.0", prefix=24)
+    ranges = ip.dhcp.ranges if ip.dhcp is not None else []
+    own = ipaddress.ip_interface(f"{ip.address}/{ip.netmask or ip.prefix or 24}")
+    first = ipaddress.ip_address(ranges[0].start) if ranges else own.ip
+    return DomainIpAddr(_IPV4 if own.version == 4 else _IPV6, str(first + offset), own.network.prefixlen)
+
+
+def _network_named(host: TestHost, name: str) -> Network:
+    for record in host.world.networks.values():
+        if record.name == name:
+            return parse_network(record.xml)
+    raise NoSuchNetwork(f"no network with matching name '{name}'")
 
 
 def _mounts(guest: Guest, named: list[str]) -> tuple[set[str], set[str]]:

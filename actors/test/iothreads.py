@@ -8,6 +8,7 @@ from actors.runtime.calls import Calls
 from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
 from actors.test.parameters import Parameters
+from conf.domain.defaults_processor import iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin, ThreadPoll
 from schema.errors import InvalidArguments
@@ -33,9 +34,10 @@ def domain_get_iothread_info(host: TestHost, dom: DomainRef, flags: int) -> list
     check_flags(flags, AFFECT, "testDomainGetIOThreadInfo")
     definition = host.guest(dom).one(flags)
     pins = {pin.iothread: parse_cpuset(pin.cpuset) for pin in (definition.cputune or CpuTune()).iothreadpins}
+    unpinned = parse_cpuset(definition.vcpu.cpuset) if definition.vcpu.cpuset else _HOST_CPUS
     return [
-        DomainIothreadInfo(thread.id, bits_from_cpuset(pins.get(thread.id, _HOST_CPUS), _CPU_MAP_BYTES))
-        for thread in _threads(definition)
+        DomainIothreadInfo(number, bits_from_cpuset(pins.get(number, unpinned), _CPU_MAP_BYTES))
+        for number in iothread_ids(definition)
     ]
 
 
@@ -49,9 +51,9 @@ async def domain_add_iothread(host: TestHost, dom: DomainRef, iothread_id: int, 
     definition = draft.one(flags)
     if _find(definition, iothread_id) is not None:
         raise InvalidArguments(f"an IOThread is already using iothread_id '{iothread_id}'")
-    ids = definition.iothreadids = definition.iothreadids or IoThreadIds()
-    ids.iothreads.append(IoThread(id=iothread_id))
-    definition.iothreads = len(ids.iothreads)
+    threads = _threads(definition)
+    threads.append(IoThread(id=iothread_id))
+    definition.iothreads = len(threads)
     await host.commit(draft)
 
 
@@ -61,10 +63,9 @@ async def domain_del_iothread(host: TestHost, dom: DomainRef, iothread_id: int, 
     check_flags(flags, AFFECT, "testDomainDelIOThread")
     draft = host.guest(dom).draft()
     definition = draft.one(flags)
-    _need(definition, iothread_id)
-    ids = definition.iothreadids = definition.iothreadids or IoThreadIds()
-    ids.iothreads = [thread for thread in ids.iothreads if thread.id != iothread_id]
-    definition.iothreads = len(ids.iothreads) or None
+    threads = _threads(definition)
+    threads.remove(_need(definition, iothread_id))
+    definition.iothreads = len(threads) or None
     if definition.cputune is not None:
         pins = definition.cputune.iothreadpins
         definition.cputune.iothreadpins = [pin for pin in pins if pin.iothread != iothread_id]
@@ -106,7 +107,10 @@ async def domain_set_iothread_params(
 
 
 def _threads(definition: Domain) -> list[IoThread]:
-    return definition.iothreadids.iothreads if definition.iothreadids is not None else []
+    """The threads of a definition that is being changed; those that are only counted get their numbers."""
+    if definition.iothreadids is None or not definition.iothreadids.iothreads:
+        definition.iothreadids = IoThreadIds(iothreads=[IoThread(id=number) for number in iothread_ids(definition)])
+    return definition.iothreadids.iothreads
 
 
 def _find(definition: Domain, number: int) -> IoThread | None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from lxml import etree
+
 from actors.test.flags import find_member
 from conf.document import parse_document
 from conf.element import Element
+from conf.network.documents import check_network
 from conf.network.network import (
     Dhcp,
     DhcpHost,
@@ -25,8 +28,9 @@ from conf.network.network import (
 )
 from schema.enums.network import NetworkUpdateCommand as Command
 from schema.enums.network import NetworkUpdateSection as Section
-from schema.errors import DomainStateError, InvalidArguments, OperationUnsupported, XmlError
+from schema.errors import DomainStateError, InvalidArguments, OperationUnsupported, XmlDetailError, XmlError
 
+_NAME: Final = "network_update_xml"
 _ADD_LAST: Final = 3
 _WORDS: Final = {
     Section.BRIDGE: "bridge",
@@ -46,6 +50,19 @@ class Part:
     list_of: Callable[[Network, int], list[Any]]
     same: Callable[[Any, Any], bool]
 
+    def shown(self, xml: str) -> str:
+        """What an error shows of an entry that is there; libvirt shows no more than the name of a port group."""
+        return xml.strip().replace("/>", ">") if self.element is PortGroup else xml.strip()
+
+    def missing(self, element: Any, name: str, command: int) -> str:
+        """libvirt's words for an entry that is not there, which differ from part to part."""
+        if self.element is DhcpHost and command == Command.MODIFY:
+            marks = " ".join(f"\"{mark}='{getattr(element, mark) or '(null)'}'\"" for mark in ("mac", "name", "ip"))
+            return f"couldn't locate an existing dhcp host entry with {marks} in network '{name}'"
+        if self.element in (DnsHost, DnsTxt, DnsSrv):
+            return f"couldn't locate a matching {self.word} record in network {name}"
+        return f"couldn't locate a matching {self.word} entry in network '{name}'"
+
 
 def update_network(network: Network, command: int, section: int, parent: int, xml: str) -> None:
     """Changes the network in place.
@@ -60,30 +77,46 @@ def update_network(network: Network, command: int, section: int, parent: int, xm
         if word is None:
             raise OperationUnsupported("can't update unrecognized section of network")
         raise OperationUnsupported(f"can't update '{word}' section of network '{network.name}'")
-    root = parse_document(xml, name="network_update_xml", root=part.element.tag_name)
-    element = part.element.parse(root)
+    element = part.element.parse(_root(network, part, xml))
     found = part.list_of(network, parent)
     place = next((number for number, one in enumerate(found) if part.same(one, element)), None)
     if command in (_ADD_LAST, Command.ADD_FIRST):
         if place is not None:
             raise DomainStateError(
-                f"there is an existing {part.word} entry in network '{network.name}' that matches \"{xml.strip()}\""
+                f"there is an existing {part.word} entry in network '{network.name}' that matches \"{part.shown(xml)}\""
             )
         found.insert(0 if command == Command.ADD_FIRST else len(found), element)
     elif command == Command.DELETE or command == Command.MODIFY:
         if place is None:
-            raise DomainStateError(f"couldn't locate a matching {part.word} entry in network '{network.name}'")
+            raise DomainStateError(part.missing(element, network.name, command))
         found[place : place + 1] = [element] if command == Command.MODIFY else []
     else:
         raise InvalidArguments(f"unrecognized network update command code {command}")
     _tidy(network)
+    check_network(network)
+
+
+def _root(network: Network, part: Part, xml: str) -> etree._Element:
+    try:
+        root = parse_document(xml, name=_NAME)
+    except XmlDetailError as exc:
+        error = XmlDetailError(exc.message.replace(f"({_NAME}):", f"{_NAME}:", 1))
+        raise error from exc
+    if root.tag != part.element.tag_name:
+        wanted = part.element.tag_name
+        raise XmlError(
+            f"unexpected element <{root.tag}>, expecting <{wanted}>, while updating network '{network.name}'"
+        )
+    return root
 
 
 def _dhcp(network: Network, parent: int) -> Dhcp:
     ips = network.ips
     if parent >= 0:
         if parent >= len(ips):
-            raise DomainStateError(f"couldn't update dhcp host entry - no <ip> element found at index {parent}")
+            raise DomainStateError(
+                f"couldn't update dhcp host entry - no <ip> element found at index {parent} in network '{network.name}'"
+            )
         chosen: NetworkIp | None = ips[parent]
     else:
         ipv4 = [ip for ip in ips if (ip.family or "ipv4") == "ipv4"]

@@ -11,15 +11,18 @@ from typing import Final
 from actors.test.records import DefinitionFacts
 from conf.domain.clock import LifecycleAction
 from conf.domain.device import Device
+from conf.domain.disk import Disk, DiskDevice
 from conf.domain.documents import parse_domain, write_domain
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.interface import Interface, InterfaceTarget
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
+from conf.domain.storage_source import SourceType
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain import DomainLifecycle, DomainLifecycleAction
-from schema.errors import ConfigUnsupported
+from schema.enums.domain import DomainMessageType as Messages
+from schema.errors import ConfigUnsupported, InternalError, InvalidArguments
 
 
 class TestRules(DomainRules):
@@ -55,6 +58,7 @@ _PLACES: Final = {
     DomainLifecycle.REBOOT: "on_reboot",
     DomainLifecycle.CRASH: "on_crash",
 }
+_DEPRECATED_CPU: Final = "Deprecated-Test"
 _ONLY_AFTER_CRASH: Final = (DomainLifecycleAction.COREDUMP_DESTROY, DomainLifecycleAction.COREDUMP_RESTART)
 
 
@@ -124,13 +128,14 @@ def set_max_memory(definition: Domain, memory_kib: int) -> None:
     definition.current_memory_kib = current
 
 
-def set_stats_period(definition: Domain, period_s: int) -> bool:
-    """How often the balloon tells of the guest's memory; False without a balloon that can."""
+def set_stats_period(definition: Domain, period_s: int) -> None:
+    """How often the balloon tells of the guest's memory. Raises InternalError and InvalidArguments without one."""
     balloon = definition.devices.memballoon
-    if balloon is None or not balloon.model.startswith("virtio"):
-        return False
+    if balloon is None:
+        raise InternalError("No memory balloon device configured, can not set the collection period")
+    if not balloon.model.startswith("virtio"):
+        raise InvalidArguments("Memory balloon model must be virtio to set the collection period")
     balloon.stats_period_s = period_s or None
-    return True
 
 
 def max_vcpus(definition: Domain) -> int:
@@ -154,6 +159,27 @@ def set_max_vcpus(definition: Domain, count: int) -> None:
 def set_vcpus(definition: Domain, count: int) -> None:
     """Changes the number of processors plugged in."""
     definition.vcpu.current = None if count == definition.vcpu.count else count
+
+
+def messages(definition: Domain, flags: int) -> list[str]:
+    """What is unusual about a running guest; `flags` choose kinds, none chooses all."""
+    devices = definition.devices
+    deprecated = definition.cpu is not None and getattr(definition.cpu.model, "name", None) == _DEPRECATED_CPU
+    taints = (
+        (any(disk.rawio for disk in devices.disks), "running with undesirable elevated privileges"),
+        (any(one.script is not None for one in devices.interfaces), "network configuration using opaque shell scripts"),
+        (any(map(_is_host_cdrom, devices.disks)), "use of host cdrom passthrough"),
+        (definition.os.dtb is not None, "custom device tree blob used"),
+        (deprecated, "use of deprecated configuration settings"),
+    )
+    found = [f"tainted: {text}" for is_so, text in taints if is_so] if not flags or flags & Messages.TAINTING else []
+    if deprecated and (not flags or flags & Messages.DEPRECATION):
+        found.append(f"deprecated configuration: CPU model {_DEPRECATED_CPU}")
+    return found
+
+
+def _is_host_cdrom(disk: Disk) -> bool:
+    return disk.device is DiskDevice.CDROM and disk.type is SourceType.BLOCK and disk.source is not None
 
 
 def on_reboot(definition: Domain) -> DomainLifecycleAction:

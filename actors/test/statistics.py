@@ -14,6 +14,7 @@ from actors.test.host import TestHost
 from actors.test.inside import GUEST_TIME_S
 from conf.domain.disk import Disk
 from schema.enums.connect import ConnectGetAllDomainStatsFlags as StatsFlags
+from schema.enums.domain import DomainMessageType as Messages
 from schema.enums.domain_block import DomainDiskErrorCode as DiskError
 from schema.enums.domain_resources import DomainMemoryStatTags as Tag
 from schema.enums.domain_resources import DomainStatsTypes as StatsTypes
@@ -69,11 +70,9 @@ def domain_get_security_label(host: TestHost, dom: DomainRef) -> dict[str, Any]:
 @calls.handles()
 def domain_get_messages(host: TestHost, dom: DomainRef, flags: int) -> list[str]:
     """What is unusual about a running guest. Raises NoSuchDomain."""
-    check_flags(flags, 3, "testDomainGetMessages")
+    check_flags(flags, int(Messages.TAINTING | Messages.DEPRECATION), "testDomainGetMessages")
     guest = host.guest(dom)
-    if guest.is_active and any(interface.script is not None for interface in guest.live.devices.interfaces):
-        return ["tainted: network configuration using opaque shell scripts"]
-    return []
+    return rules.messages(guest.live, flags) if guest.is_active else []
 
 
 @calls.handles()
@@ -83,10 +82,12 @@ def domain_memory_stats(
     maxStats: int,  # noqa: N803
     flags: int,
 ) -> list[DomainMemoryStat]:
-    """The memory of a running guest, seen from inside. Raises NoSuchDomain, DomainStateError."""
+    """The memory of a running guest, as its balloon tells it. Raises NoSuchDomain, DomainStateError."""
     check_flags(flags, 0, "testDomainMemoryStats")
     guest = host.guest(dom)
     guest.check_active()
+    if guest.live.devices.memballoon is None:
+        return []
     memory = rules.current_memory(guest.live)
     stats = {
         Tag.ACTUAL_BALLOON: memory,
@@ -141,7 +142,7 @@ def domain_block_stats(host: TestHost, dom: DomainRef, path: str) -> dict[str, i
     if not path:
         raise OperationUnsupported("summary statistics are not supported yet")
     guest.check_active()
-    _need_disk(guest, path)
+    _need_disk(guest, path, f"invalid path: {path}")
     microseconds = time.time_ns() // 1000
     return {
         "rd_req": microseconds // 10,
@@ -156,7 +157,7 @@ def domain_block_stats(host: TestHost, dom: DomainRef, path: str) -> dict[str, i
 def domain_get_block_info(host: TestHost, dom: DomainRef, path: str, flags: int) -> dict[str, int]:
     """The size of a disk: each takes a tebibyte. Raises NoSuchDomain, InvalidArguments."""
     check_flags(flags, 0, "testDomainGetBlockInfo")
-    _need_disk(host.guest(dom), path)
+    _need_disk(host.guest(dom), path, f"invalid path {path} not assigned to domain")
     return {"allocation": _TIB, "capacity": _CAPACITY, "physical": _TIB}
 
 
@@ -239,8 +240,8 @@ def _stats_of(guest: Guest, stats: int) -> list[TypedParam]:
     ]
 
 
-def _need_disk(guest: Guest, path: str) -> Disk:
+def _need_disk(guest: Guest, path: str, message: str) -> Disk:
     for disk in guest.current.devices.disks:
         if path == disk.target.dev or path == getattr(disk.source, "file", None):
             return disk
-    raise InvalidArguments(f"invalid path: {path}")
+    raise InvalidArguments(message)

@@ -118,9 +118,9 @@ async def domain_pin_emulator(host: TestHost, dom: DomainRef, cpumap: bytes, fla
 def domain_get_emulator_pin_info(host: TestHost, dom: DomainRef, maplen: int, flags: int) -> dict[str, Any]:
     """Where that may run. Raises NoSuchDomain, DomainStateError."""
     check_flags(flags, AFFECT, "testDomainGetEmulatorPinInfo")
-    tune = host.guest(dom).one(flags).cputune
-    pin = None if tune is None else tune.emulatorpin
-    allowed = _every_cpu(host) if pin is None else _numbers(pin.cpuset)
+    definition = host.guest(dom).one(flags)
+    pin = None if definition.cputune is None else definition.cputune.emulatorpin
+    allowed = _unpinned(host, definition) if pin is None else _numbers(pin.cpuset)
     return {"cpumaps": bits_from_cpuset(allowed, maplen), "ret": 1}
 
 
@@ -128,13 +128,15 @@ def _allowed(host: TestHost, definition: Domain, vcpu: int) -> Iterable[int]:
     for pin in definition.cputune.vcpupins if definition.cputune else ():
         if pin.vcpu == vcpu:
             return _numbers(pin.cpuset)
-    return _numbers(definition.vcpu.cpuset) if definition.vcpu.cpuset else _every_cpu(host)
+    return _unpinned(host, definition)
+
+
+def _unpinned(host: TestHost, definition: Domain) -> Iterable[int]:
+    if definition.vcpu.cpuset:
+        return parse_cpuset(definition.vcpu.cpuset)
+    node = host.world.record.node
+    return range(node.nodes * node.sockets * node.cores * node.threads)
 
 
 def _numbers(cpuset: str) -> Iterable[int]:
     return parse_cpuset(cpuset) if cpuset else ()
-
-
-def _every_cpu(host: TestHost) -> range:
-    node = host.world.record.node
-    return range(node.nodes * node.sockets * node.cores * node.threads)

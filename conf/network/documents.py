@@ -8,9 +8,11 @@ from uuid import uuid4
 from conf.document import parse_document
 from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
 from conf.text import text_of
-from schema.errors import ConfigUnsupported, ErrorCode, VirtError, XmlError
+from conf.values import UUID_TEXT
+from schema.errors import ConfigUnsupported, ErrorCode, InternalError, VirtError, XmlDetailError, XmlError
 
 _BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
+_ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
 MISSING_NAME = "missing name information"
 
 
@@ -23,23 +25,31 @@ def parse_network(xml: str | bytes) -> Network:
     name = root.find("name")
     if name is None or not text_of(name):
         raise _no_name()
+    uuid = root.find("uuid")
+    if uuid is not None and not _is_uuid(text_of(uuid)):
+        raise InternalError("malformed uuid element")
     network = Network.parse(root)
     if network.uuid == NO_UUID:
         network.uuid = uuid4()
     if "/" in network.name:
-        raise XmlError(f"name {network.name} cannot contain '/'")
+        raise XmlDetailError("invalid char in name: /")
     mode = forward_mode(network)
     _fill_forward(network)
     if mode in _BRIDGED:
         bridge = network.bridge = network.bridge or Bridge()
         bridge.stp = True if bridge.stp is None else bridge.stp
         bridge.delay = bridge.delay or 0
+    check_network(network)
+    return network
+
+
+def check_network(network: Network) -> None:
+    """Raises XmlError for a network that contradicts itself."""
     _check_addresses(network)
     _check_forward(network)
     dns = network.dns
     if dns is not None and dns.enable is False and (dns.forwarders or dns.txts or dns.srvs or dns.hosts):
         raise XmlError(f"Extra data in disabled network '{network.name}'")
-    return network
 
 
 def write_network(network: Network) -> str:
@@ -80,6 +90,8 @@ def _check_forward(network: Network) -> None:
         for place, name in enumerate(names):
             if name in names[:place]:
                 raise XmlError(f"{what} '{name}' can only be listed once in network {network.name}")
+    if forward_mode(network) in _ONE_INTERFACE and len(links) > 1:
+        raise XmlError(f"multiple forwarding interfaces specified for network '{network.name}', only one is supported")
 
 
 def _check_addresses(network: Network) -> None:
@@ -99,9 +111,17 @@ def _check_addresses(network: Network) -> None:
 
 def _check_netmask(netmask: str, name: str) -> None:
     try:
-        ipaddress.ip_network(f"0.0.0.0/{netmask}")
+        ipaddress.IPv4Address(netmask)
     except ValueError:
         raise XmlError(f"Invalid netmask '{netmask}' in network '{name}'") from None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID_TEXT.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _no_name() -> VirtError:

@@ -135,6 +135,8 @@ def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Vo
         volume.target.format = volume.target.format or "raw"
         if volume.target.format not in _VOLUME_FORMATS:
             raise ConfigUnsupported(f"unknown volume format type {volume.target.format}")
+        if volume.backing is not None and volume.backing.path is not None:
+            volume.backing.format = volume.backing.format or "raw"
     return volume
 
 
@@ -160,7 +162,7 @@ def _checked_format(pool: Pool) -> str | None:
         return pool.source.format
     found = pool.source.format or _DEFAULT_FORMATS[pool.type]
     if found not in known:
-        raise XmlError(f"unknown pool format type {found}")
+        raise ConfigUnsupported(f"unknown pool format type {found}")
     return found
 
 
