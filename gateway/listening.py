@@ -70,8 +70,9 @@ class Listening:
 
     def _make(self) -> tuple[socket.socket, socket.socket]:
         read_write, read_only = self._socket_paths
-        read_write.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        read_write.parent.chmod(0o755)
+        for folder in (self._paths.run, read_write.parent):  # whatever the umask, and whoever came first
+            folder.mkdir(parents=True, exist_ok=True)
+            folder.chmod(0o755)
         mode = 0o600
         group = -1
         if self._socket_group:
