@@ -55,7 +55,7 @@ def pool_record(pool: Pool, *, active: bool = False, persistent: bool = True) ->
 
 
 def volume_record(volume: Volume, pool: Pool) -> VolumeRecord:
-    """A new volume below its pool's path. Its document calls it a file whatever it is, as libvirt's test driver does."""
+    """A new volume below its pool's path. Its document calls it a file, as libvirt's test driver does."""
     kind = volume_type(volume, pool)
     folder = pool.target.path or ""
     path = f"{folder.rstrip('/')}/{volume.name}"

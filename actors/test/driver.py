@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
+from actors.runtime.differences import Events
+from actors.runtime.objects import Entry
 from actors.runtime.runtime import Runtime
 from actors.test import (
     checkpoints,
@@ -32,6 +34,7 @@ from actors.test import (
     vcpus,
     volumes,
 )
+from actors.test.digests import changes
 from actors.test.host import TestHost
 from schema.enums.error import ErrorDomain
 
@@ -69,6 +72,10 @@ class TestActor(Actor[TestHost]):
         cpu_models.calls,
     )
     error_domain = ErrorDomain.TEST
+
+    def differences(self, host: TestHost, old: Entry | None, new: Entry | None) -> Events:
+        """What to tell of a document that was written by a process that then died."""
+        return changes(old, new)
 
     async def start(self, runtime: Runtime) -> TestHost:
         """Everything that is on disk is as it was: guests of this driver run as long as their documents say so."""

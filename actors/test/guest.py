@@ -26,12 +26,13 @@ OS_TYPE = "linux"  # libvirt's test driver says so of every guest, whatever its 
 class Guest:
     """A guest as it is now."""
 
-    __slots__ = ("_config", "_live", "record", "scope", "uuid")
+    __slots__ = ("_config", "_live", "is_known", "record", "scope", "uuid")
 
     def __init__(self, scope: str, record: DomainRecord) -> None:
         self.scope = scope
         self.uuid = UUID(record.uuid).bytes
         self.record = record
+        self.is_known = False  # is one of its scope's, or was
         self._live: Domain | None = None
         self._config: Domain | None = None
 

@@ -14,17 +14,18 @@ import msgspec
 
 from actors.runtime.context import current_call, find_call
 from actors.runtime.host import Host
-from actors.runtime.objects import digest_of
 from actors.runtime.runtime import Runtime
+from actors.test.digests import digest_of_record
 from actors.test.guest import Draft, Guest
 from actors.test.kinds import Kind, Record
 from actors.test.records import WorldRecord, encode
 from actors.test.states import Move
 from actors.test.world import DOMAINS, World
-from schema.errors import NoConnection
+from schema.errors import Busy, NoConnection
 from schema.objects import DomainRef
 
 VIA_LIBVIRT: Final = "libvirt"
+ANEW_RETRY_S: Final = 0.1
 Events: TypeAlias = Sequence[tuple[str, dict[str, Any]]]
 
 
@@ -77,11 +78,13 @@ class TestHost(Host):
     async def commit(self, draft: Draft, told: Sequence[Told] = (), *, result: Any = None) -> None:
         """Makes a draft real and tells it. `result` is what the call answers, should this process die right after.
 
-        Raises HostSystemError when the disk refuses; nothing changed then.
+        Raises HostSystemError when the disk refuses, Busy when the scope was made anew meanwhile; nothing changed then.
         """
         guest = draft.guest
+        await self.touch(self.worlds[guest.scope])
         world = self.worlds[guest.scope]
-        await self.touch(world)
+        if world.guests.get(guest.uuid) is not (guest if guest.is_known else None):
+            raise _made_anew(world)
         if draft.gone:
             await self._drop(world, draft, told, result)
             return
@@ -99,7 +102,8 @@ class TestHost(Host):
     def publish(self, guest: Guest, told: Sequence[Told], data: bytes) -> None:
         """Lists and subscribers learn what the guest is now."""
         events = [one.about(guest.ref) for one in told]
-        self.objects.put("domain", guest.uuid, guest.name, guest.summary(), events=events, digest=digest_of(data))
+        mark = digest_of_record(guest.record, data)
+        self.objects.put("domain", guest.uuid, guest.name, guest.summary(), events=events, digest=mark)
 
     async def commit_record(
         self, kind: Kind, record: Record, events: Events = (), *, result: Any = None, completes: bool = True
@@ -110,6 +114,8 @@ class TestHost(Host):
         """
         world = self.world
         await self.touch(world)
+        if self.world is not world:
+            raise _made_anew(world)
         data = encode(record)
         path = world.path(kind.folder, kind.file_key(record))
         await self.store.write(path, data, result=result, completes=completes)
@@ -120,6 +126,8 @@ class TestHost(Host):
         """Such an object is gone. Raises HostSystemError when the disk refuses; nothing changed then."""
         world = self.world
         await self.touch(world)
+        if self.world is not world:
+            raise _made_anew(world)
         await self.store.remove(world.path(kind.folder, kind.file_key(record)), completes=completes)
         key = kind.key_of(record)
         world.shelf(kind).pop(key, None)
@@ -128,9 +136,8 @@ class TestHost(Host):
     def publish_record(self, world: World, kind: Kind, record: Record, data: bytes, events: Events = ()) -> None:
         """Lists and subscribers learn what such an object is now."""
         summary = kind.summary(record, world.scope)
-        self.objects.put(
-            kind.type, kind.key_of(record), record.name, summary, events=list(events), digest=digest_of(data)
-        )
+        mark = digest_of_record(record, data)
+        self.objects.put(kind.type, kind.key_of(record), record.name, summary, events=list(events), digest=mark)
 
     async def touch(self, world: World) -> None:
         """Marks a scope as changed, and for ever as changed by a native client if one is calling."""
@@ -156,3 +163,7 @@ class TestHost(Host):
         events = [one.about(guest.ref) for one in told]
         world.remove(guest)
         self.objects.drop("domain", guest.uuid, events=events, scope=world.scope)
+
+
+def _made_anew(world: World) -> Busy:
+    return Busy(ANEW_RETRY_S, f"'{world.scope}' went back to its beginning during the call")

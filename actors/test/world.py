@@ -70,6 +70,7 @@ class World:
 
     def add(self, guest: Guest) -> None:
         """The guest is real from now on, under the name that it has now."""
+        guest.is_known = True
         self.guests[guest.uuid] = guest
         self._names[guest.name] = guest.uuid
         self._highest_id = max(self._highest_id, guest.record.last_id)

@@ -1,11 +1,14 @@
 """Scopes: what they begin with, what is kept, what is forgotten."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from actors.test import states
 from actors.test.defaults import SCOPE
-from schema.errors import InvalidArguments, NoConnection, XmlError
+from actors.test.records import encode
+from schema.errors import Busy, InvalidArguments, NoConnection, XmlError
 from tests.unit.runtime.house import FakeBroker
 from tests.unit.test_driver.house import NATIVE, open_house
 
@@ -41,6 +44,62 @@ async def test_changes_of_libvirt_clients_are_forgotten_when_the_last_one_leaves
         assert (await house.domain("test")).id == 1
         net = (await house.call("network_lookup_by_name", name="default")).net
         assert (await house.call("network_is_active", net=net)).active == 1
+
+
+async def test_going_back_is_told_as_it_happens_to_each_object(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await house.call("domain_destroy", dom=await house.domain("test"))
+        await house.call("domain_define_xml", xml=GUEST)
+        house.broker.records.clear()
+        await house.call("connect_close")
+        lifecycle = [
+            (one["name"], one["event"])
+            for record in house.broker.records
+            for one in [{"name": record["object"][2], "event": record["data"]["event"]}]
+        ]
+        assert sorted(lifecycle) == [("filed", 1), ("test", 2)]
+
+
+async def test_change_that_was_written_but_not_told_is_told_at_the_next_start(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with open_house(tmp_path, broker=broker) as house:
+        house.caller = NATIVE
+        dom = (await house.call("domain_define_xml", xml=GUEST)).dom
+        guest = house.host.worlds[SCOPE].guests[dom.uuid]
+        draft = guest.draft()
+        draft.run(guest.config.copy(), 7, states.BOOT)
+        record = draft.record()
+        await house.host.store.write(house.host.worlds[SCOPE].path("domains", record.uuid), encode(record))
+    heard = len(broker.records)
+    async with open_house(tmp_path, broker=broker, epoch=2) as house:
+        assert (await house.domain("filed")).id == 7
+        told = [record["data"] for record in broker.records[heard:] if record["kind"] == "domain_event_lifecycle"]
+        assert [(one["event"], one["detail"]) for one in told] == [(2, 0)]
+
+
+async def test_change_that_began_before_a_new_beginning_does_not_reach_into_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        await house.call("domain_destroy", dom=await house.domain("test"))
+        stale = house.host.worlds[SCOPE].find("test")
+        assert stale is not None
+        await house.call("connect_close")
+        draft = stale.draft()
+        draft.set(autostart=True)
+        with pytest.raises(Busy, match="went back to its beginning"):
+            await house.host.commit(draft)
+        assert (await house.call("domain_get_autostart", dom=await house.domain("test"))).autostart == 0
+
+
+async def test_document_that_cannot_be_read_is_left_and_the_others_serve(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with open_house(tmp_path, broker=broker) as house:
+        dom = (await house.call("domain_define_xml", xml=GUEST)).dom
+        world = house.host.worlds[SCOPE]
+        path = house.host.store.path(world.path("domains", str(UUID(bytes=dom.uuid))))
+        path.write_bytes(b"{broken")
+    async with open_house(tmp_path, broker=broker, epoch=2) as house:
+        assert await house.names() == ["test"]
+    assert path.read_bytes() == b"{broken"
 
 
 async def test_change_of_a_native_client_is_never_forgotten(tmp_path: Path) -> None:
