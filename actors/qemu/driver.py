@@ -9,10 +9,14 @@ from actors.qemu import (
     connect,
     console,
     definitions,
+    keyboard,
     lifecycle,
     memory,
+    metadata,
+    reports,
     saving,
     statistics,
+    vcpus,
 )
 from actors.qemu.host import QemuHost
 from actors.runtime import node
@@ -36,6 +40,10 @@ class QemuActor(Actor[QemuHost]):
         console.calls,
         statistics.calls,
         saving.calls,
+        metadata.calls,
+        keyboard.calls,
+        vcpus.calls,
+        reports.calls,
         node.calls,
     )
     error_domain = ErrorDomain.QEMU

@@ -121,14 +121,21 @@ class QemuHost(Host):
     # --- changes -----------------------------------------------------------------------------------------------------
 
     async def write(
-        self, guest: Guest, record: Record, *, result: Any = None, completes: bool = True, **known: Domain
+        self,
+        guest: Guest,
+        record: Record,
+        *,
+        result: Any = None,
+        completes: bool = True,
+        live: Domain | None = None,
+        config: Domain | None = None,
     ) -> None:
         """Puts a document on disk and takes it on; nobody is told yet.
 
         Raises HostSystemError when the disk refuses; nothing changed then.
         """
         await self.store.write(records.path_of(record.uuid), records.encode(record), result=result, completes=completes)
-        guest.adopt(record, **known)
+        guest.adopt(record, live=live, config=config)
 
     def publish(self, guest: Guest, told: Sequence[Told] = (), *, origin: str | None = None) -> None:
         """Lists and subscribers learn what the guest is now."""

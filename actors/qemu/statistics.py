@@ -50,6 +50,7 @@ _KNOWN: Final = int(
 )
 _BULK_FLAGS: Final = int(StatsFlags.ENFORCE_STATS | StatsFlags.NOWAIT | StatsFlags.BACKING)
 _RUNNING_VCPU: Final = 1
+_STRING_OKAY: Final = 4  # the client understands typed parameters that are strings
 
 
 @calls.handles()
@@ -117,7 +118,7 @@ def domain_get_cpu_stats(
     host: QemuHost, dom: DomainRef, nparams: int, start_cpu: int, ncpus: int, flags: int
 ) -> dict[str, Any]:
     """The processor time of a guest as a whole. Raises NoSuchDomain, DomainStateError, OperationUnsupported."""
-    check_flags(flags, 0, "qemuDomainGetCPUStats")
+    check_flags(flags, _STRING_OKAY, "qemuDomainGetCPUStats")
     guest = host.guest(dom)
     guest.need_run()
     used = None if guest.process is None else guest.process.stat()
@@ -194,7 +195,7 @@ async def domain_block_stats_flags(
     host: QemuHost, dom: DomainRef, path: str, nparams: int, flags: int
 ) -> dict[str, Any]:
     """All counters of a disk. Raises NoSuchDomain, DomainStateError when it is off, InvalidArguments."""
-    check_flags(flags, 4, "qemuDomainBlockStatsFlags")
+    check_flags(flags, _STRING_OKAY, "qemuDomainBlockStatsFlags")
     guest = host.guest(dom)
     guest.need_run()
     disks = [find_disk_of(guest, path)] if path else list(guest.live.devices.disks)

@@ -114,7 +114,10 @@ class Emulator:
 
     def hear(self, client: socket.socket) -> None:
         pending = next(buffer for one, buffer in self.clients if one is client)
-        data = client.recv(65536)
+        try:
+            data = client.recv(65536)
+        except OSError:
+            data = b""  # it went away with something unread
         if not data:
             self.clients = [(one, buffer) for one, buffer in self.clients if one is not client]
             client.close()

@@ -269,7 +269,7 @@ async def test_what_happened_while_the_driver_was_away_is_told_once(root: Path) 
         await until("the end of the one that is off", lambda: is_gone(pids["off"]))
         await until("it is told", lambda: any(e == STOPPED for e, _ in off.told(house, known)))
         assert killed.told(house, known) == [(STOPPED, 2)]
-        assert off.told(house, known)[-1] == (STOPPED, 0)
+        assert off.told(house, known)[-1] == (STOPPED, 0), off.told(house, known)
         assert [e for e, _ in off.told(house, known)].count(STOPPED) == 1
         assert lives.told(house, known) == []
         assert await killed.state(house) == (DomainState.SHUTOFF, DomainShutoffReason.CRASHED)
