@@ -44,6 +44,7 @@ class Charge:
     spare_slot: int | None = None
     spare_pid: int = 0
     _spare_after: float = 0.0
+    _early: tuple[int, int] = (0, 0)
     _unwanted: set[int] = field(default_factory=set)
     _after: After = After.START
     _since: float = 0.0
@@ -152,6 +153,13 @@ class Charge:
             if epoch == self._hung_epoch:
                 self._kill(now, self.why)
 
+    def ready(self, now: float, pid: int, epoch: int) -> None:
+        """A process serves. The kernel may have made it the successor before we know of the end of the one before."""
+        if self.phase is Phase.UP and pid == self.pid:
+            self.seen(now, pid, epoch, True)
+        else:
+            self._early = pid, epoch
+
     def seen(self, now: float, pid: int, epoch: int, is_ready: bool) -> None:
         """The broker's registry says so about the process that is connected now; `pid` is 0 when none is."""
         if self.phase is not Phase.UP:
@@ -199,6 +207,8 @@ class Charge:
         self.started_at = self.unready_since = now
         self.retry_at = None
         self._tell()
+        if self._early[0] == pid:
+            self.seen(now, pid, self._early[1], True)
 
     def not_spawned(self, now: float, slot: int, why: str) -> None:
         """supervisord could not start it."""

@@ -58,7 +58,7 @@ class Procedures:
         elif name == "warden_actor_gone":
             charge.gone(now, arguments.pid, arguments.epoch)
         elif name == "warden_actor_ready":
-            charge.seen(now, arguments.pid, arguments.epoch, True)
+            charge.ready(now, arguments.pid, arguments.epoch)
         elif name == "warden_actor_start":
             charge.start(now)
         elif name == "warden_actor_stop":

@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.process, pytest.mark.timeout(180)]
 
 RECOVERY_S = 0.3
 SLACK = 5
-QUICK = "[broker]\nhang_after_s = 1.0\n[warden]\ncrashes_per_period = 1000\n"
+MANY = "[warden]\ncrashes_per_period = 1000\n"
 
 
 @pytest.fixture
 def agent() -> Iterator[Agent]:
-    with Agent(QUICK) as started:
+    with Agent(MANY) as started:
         yield started
 
 
@@ -57,7 +57,7 @@ def bound(seconds: float) -> float:
 
 @pytest.mark.parametrize("spare", [True, False])
 async def test_kill_after_kill_a_call_only_waits(spare: bool) -> None:
-    with Agent(QUICK + f"[actors.test]\nspare = {str(spare).lower()}\n") as agent:
+    with Agent(MANY + f"[actors.test]\nspare = {str(spare).lower()}\n") as agent:
         await kill_after_kill(agent, pause_s=0.5 if spare else 0.0)
 
 
@@ -136,7 +136,12 @@ def test_what_supervisord_keeps_alive_is_back_at_once(agent: Agent, role: str) -
     assert statistics.median(took) < bound(RECOVERY_S)
 
 
-async def test_a_stopped_process_is_killed_and_replaced(agent: Agent) -> None:
+async def test_a_stopped_process_is_killed_and_replaced() -> None:
+    with Agent("[broker]\nhang_after_s = 2.0\n") as agent:
+        await stopped_and_replaced(agent)
+
+
+async def stopped_and_replaced(agent: Agent) -> None:
     peer = await Peer.connect_client(agent.paths, program="test")
     before = (await ping(peer)).pid
     os.kill(before, signal.SIGSTOP)
@@ -144,7 +149,7 @@ async def test_a_stopped_process_is_killed_and_replaced(agent: Agent) -> None:
     after = await ping(peer, 30.0)
     took = time.monotonic() - begin
     assert after.pid != before
-    assert took < 2.0 * SLACK
+    assert took < bound(2.5)
     assert before not in agent.processes(), "the hung process was killed, not left"
     await peer.aclose()
 
@@ -243,7 +248,10 @@ async def snapshot(peer: Peer) -> list[dict[str, Any]]:
     return objects
 
 
-async def test_a_driver_that_holds_too_much_memory_is_replaced() -> None:
-    with Agent("[actors.test]\nmemory_mib = 4\n[warden]\ncrashes_per_period = 2\n") as agent:
-        entry = agent.wait_state("test", "degraded")
-        assert "4 are allowed" in entry["why"]
+def test_a_driver_that_holds_too_much_memory_is_replaced_and_in_the_end_degraded(agent: Agent) -> None:
+    before = agent.pid("test")
+    agent.configure("[actors.test]\nmemory_mib = 4\n[warden]\ncrashes_per_period = 2\n")
+    agent.kill("warden")
+    assert agent.wait_for_pid("test", other_than=before) != before
+    entry = agent.wait_state("test", "degraded")
+    assert "4 are allowed" in entry["why"]

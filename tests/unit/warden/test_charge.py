@@ -362,6 +362,15 @@ def test_the_spare_takes_over_and_gets_a_spare_when_it_is_ready() -> None:
     assert orders(one) == [Start(0)]
 
 
+def test_a_successor_that_serves_before_its_predecessors_end_is_known_was_ready_all_the_same() -> None:
+    one = spared()
+    one.ready(5.0, 200, 8)
+    assert not one.was_ready or one.pid == 100
+    one.died(5.1, 100, Held.EXITED, EXIT)
+    assert (one.pid, one.epoch, one.is_ready, one.was_ready) == (200, 8, True, True)
+    assert orders(one) == [Start(0)], "its own spare"
+
+
 def test_a_spare_that_is_still_being_started_is_the_successor_too() -> None:
     one = charge(spares=True)
     one.ensure(0.0)
