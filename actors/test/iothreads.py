@@ -10,7 +10,7 @@ from actors.test.host import TestHost
 from actors.test.parameters import Parameters
 from conf.domain.defaults_processor import iothread_ids
 from conf.domain.domain import Domain
-from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin, ThreadPoll
+from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin
 from schema.errors import InvalidArguments
 from schema.objects import DomainIothreadInfo, DomainRef, TypedParam
 from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_cpuset
@@ -90,16 +90,14 @@ async def domain_pin_iothread(host: TestHost, dom: DomainRef, iothreads_id: int,
 async def domain_set_iothread_params(
     host: TestHost, dom: DomainRef, iothread_id: int, params: list[TypedParam], flags: int
 ) -> None:
-    """How long a thread polls. Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported."""
+    """Changes the size of a thread's pool; how long it polls is taken, and told nowhere.
+
+    Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported.
+    """
     check_flags(flags, AFFECT, "testDomainSetIOThreadParams")
     given = Parameters(params, _POLLING).values
     draft = host.guest(dom).draft()
     thread = _need(draft.one(flags), iothread_id)
-    poll = thread.poll or ThreadPoll()
-    for name, attribute in (("poll_max_ns", "max_ns"), ("poll_grow", "grow"), ("poll_shrink", "shrink")):
-        if name in given:
-            setattr(poll, attribute, given[name])
-    thread.poll = None if poll == ThreadPoll() else poll
     for name in ("thread_pool_min", "thread_pool_max"):
         if name in given:
             setattr(thread, name, given[name])

@@ -212,12 +212,12 @@ async def test_what_is_set_shows_in_the_definition(tmp_path: Path) -> None:
         await house.call("domain_set_memory_stats_period", dom=dom, period=5, flags=0)
         await house.call("domain_pin_emulator", dom=dom, cpumap=b"\x0a", flags=0)
         await house.call("domain_add_iothread", dom=dom, iothread_id=4, flags=0)
-        params = [TypedParam.of_ullong("poll_max_ns", 1000)]
+        params = [TypedParam.of_ullong("poll_max_ns", 1000), TypedParam.of_int("thread_pool_max", 8)]
         await house.call("domain_set_iothread_params", dom=dom, iothread_id=4, params=params, flags=0)
         xml = (await house.call("domain_get_xml_desc", dom=dom, flags=0)).xml
         assert "<stats period='5'/>" in xml
         assert "<emulatorpin cpuset='1,3'/>" in xml
-        assert "<poll max='1000'/>" in xml
+        assert "<iothread id='4' thread_pool_max='8'/>" in xml
 
 
 async def test_managed_save_image_can_be_forgotten(tmp_path: Path) -> None:
