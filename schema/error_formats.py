@@ -18,6 +18,7 @@ FORMATS: Final[dict[ErrorCode, str]] = {
     ErrorCode.CALL_FAILED: "library call failed: %s",
     ErrorCode.XML_ERROR: "XML error: %s",
     ErrorCode.NO_TARGET: "missing target information for device %s",
+    ErrorCode.NO_SOURCE: "missing source information for device %s",
     ErrorCode.DOM_EXIST: "domain %s exists already",
     ErrorCode.OPERATION_DENIED: "operation forbidden: %s",
     ErrorCode.OPEN_FAILED: "failed to open %s",
@@ -92,6 +93,7 @@ FORMATS: Final[dict[ErrorCode, str]] = {
 
 _BARE: Final[dict[ErrorCode, str]] = {
     ErrorCode.NO_TARGET: "missing target information for device %s",
+    ErrorCode.NO_SOURCE: "missing source information for device %s",
     ErrorCode.DOM_EXIST: "this domain exists already",
     ErrorCode.NETWORK_EXIST: "this network exists already",
     ErrorCode.STORAGE_VOL_EXIST: "this storage volume exists already",

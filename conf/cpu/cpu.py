@@ -70,7 +70,6 @@ class MaxPhysAddr(Element, tag="maxphysaddr"):
 
     mode: str = attr("mode", words("emulate", "passthrough"))
     bits: int | None = attr("bits", UINT, default=None)
-    limit: int | None = attr("limit", UINT, default=None)
 
 
 class CpuFeature(Element, tag="feature"):

@@ -28,6 +28,7 @@ def check(domain: Domain, rules: DomainRules) -> None:
     _check_hugepages(domain)
     _check_nodes(domain)
     _check_processors(domain)
+    _check_timers(domain)
     _check_sysinfo(domain)
     _check_labels(domain)
     _check_duplicates(domain)
@@ -150,6 +151,16 @@ def _check_processors(domain: Domain) -> None:
     for pin in tune.iothreadpins:
         if pin.iothread not in known:
             raise XmlError(f"Cannot find 'iothread' : {pin.iothread}")
+
+
+def _check_timers(domain: Domain) -> None:
+    for timer in domain.clock.timers:
+        if timer.mode is not None and timer.name != "tsc":
+            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer mode")
+        if timer.frequency is not None and timer.name != "tsc":
+            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer frequency")
+        if timer.track is not None and timer.name not in ("platform", "rtc"):
+            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer track")
 
 
 def _check_sysinfo(domain: Domain) -> None:

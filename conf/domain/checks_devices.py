@@ -16,7 +16,9 @@ from conf.domain.secrets import Auth, Encryption
 from conf.domain.shmem import Shmem
 from conf.domain.sound import Audio
 from conf.domain.storage_source import NetworkSource, Protocol, SourceType
-from schema.errors import ConfigUnsupported, InternalError, XmlError
+from conf.domain.video import Video
+from schema.enums.error import ErrorCode
+from schema.errors import ConfigUnsupported, InternalError, VirtError, XmlError
 
 _USB_PORT = re.compile(r"\d+(\.\d+){0,3}\Z").match
 
@@ -31,6 +33,8 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
         _check_hostdev(device)
     elif isinstance(device, Controller):
         _check_controller(device)
+    elif isinstance(device, Video):
+        _check_video(device)
     elif isinstance(device, Shmem) and device.msi is not None and device.server is None:
         raise XmlError("msi option is only supported with a server")
 
@@ -40,6 +44,13 @@ def check_all(domain: Domain, rules: DomainRules) -> None:
     _check_targets(domain)
     _check_drive_addresses(domain)
     _check_hostdevs(domain)
+
+
+def _check_video(device: Video) -> None:
+    acceleration = device.model.acceleration
+    is_vhost = device.driver is not None and device.driver.name == "vhostuser"
+    if acceleration is not None and acceleration.rendernode is not None and not is_vhost:
+        raise ConfigUnsupported("unsupported rendernode accel attribute without 'vhostuser'")
 
 
 def _check_address(device: Device) -> None:
@@ -74,6 +85,12 @@ def _check_disk(disk: Disk, rules: DomainRules) -> None:
                 f"with the bus type '{bus.value}'"
             )
     source = disk.source
+    if source is None and disk.device in (DiskDevice.DISK, DiskDevice.LUN):
+        raise VirtError(disk.target.dev, code=ErrorCode.NO_SOURCE)
+    if disk.sgio == "unfiltered":
+        raise ConfigUnsupported("unfiltered sgio is no longer supported")
+    if disk.target.removable is not None and bus is not DiskBus.USB:
+        raise XmlError("removable is only valid for usb disks")
     if disk.device is DiskDevice.LUN:
         is_iscsi = isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI
         if disk.type not in (SourceType.BLOCK, SourceType.VOLUME) and not is_iscsi:

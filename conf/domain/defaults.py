@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from conf.domain import defaults_chardev, defaults_controller, defaults_disk, defaults_graphics, defaults_processor
-from conf.domain.chardev import CharDevice
+from conf.domain.chardev import CharDevice, ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.domain import NO_UUID, Domain, VirtType
+from conf.domain.features import Features
 from conf.domain.filesystem import Filesystem, MountSource, RamSource
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, ScsiHostSource
@@ -154,11 +155,29 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         bootmenu.timeout_ms = None
     if domain.memtune is not None:
         _normalize_memtune(domain.memtune)
-    vmcoreinfo = domain.features.vmcoreinfo if domain.features is not None else None
-    if vmcoreinfo is not None and vmcoreinfo.state is None:
-        vmcoreinfo.state = True
+    if domain.features is not None:
+        _normalize_features(domain.features)
+    if domain.bootloader is not None and domain.os.kind.type not in (None, OsType.HVM, OsType.EXE):
+        # the boot loader finds the kernel
+        domain.os.kernel = domain.os.initrd = domain.os.cmdline = domain.os.root = None
+    for place, console in enumerate(domain.devices.consoles):
+        console.target = console.target or ConsoleTarget()
+        console.target.port = place
     if domain.devices.redirfilter is not None:
         _normalize_filter(domain.devices.redirfilter)
+
+
+def _normalize_features(features: Features) -> None:
+    """A feature that is named is on."""
+    for one in (features.vmcoreinfo, features.hap, features.pvspinlock, features.pmu, features.smm):
+        if one is not None and one.state is None:
+            one.state = True
+    tseg = features.smm.tseg if features.smm is not None else None
+    if tseg is not None and tseg.value is not None:
+        factor = bytes_per_unit(tseg.unit or "MiB")
+        if factor is None:
+            raise InvalidArguments(f"unknown suffix '{tseg.unit}'")
+        tseg.value, tseg.unit = defaults_processor.pretty(tseg.value * factor)
 
 
 UNLIMITED_KIB = (1 << 53) - 1
@@ -300,6 +319,9 @@ def _complete_interface(device: Interface, rules: DomainRules) -> None:
         _normalize_driver(device)
     if device.type not in (InterfaceType.ETHERNET, InterfaceType.NETWORK, InterfaceType.BRIDGE):
         device.filterref = None
+    ends = [device.ips, device.source.ips if device.source is not None else []]
+    for ip in (one for ips in ends for one in ips):
+        ip.family = ip.family or "ipv4"
     if device.virtualport is not None:
         _complete_port(device.virtualport, rules)
     if device.coalesce is not None and not (device.coalesce.rx and device.coalesce.rx.frames_max):

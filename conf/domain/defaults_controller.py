@@ -129,10 +129,11 @@ def _highest_drive(domain: Domain, bus: DiskBus) -> int:
 
 
 def _place_smartcards(domain: Domain) -> None:
-    highest = -1
-    for card in domain.devices.smartcards:
+    cards = domain.devices.smartcards
+    highest = max((card.address.slot for card in cards if isinstance(card.address, CcidAddress)), default=-1)
+    for card in cards:
         if isinstance(card.address, CcidAddress):
-            highest = max(highest, card.address.slot)
+            pass
         elif card.address is None:
             highest += 1
             card.address = CcidAddress(controller=0, slot=highest)

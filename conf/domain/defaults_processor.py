@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, GuestCpu, NumaCell
+from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, FeaturePolicy, GuestCpu, NumaCell
 from conf.domain.domain import Domain
-from conf.domain.numatune import NumaMemory
+from conf.domain.numatune import MemoryMode, NumaMemory
 from conf.domain.vcpu import (
     CacheTune,
     CpuTune,
@@ -64,6 +64,7 @@ def _normalize_vcpu(domain: Domain) -> None:
 
 
 def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
+    memory.mode = memory.mode or MemoryMode.STRICT
     if memory.nodeset is not None and memory.placement is not Placement.AUTO:
         memory.nodeset = cpuset(memory.nodeset)
         memory.placement = None
@@ -193,8 +194,12 @@ def _check_overlaps(tune: CpuTune) -> None:
 
 
 def _normalize_cpu(cpu: GuestCpu) -> None:
+    for feature in cpu.features:
+        feature.policy = feature.policy or FeaturePolicy.REQUIRE
     if cpu.model is not None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM
+    elif cpu.mode is CpuMode.CUSTOM:
+        cpu.mode = cpu.match = None
     if cpu.mode in (CpuMode.HOST_MODEL, CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) and cpu.model is not None:
         if cpu.model.name is None and cpu.model.fallback == "allow":
             cpu.model.fallback = None

@@ -179,7 +179,6 @@ class BlockIo(Element, tag="blockio", empty=Empty.OMIT):
 
     logical_block_size: int | None = attr("logical_block_size", UINT, default=None)
     physical_block_size: int | None = attr("physical_block_size", UINT, default=None)
-    discard_granularity: int | None = attr("discard_granularity", UINT, default=None)
 
 
 class DiskTarget(Element, tag="target"):

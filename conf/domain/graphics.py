@@ -1,6 +1,8 @@
 """Displays: `<graphics>`."""
 
+from collections.abc import Callable
 from enum import StrEnum
+from typing import Any
 
 from conf.element import Element, Empty, attr, child, children, value
 from conf.flags import XmlFlags
@@ -57,6 +59,8 @@ def _shown_port(graphics: "Graphics", flags: int) -> int | None:
         return None
     if graphics.port and not (graphics.autoport and flags & _INACTIVE):
         return graphics.port
+    if graphics.type is GraphicsType.RDP:
+        return 0
     return -1 if graphics.autoport and graphics.type is GraphicsType.VNC else None
 
 
@@ -74,6 +78,11 @@ def _shown_websocket(graphics: "Graphics", flags: int) -> int | None:
 
 def _shown_listen(graphics: "Graphics", flags: int) -> str | None:
     return _shown_address(graphics.listens[0], flags) if graphics.listens else graphics.listen
+
+
+def _only_yes(name: str) -> Callable[[Any, int], bool | None]:
+    """SDL, RDP and the desktop do not say no."""
+    return lambda self, flags: getattr(self, name) or (getattr(self, name) if self.type is GraphicsType.SDL else None)
 
 
 class Listen(Element, tag="listen"):
@@ -117,7 +126,7 @@ class Graphics(Element, tag="graphics"):
     type: GraphicsType = attr("type", GraphicsType)
     display: str | None = attr("display", str, default=None)
     xauth: str | None = attr("xauth", str, default=None)
-    fullscreen: bool | None = attr("fullscreen", YES_NO, default=None)
+    fullscreen: bool | None = attr("fullscreen", YES_NO, default=None, shown=_only_yes("fullscreen"))
     socket: str | None = attr(
         "socket",
         str,
@@ -138,20 +147,19 @@ class Graphics(Element, tag="graphics"):
         default=None,
         shown=lambda self, flags: self.websocket_generated if flags & _STATUS else None,
     )
-    replace_user: bool | None = attr("replaceUser", YES_NO, default=None)
-    multi_user: bool | None = attr("multiUser", YES_NO, default=None)
+    replace_user: bool | None = attr("replaceUser", YES_NO, default=None, shown=_only_yes("replace_user"))
+    multi_user: bool | None = attr("multiUser", YES_NO, default=None, shown=_only_yes("multi_user"))
     listen: str | None = attr("listen", str, default=None, shown=_shown_listen)
     address: str | None = attr("address", str, default=None)
     p2p: bool | None = attr("p2p", YES_NO, default=None)
     keymap: str | None = attr("keymap", str, default=None)
     share_policy: str | None = attr("sharePolicy", words("allow-exclusive", "force-shared", "ignore"), default=None)
     default_mode: str | None = attr("defaultMode", words("any", "secure", "insecure"), default=None)
+    power_control: bool | None = attr("powerControl", YES_NO, default=None)
     passwd: str | None = attr("passwd", str, default=None, secret=True)
     passwd_valid_to: str | None = attr("passwdValidTo", str, default=None, secret=True)
     connected: str | None = attr("connected", words("fail", "disconnect", "keep"), default=None, secret=True)
-    power_control: bool | None = attr("powerControl", YES_NO, default=None)
     listens: list[Listen] = children(Listen, default=[])
-    audio_id: int | None = value("audio", "id", UINT, default=None)
     channels: list[SpiceChannel] = children(SpiceChannel, default=[])
     image_compression: str | None = value(
         "image", "compression", words("auto_glz", "auto_lz", "quic", "glz", "lz", "off"), default=None
@@ -164,3 +172,4 @@ class Graphics(Element, tag="graphics"):
     clipboard_copypaste: bool | None = value("clipboard", "copypaste", YES_NO, default=None)
     filetransfer_enable: bool | None = value("filetransfer", "enable", YES_NO, default=None)
     gl: Gl | None = child(Gl, default=None)
+    audio_id: int | None = value("audio", "id", UINT, default=None)

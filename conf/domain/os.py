@@ -130,5 +130,5 @@ class Os(Element, tag="os"):
     acpi_tables: list[AcpiTable] = children(AcpiTable, within="acpi", default=[])
     boots: list[Boot] = children(Boot, default=[])
     bootmenu: BootMenu | None = child(BootMenu, default=None)
-    smbios_mode: str | None = value("smbios", "mode", words("emulate", "host", "sysinfo"), default=None)
     bios: Bios | None = child(Bios, default=None)
+    smbios_mode: str | None = value("smbios", "mode", words("emulate", "host", "sysinfo"), default=None)

@@ -98,7 +98,6 @@ class PanicModel(StrEnum):
     PSERIES = "pseries"
     HYPERV = "hyperv"
     S390 = "s390"
-    PVPANIC = "pvpanic"
 
 
 class Panic(Device, tag="panic", empty=Empty.OMIT):

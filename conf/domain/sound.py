@@ -95,7 +95,7 @@ class Audio(Element, tag="audio"):
     exclusive: bool | None = attr("exclusive", YES_NO, default=None)
     dsp_policy: int | None = attr("dspPolicy", UINT, default=None)
     server_name: str | None = attr("serverName", str, default=None)
-    driver: str | None = attr("driver", str, default=None)
+    driver: str | None = attr("driver", words("esd", "alsa", "arts", "pulseaudio"), default=None)
     path: str | None = attr("path", str, default=None)
     input: AudioInput | None = child(AudioInput, default=None)
     output: AudioOutput | None = child(AudioOutput, default=None)

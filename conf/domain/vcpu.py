@@ -37,21 +37,12 @@ class Vcpus(Element, tag="vcpus", empty=Empty.OMIT):
     vcpus: list[SingleVcpu] = children(SingleVcpu, default=[])
 
 
-class ThreadPoll(Element, tag="poll"):
-    """How long an input/output thread polls before it sleeps, in ns."""
-
-    max_ns: int | None = attr("max", ULONG, default=None)
-    grow: int | None = attr("grow", ULONG, default=None)
-    shrink: int | None = attr("shrink", ULONG, default=None)
-
-
 class IoThread(Element, tag="iothread"):
     """An input/output thread."""
 
     id: int = attr("id", UINT)
     thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
     thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
-    poll: ThreadPoll | None = child(ThreadPoll, default=None)
 
 
 class IoThreadIds(Element, tag="iothreadids", empty=Empty.OMIT):

@@ -47,8 +47,8 @@ class VirtualPortParameters(Element, tag="parameters", empty=Empty.OMIT):
     typeid: int | None = attr("typeid", ANY_BASE, default=None)
     typeidversion: int | None = attr("typeidversion", ANY_BASE, default=None)
     instanceid: UUID | None = attr("instanceid", UUID_TEXT, default=None)
-    profileid: str | None = attr("profileid", str, default=None)
     interfaceid: UUID | None = attr("interfaceid", UUID_TEXT, default=None)
+    profileid: str | None = attr("profileid", str, default=None)
 
 
 class VirtualPort(Element, tag="virtualport"):

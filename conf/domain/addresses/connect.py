@@ -16,7 +16,7 @@ from conf.domain.hostdev import Hostdev, HostdevType
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryDevice, MemoryModel
 from conf.domain.shmem import Shmem
-from conf.domain.small_devices import Crypto, Input, InputBus, Iommu, MemBalloon, Panic, PanicModel, Vsock, Watchdog
+from conf.domain.small_devices import Crypto, Input, InputBus, Iommu, MemBalloon, Vsock, Watchdog
 from conf.domain.sound import Sound, SoundModel
 from conf.domain.video import Video, VideoType
 
@@ -72,8 +72,6 @@ def pci_needs(domain: Domain) -> Needs:
                 return pci
             case Serial():
                 return pci if device.target is not None and device.target.type == "pci-serial" else Connect.NONE
-            case Panic():
-                return pci & ~Connect.HOTPLUG if device.model is PanicModel.PVPANIC else Connect.NONE
             case MemoryDevice():
                 is_virtio = device.model in (MemoryModel.VIRTIO_PMEM, MemoryModel.VIRTIO_MEM)
                 return pcie & ~Connect.HOTPLUG if is_virtio else Connect.NONE

@@ -87,7 +87,8 @@ def test_a_place_is_given_once() -> None:
 def test_old_pc() -> None:
     domain = domain_of(
         "<controller type='pci' index='0' model='pci-root'/><controller type='usb' index='0' model='piix3-uhci'/>"
-        "<disk type='file'><target dev='vda'/></disk><disk type='file'><target dev='hda'/></disk>"
+        "<disk type='file'><source file='/x'/><target dev='vda'/></disk><disk type='file'><source file='/x'/>"
+        "<target dev='hda'/></disk>"
         "<interface type='user'><model type='e1000'/></interface><video><model type='cirrus'/></video>"
     )
     assign_pci(domain, PciOptions(chipset=i440fx))
@@ -150,8 +151,9 @@ def test_virtio_serial_ports_begin_at_one_for_channels() -> None:
 
 def test_channels_of_a_mainframe_are_numbered() -> None:
     domain = domain_of(
-        "<disk type='file'><target dev='vda'/><address type='ccw' cssid='0xfe' ssid='0x0' devno='0x0000'/></disk>"
-        "<disk type='file'><target dev='vdb'/><address type='ccw'/></disk>"
+        "<disk type='file'><source file='/x'/><target dev='vda'/>"
+        "<address type='ccw' cssid='0xfe' ssid='0x0' devno='0x0000'/></disk>"
+        "<disk type='file'><source file='/x'/><target dev='vdb'/><address type='ccw'/></disk>"
     )
     assign_ccw(domain)
     assert [one.address.devno for one in domain.devices.disks] == [0, 1]  # type: ignore[union-attr]
@@ -167,8 +169,9 @@ def test_registers_of_power_are_counted_on() -> None:
 def test_aliases() -> None:
     domain = domain_of(
         "<controller type='pci' index='0' model='pci-root'/><controller type='usb' index='0'/>"
-        "<disk type='file'><target dev='vdb'/></disk><disk type='file'><target dev='hda'/></disk>"
-        "<disk type='file'><target dev='sdb'/></disk>"
+        "<disk type='file'><source file='/x'/><target dev='vdb'/></disk><disk type='file'><source file='/x'/>"
+        "<target dev='hda'/></disk>"
+        "<disk type='file'><source file='/x'/><target dev='sdb'/></disk>"
         "<interface type='user'><alias name='ua-mine'/></interface><interface type='user'/>"
         "<serial type='pty'/><memballoon model='virtio'/>"
     )

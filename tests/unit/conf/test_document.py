@@ -140,9 +140,9 @@ def test_anything_like_a_document_is_read_or_refused(text: str) -> None:
         "<iothreads>4000000000</iothreads>",
         "<uuid>not-a-uuid</uuid>",
         "<cputune><vcpupin vcpu='0' cpuset='^'/></cputune>",
-        "<devices><disk type='file'><target dev=''/></disk></devices>",
+        "<devices><disk type='file'><source file='/x'/><target dev=''/></disk></devices>",
         "<devices><controller type='pci' index='99999999' model='pcie-root-port'/></devices>",
-        "<devices><disk type='file'><target dev='" + "z" * 5000 + "' bus='scsi'/></disk></devices>",
+        "<devices><disk type='file'><source file='/x'/><target dev='" + "z" * 5000 + "' bus='scsi'/></disk></devices>",
         "<devices><interface type='user'><mac address='zz:zz'/></interface></devices>",
     ],
 )

@@ -121,7 +121,8 @@ def test_wide_scsi_skips_the_controllers_own_unit() -> None:
 
     xml = (
         "<domain type='test'><name>a</name><memory>1</memory><os><type>hvm</type></os><devices>"
-        "<disk type='file'><target dev='sdh'/></disk><disk type='file'><target dev='sdp'/></disk></devices></domain>"
+        "<disk type='file'><source file='/x'/><target dev='sdh'/></disk><disk type='file'><source file='/x'/>"
+        "<target dev='sdp'/></disk></devices></domain>"
     )
     places = [disk.address for disk in parse_domain(xml, Wide()).devices.disks]
     assert [(one.controller, one.unit) for one in places if one is not None] == [(0, 8), (1, 0)]  # type: ignore[attr-defined]
@@ -158,7 +159,8 @@ def test_live_console_shows_the_serial_ports_terminal() -> None:
 
 def test_implicit_controllers() -> None:
     domain = domain_of(
-        "<disk type='file'><target dev='sdi'/></disk><channel type='pty'><target type='virtio' name='c'/></channel>"
+        "<disk type='file'><source file='/x'/><target dev='sdi'/></disk>"
+        "<channel type='pty'><target type='virtio' name='c'/></channel>"
         "<smartcard mode='host'/>"
     )
     found = [(one.type, one.index) for one in domain.devices.controllers]
@@ -187,7 +189,7 @@ def test_vnc_port_of_a_running_guest_is_known_to_its_status_only() -> None:
 @pytest.mark.parametrize(
     ("rest", "devices", "message"),
     [
-        ("", "<disk type='file'><target dev='vda'/></disk>" * 2, "target 'vda' duplicated"),
+        ("", "<disk type='file'><source file='/x'/><target dev='vda'/></disk>" * 2, "target 'vda' duplicated"),
         ("<vcpu current='3'>2</vcpu>", "", "maxvcpus must not be less than current vcpus"),
         ("<maxMemory slots='2'>512</maxMemory>", "", "maximum memory size must be equal or greater"),
         ("", "<controller type='ide' index='0'/>" * 2, "Multiple 'ide' controllers with index '0'"),
@@ -199,7 +201,7 @@ def test_vnc_port_of_a_running_guest_is_known_to_its_status_only() -> None:
         ("", "<serial type='tcp'><source mode='connect' service='1'/></serial>", "Missing source host attribute"),
         ("<title>a\nb</title>", "", "Domain title can't contain newlines"),
         ("", "<video><model type='none'/></video><video/>", "a 'none' video type must be the only video device"),
-        ("", "<disk type='file'><target dev='zzz' bus='scsi'/></disk>", "Unknown disk name 'zzz'"),
+        ("", "<disk type='file'><source file='/x'/><target dev='zzz' bus='scsi'/></disk>", "Unknown disk name 'zzz'"),
     ],
 )
 def test_contradictions_are_refused(rest: str, devices: str, message: str) -> None:
@@ -244,14 +246,14 @@ def test_hooks_are_called_in_order() -> None:
     with pytest.raises(ConfigUnsupported):
         parse_domain(
             "<domain type='test'><name>a</name><memory>1</memory><devices><interface type='user'/>"
-            "<disk type='file'><target dev='vda'/></disk></devices></domain>",
+            "<disk type='file'><source file='/x'/><target dev='vda'/></disk></devices></domain>",
             Telling(),
         )
     assert heard == ["basic", "domain", "Disk", "Interface", "addresses", "check Disk", "check Interface", "check"]
 
 
 def test_one_device_is_read_for_a_guest_that_stays_as_it_is() -> None:
-    domain = domain_of("<disk type='file'><target dev='sda'/></disk>")
+    domain = domain_of("<disk type='file'><source file='/x'/><target dev='sda'/></disk>")
     before = domain.copy()
     disk = parse_device("<disk type='file'><source file='/b'/><target dev='sdb'/></disk>", domain, Rules(), INACTIVE)
     assert isinstance(disk, Disk)
