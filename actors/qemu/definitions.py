@@ -48,7 +48,7 @@ async def read_definition(host: QemuHost, xml: str) -> Domain:
     """
     arch, emulator = emulator_named_in(xml)
     caps = await host.emulator_for(arch, emulator)
-    return parse_domain(xml, host.rules(caps), ParseFlags.INACTIVE)
+    return parse_domain(xml, host.rules(caps), ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
 
 
 def emulator_named_in(xml: str) -> tuple[str, str | None]:

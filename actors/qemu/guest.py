@@ -117,7 +117,7 @@ class Guest:
         """The definition that the running guest has; not to be changed. Raises DomainStateError when it is off."""
         if self._live is None:
             # it was complete when it was written, and no emulator is asked about it again
-            self._live = parse_live(self.need_run().xml)
+            self._live = parse_live(self.need_run().xml, ParseFlags.STATUS)
         return self._live
 
     @property
@@ -173,6 +173,6 @@ class Guest:
         return self.monitor
 
 
-def parse_live(xml: str, flags: ParseFlags = ParseFlags.NONE) -> Domain:
+def parse_live(xml: str, flags: ParseFlags) -> Domain:
     """A definition of ours, as it was written: nothing is filled in and nothing checked again."""
     return Domain.parse(parse_document(xml, name="domain_definition", root="domain"), flags)

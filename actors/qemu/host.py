@@ -95,7 +95,9 @@ class QemuHost(Host):
         """The defaults and refusals of an emulator."""
         rules = self._rules.get(caps.emulator)
         if rules is None or rules.capabilities is not caps:
-            rules = self._rules[caps.emulator] = QemuRules(caps)
+            rules = self._rules[caps.emulator] = QemuRules(
+                caps, state_folder=str(self.run_folder), channel_folder=str(self.run_folder / "channel")
+            )
         return rules
 
     async def new_id(self) -> int:

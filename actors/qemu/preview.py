@@ -84,7 +84,7 @@ class PreviewPorts:
 def preview_command(host: QemuHost, caps: Capabilities, xml: str) -> str:
     """The words of the command line, quoted for a shell. Raises XmlError, ConfigUnsupported."""
     rules = host.rules(caps)
-    domain = parse_domain(xml, rules, ParseFlags.INACTIVE)
+    domain = parse_domain(xml, rules, ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
     folder = host.run_folder / f"domain--1-{domain.name[:20]}"
     resources = PreviewResources()
     prepare_domain(domain, rules, places_of(host, folder), PreviewPorts(), resources.render_node)

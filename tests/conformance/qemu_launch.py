@@ -155,7 +155,7 @@ def build_recorded(
 
     Raises VirtError where the document or the start is refused.
     """
-    rules = QemuRules(caps)
+    rules = QemuRules(caps, state_folder="/tmp/lib", channel_folder="/tmp/channel")
     domain = parse_domain(xml, rules, flags)
     folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
     host = RecordedHost(groups)

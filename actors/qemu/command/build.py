@@ -140,10 +140,6 @@ def _iothreads(launch: Launch) -> list[dict[str, object]]:
         if one is not None:
             properties["thread-pool-min"] = one.thread_pool_min
             properties["thread-pool-max"] = one.thread_pool_max
-            if one.poll is not None:
-                properties["poll-max-ns"] = one.poll.max_ns
-                properties["poll-grow"] = one.poll.grow
-                properties["poll-shrink"] = one.poll.shrink
         found.append(properties)
     return found
 

@@ -126,8 +126,6 @@ def _extras(launch: Launch) -> list[str]:
     if cpu is not None and cpu.maxphysaddr is not None:
         if cpu.maxphysaddr.mode == "passthrough":
             found.append("host-phys-bits=on")
-            if cpu.maxphysaddr.limit:
-                found.append(f"host-phys-bits-limit={cpu.maxphysaddr.limit}")
         elif cpu.maxphysaddr.bits:
             found.append(f"phys-bits={cpu.maxphysaddr.bits}")
     return found

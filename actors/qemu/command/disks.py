@@ -118,7 +118,6 @@ def disk_device(launch: Launch, disk: Disk, node: str | None) -> Properties:
     if disk.blockio is not None:
         properties["logical_block_size"] = disk.blockio.logical_block_size or None
         properties["physical_block_size"] = disk.blockio.physical_block_size or None
-        properties["discard_granularity"] = disk.blockio.discard_granularity
     if disk.wwn is not None:
         properties["wwn"] = int(disk.wwn.removeprefix("0x"), 16)
     properties["rotation_rate"] = disk.target.rotation_rate or None

@@ -126,9 +126,7 @@ def add_rngs(launch: Launch, line: CommandLine) -> None:
 def add_panics(launch: Launch, line: CommandLine) -> None:
     """Panic notifiers; Hyper-V's is a feature of the processor."""
     for panic in launch.domain.devices.panics:
-        if panic.model is PanicModel.PVPANIC:
-            line.add_json("-device", simple_device(launch, "pvpanic-pci", panic))
-        elif panic.model in (PanicModel.ISA, PanicModel.DEFAULT, None):
+        if panic.model in (PanicModel.ISA, PanicModel.DEFAULT, None):
             properties: Properties = {"driver": "pvpanic"}
             if isinstance(panic.address, IsaAddress) and panic.address.iobase is not None:
                 properties["ioport"] = panic.address.iobase
