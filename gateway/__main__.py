@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import sys
@@ -94,6 +95,9 @@ def main() -> int:
     paths, config = current()
     seal("gateway", paths)
     _raise_open_files(config.gateway.max_clients)
+    # Ten thousand guests are many objects that stay: looking through them all for cycles would show in every reader's p99.
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
     uvloop.run(_run(paths, config))
     return 0
 

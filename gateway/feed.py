@@ -24,7 +24,9 @@ HELD_MAX: Final = 8192
 SNAPSHOT_DEADLINE_S: Final = 30.0
 RETRY_S: Final = 0.2
 REMEMBER_WAIT_S: Final = 5.0
-KNOWN_NAMES: Final = frozenset({"qemu:///system", "test:///default"})  # names that may be open without an object
+KNOWN_NAMES: Final = frozenset(
+    {"qemu:///system", "qemu:///session", "test:///default"}
+)  # names that may be open without an object
 AT_ONCE: Final = 32
 PLATFORM: Final = frozenset({"broker", "gateway", "warden"})  # sources without objects
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pwd
 import socket
 import struct
@@ -25,14 +26,13 @@ from schema.body import pack_args, unpack_result
 from schema.errors import VirtError
 from schema.table import need_procedure
 from settings.config import Config
-from settings.drivers import available_drivers
+from settings.drivers import available_drivers, default_uris
 from util.structured_log import StructuredLog
 
 _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
 ACCEPT_AGAIN_S: Final = 0.1
 SWEEP_S: Final = 1.0
-_DEFAULT_URIS: Final = (("qemu", "qemu:///system"), ("test", "test:///default"))
 
 
 class Gateway:
@@ -66,7 +66,7 @@ class Gateway:
             log=log.info,
         )
         names = {driver.name for driver in available_drivers(config)}
-        defaults = tuple(uri for name, uri in _DEFAULT_URIS if name in names)
+        defaults = tuple(uri for name, uri in default_uris(os.geteuid()) if name in names)
         self.scopes = Scopes(peer, self.feed.view, self.feed.remembers, defaults, log.info)
         self.forwarder = Forwarder(
             peer, self.feed, read_wait_s=config.gateway.read_wait_s, fresh_s=config.gateway.fresh_s

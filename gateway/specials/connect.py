@@ -48,7 +48,8 @@ async def _open(connection: Connection, route: Route, args: Any) -> Mapping[str,
         raise InternalError("connection already open", domain=ErrorDomain.RPC)
     connection.opening = True
     try:
-        scope = await connection.gateway.scopes.open(args.name, args.flags, connection.caller)
+        # libvirt's client also sends what it was told about its own way here: as which user, and whether to start a daemon.
+        scope = await connection.gateway.scopes.open(args.name, args.flags & ConnectFlags.RO, connection.caller)
     finally:
         connection.opening = False
     if connection.link.closed:
