@@ -95,7 +95,7 @@ def main() -> int:
     paths, config = current()
     seal("gateway", paths)
     _raise_open_files(config.gateway.max_clients)
-    # Ten thousand guests are many objects that stay: looking through them all for cycles would show in every reader's p99.
+    # Ten thousand guests are many objects that stay: to look through them all for cycles would show in readers' p99.
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
     uvloop.run(_run(paths, config))

@@ -48,7 +48,7 @@ async def _open(connection: Connection, route: Route, args: Any) -> Mapping[str,
         raise InternalError("connection already open", domain=ErrorDomain.RPC)
     connection.opening = True
     try:
-        # libvirt's client also sends what it was told about its own way here: as which user, and whether to start a daemon.
+        # libvirt's client also sends what it was told about its own way here: whose daemon, and whether to start it.
         scope = await connection.gateway.scopes.open(args.name, args.flags & ConnectFlags.RO, connection.caller)
     finally:
         connection.opening = False

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from rpc.packet import LENGTH_MIN, PING, PING_BYTES, PONG, Packet, PacketType, Program
+from schema.enums.connect import ConnectFlags
 from schema.errors import DomainStateError, ErrorCode, ErrorDomain
 from schema.objects import DomainRef, TypedParam
 from schema.table import need_procedure
@@ -41,6 +42,17 @@ async def test_handshake_as_virsh_makes_it(house: House) -> None:
         await client.call("connect_close")
         assert await client.is_closed()
     await house.until(lambda: "connect_close" in house.names_asked())
+
+
+async def test_flags_that_libvirts_client_meant_for_itself_do_not_reach_the_driver(house: House) -> None:
+    heard: list[int] = []
+    house.peer.answers["connect_open"] = lambda args: heard.append(args.flags)
+    own_daemon, start_it = 2, 4  # what an ordinary user's virsh sends along
+    async with await house.client() as client:
+        await client.open(flags=own_daemon | start_it)
+    async with await house.client() as client:
+        await client.open(flags=own_daemon | start_it | ConnectFlags.RO)
+    assert heard == [0, ConnectFlags.RO]
 
 
 async def test_nothing_but_the_handshake_is_served_before_the_connection_is_open(house: House) -> None:
