@@ -7,7 +7,6 @@ from typing import Final
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
 from actors.test import scopes
-from actors.test.flags import check_flags
 from actors.test.host import TestHost
 from schema.errors import InvalidArguments
 
@@ -15,18 +14,15 @@ calls: Calls[TestHost] = Calls()
 
 TYPE: Final = "TEST"
 VERSION: Final = 2
-_READ_ONLY: Final = 1
-_NO_ALIASES: Final = 2
 
 
 @calls.handles()
 async def connect_open(host: TestHost, name: str | None, flags: int) -> None:
-    """Makes sure that the scope of this connection exists.
+    """Makes sure that the scope of this connection exists. The flags are a matter between client and daemon.
 
     Raises InvalidArguments for a URI without a path, XmlError and HostSystemError for a node description that cannot be
     used.
     """
-    check_flags(flags, _READ_ONLY | _NO_ALIASES, "testConnectOpen")
     scope = name or current_call().scope
     path = scope.partition("://")[2].partition("?")[0]
     if not path.removeprefix("/"):
