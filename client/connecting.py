@@ -77,10 +77,11 @@ def connect(
 ) -> Connecting:
     """A connection to the driver that serves `uri`, at the agent whose folders are below `root`.
 
-    Without `uri` the environment's VIRTROUPE_URI, else `qemu:///system` where QEMU is installed, else
-    `test:///default`. Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does
-    not run, the system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at
-    all is an error at once.
+    Without `uri` the environment's VIRTROUPE_URI, else `qemu:///system` where QEMU is installed
+    (`qemu:///session` at an ordinary user's agent), else `test:///default`.
+    Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does not run, the
+    system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an
+    error at once.
 
     Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what
     the driver says of it.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from settings.config import ConfigError, load_config
-from settings.drivers import available_drivers
+from settings.drivers import available_drivers, check_actors
 from settings.paths import Paths, SocketPathTooLong
 from settings.process import ROOT_VARIABLE, lock_holder
 from settings.tree import PLATFORM, SUPERVISOR, UnfitPath, render_tree, template_path
@@ -43,7 +43,7 @@ def check_startable(paths: Paths) -> None:
     """Raises CannotStart for what would keep the agent from running, before anything is started."""
     try:
         paths.check_socket_lengths()
-        load_config(paths.config_file)
+        check_actors(load_config(paths.config_file), paths.config_file)
         _check_run_folder(paths.run)
     except (SocketPathTooLong, ConfigError) as exc:
         raise CannotStart(str(exc)) from exc

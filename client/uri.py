@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 from client.errors import InvalidArguments
@@ -30,11 +31,22 @@ def scope_of(uri: str) -> str:
 
 
 def default_uri(paths: Paths) -> str:
-    """What is meant when no URI is given: QEMU where it can run, else the test driver."""
-    from settings.drivers import available_drivers
+    """What is meant when no URI is given: QEMU where it can run, else the test driver.
+
+    QEMU's is `qemu:///session` at the agent of an ordinary user, whoever asks.
+    """
+    from settings.drivers import available_drivers, default_uris
 
     try:
         config = load_config(paths.config_file)
     except ConfigError:
         config = Config()
-    return QEMU if any(driver.name == "qemu" for driver in available_drivers(config)) else TEST
+    names = {driver.name for driver in available_drivers(config)}
+    return next((uri for name, uri in default_uris(_agents_user(paths)) if name in names), TEST)
+
+
+def _agents_user(paths: Paths) -> int:
+    try:
+        return paths.clients_door.stat().st_uid
+    except OSError:
+        return os.geteuid()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from settings.config import Config
+from settings.config import Config, ConfigError
 
 ENTRY_POINTS: Final = "virtroupe.actors"
 
@@ -68,6 +68,11 @@ _SECONDARY: Final = {
 }
 
 
+def default_uris(uid: int) -> tuple[tuple[str, str], ...]:
+    """Driver and URI of what is meant when no URI is given, best first, at an agent that runs as this user."""
+    return (("qemu", "qemu:///system" if uid == 0 else "qemu:///session"), ("test", "test:///default"))
+
+
 @functools.cache
 def known_drivers() -> tuple[Driver, ...]:
     """Every driver that is installed: ours that exist, then those of third parties."""
@@ -84,6 +89,14 @@ def available_drivers(config: Config) -> tuple[Driver, ...]:
     """The drivers that can run on this host."""
     folders = (*(Path(folder) for folder in config.qemu.emulator_folders), None)
     return tuple(d for d in known_drivers() if not d.programs or any(_is_found(p, folders) for p in d.programs))
+
+
+def check_actors(config: Config, file: Path) -> None:
+    """Raises ConfigError, which names the file, for `[actors.NAME]` of a driver that there is nowhere."""
+    names = {driver.name for driver in (*_TABLE, *known_drivers())}
+    for name in config.actors:
+        if name not in names:
+            raise ConfigError(f"'{file}': unknown key 'actors.{name}'. Known here: {', '.join(sorted(names))}")
 
 
 def find_driver(name: str) -> Driver | None:

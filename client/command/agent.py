@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -100,11 +101,13 @@ def config(ctx: typer.Context, json: JsonOption = False) -> None:
     from client.command.output import to_json, write
     from settings.config import ConfigError, load_config
     from settings.describe import describe_config
+    from settings.drivers import check_actors
 
     given = options(ctx)
     file = given.paths.config_file
     try:
         settings = load_config(file)
+        check_actors(settings, file)
     except ConfigError as exc:
         sys.stderr.write(f"error: {exc}\n")
         raise typer.Exit(EXIT_FAILED) from exc
@@ -313,7 +316,7 @@ def own_command() -> str:
 def next_words(given: Options, where: Paths) -> str:
     """What to type next."""
     from settings.config import load_config
-    from settings.drivers import available_drivers
+    from settings.drivers import available_drivers, default_uris
 
     command = own_command()
     if given.root is not None:
@@ -321,13 +324,14 @@ def next_words(given: Options, where: Paths) -> str:
     socket = where.libvirt_socket
     names = [driver.name for driver in available_drivers(load_config(where.config_file))]
     qemu = "qemu" in names
+    system = dict(default_uris(os.geteuid()))["qemu"].partition(":")[2]
     lines = [
         "",
         "Next:",
         f"  {command} list --all" + ("" if qemu else "      # QEMU is not installed: the test driver"),
     ]
     if qemu:
-        lines.append(f'  virsh -c "qemu+unix:///system?socket={socket}" list --all')
+        lines.append(f'  virsh -c "qemu+unix:{system}?socket={socket}" list --all')
     lines += [
         f'  virsh -c "test+unix:///default?socket={socket}" list --all',
         f"  {command} events      # live",

@@ -89,7 +89,7 @@ def advice(error: VirtError) -> str | None:
         case DeadlinePassed():
             return "'virtroupe top --once' shows guests and drivers"
         case NoConnection():
-            return "-c URI names another driver, such as qemu:///system or test:///default"
+            return "-c URI names another driver, such as qemu:///system, qemu:///session or test:///default"
         case AccessDenied():
             return "--readonly lets you look; 'broker.allow' in the configuration names who may change things"
         case OperationDenied():

@@ -96,7 +96,8 @@ def virtroupe(
             "--connect",
             envvar="VIRTROUPE_URI",
             metavar="URI",
-            help="The driver to talk to; else qemu:///system where QEMU is installed, else test:///default.",
+            help="The driver to talk to; else qemu:///system (an ordinary user's agent: qemu:///session) where QEMU is "
+            "installed, else test:///default.",
         ),
     ] = None,
     read_only: Annotated[bool, typer.Option("-r", "--readonly", help="Connect without the right to change.")] = False,

@@ -36,11 +36,20 @@ def test_what_is_no_local_uri_is_refused(text: str) -> None:
         scope_of(text)
 
 
-@pytest.mark.parametrize(("names", "expected"), [(("test", "qemu"), "qemu:///system"), (("test",), "test:///default")])
+@pytest.mark.parametrize(
+    ("names", "user", "expected"),
+    [
+        (("test", "qemu"), 0, "qemu:///system"),
+        (("test", "qemu"), 1000, "qemu:///session"),
+        (("test",), 0, "test:///default"),
+        (("test",), 1000, "test:///default"),
+    ],
+)
 def test_the_default_is_qemu_where_it_can_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], user: int, expected: str
 ) -> None:
     monkeypatch.setattr(drivers, "available_drivers", lambda config: tuple(Driver(name, name) for name in names))
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     paths = resolve_paths(tmp_path)
     assert default_uri(paths) == expected
     paths.config.mkdir()
