@@ -6,7 +6,9 @@ import os
 from typing import Final
 
 from actors.qemu.capabilities.document import write_capabilities
+from actors.qemu.capabilities.domain_document import write_domain_capabilities
 from actors.qemu.definitions import emulator_named_in
+from actors.qemu.firmware import default_folders, load_descriptors
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -78,6 +80,37 @@ async def connect_get_capabilities(host: QemuHost) -> str:
 
 
 @calls.handles()
+async def connect_get_domain_capabilities(
+    host: QemuHost, emulatorbin: str | None, arch: str | None, machine: str | None, virttype: str | None, flags: int
+) -> str:
+    """What a guest on an emulator and machine can have.
+
+    Raises InvalidArguments and ConfigUnsupported for what this host does not have.
+    """
+    check_flags(flags, 0, "qemuConnectGetDomainCapabilities")
+    caps = await host.emulator_for(arch, emulatorbin)
+    if arch and arch != caps.arch:
+        raise _refused(f"architecture from emulator '{caps.arch}' doesn't match given architecture '{arch}'")
+    wanted = machine or caps.default_machine() or ""
+    found = caps.find_machine(wanted)
+    if found is None:
+        raise _refused(f"the machine '{wanted}' is not supported by emulator '{caps.emulator}'")
+    virt = virttype or ("kvm" if caps.kvm else "qemu")
+    if virt not in ("kvm", "qemu"):
+        raise _refused(f"unknown virttype: {virt}")
+    if virt == "kvm" and not caps.kvm:
+        raise _refused(f"KVM is not supported by '{caps.emulator}' on this host")
+    firmwares = await host.runtime.in_thread(load_descriptors, default_folders())
+    return write_domain_capabilities(caps, found, virt, firmwares)
+
+
+def _refused(detail: str) -> InvalidArguments:
+    error = InvalidArguments()
+    error.message = f"invalid argument: {detail}"
+    return error
+
+
+@calls.handles()
 async def connect_get_max_vcpus(host: QemuHost, type: str | None) -> int:
     """The most processors that a guest can have. Raises InvalidArguments for an unknown type of guests."""
     virt = (type or "qemu").lower()
@@ -101,7 +134,7 @@ async def connect_get_cpu_model_names(host: QemuHost, arch: str, need_results: i
     """The processor models that an emulator knows. Raises UnsupportedFlags, ConfigUnsupported."""
     check_flags(flags, 0, "qemuConnectGetCPUModelNames")
     caps = await host.emulator_for(arch, None)
-    names = sorted({model.name for virt in caps.cpus for model in caps.cpus[virt]})
+    names = sorted({model.name for virt in caps.cpus for model in caps.cpus[virt] if model.is_plain})
     return {"models": names if need_results else [], "ret": len(names)}
 
 

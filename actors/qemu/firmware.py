@@ -34,6 +34,13 @@ class Descriptor(msgspec.Struct, frozen=True):
     targets: tuple[tuple[str, tuple[str, ...]], ...]
     features: frozenset[str]
 
+    def suits(self, arch: str, machine: str) -> bool:
+        """It is made for this machine."""
+        return any(
+            arch == one and any(fnmatch.fnmatch(machine, pattern) for pattern in machines)
+            for one, machines in self.targets
+        )
+
 
 def default_folders() -> tuple[Path, ...]:
     """Where descriptors are looked for, the least important first."""
@@ -109,11 +116,7 @@ def _fits(domain: Domain, one: Descriptor) -> bool:
     os_, kind = domain.os, domain.os.kind
     if _INTERFACES[os_.firmware or ""] not in one.interfaces:
         return False
-    machine = kind.machine or ""
-    if not any(
-        arch == kind.arch and any(fnmatch.fnmatch(machine, pattern) for pattern in machines)
-        for arch, machines in one.targets
-    ):
+    if not one.suits(kind.arch or "", kind.machine or ""):
         return False
     loader = os_.loader
     if loader is not None:

@@ -160,7 +160,7 @@ def _write_guest(out: list[str], caps: Capabilities) -> None:
             out.append("      <pae/>\n      <nonpae/>\n")
         out.append("      <acpi default='on' toggle='yes'/>\n      <apic default='on' toggle='no'/>\n")
     out.append("      <cpuselection/>\n      <deviceboot/>\n")
-    out.append("      <disksnapshot default='on' toggle='no'/>\n      <externalSnapshot/>\n")
+    out.append("      <disksnapshot default='on' toggle='no'/>\n      \n")
     out.append("    </features>\n  </guest>\n\n")
 
 

@@ -5,12 +5,15 @@ A plain record: it is kept on disk, and a test makes it from a recorded dialogue
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import msgspec
 
 OLDEST: Final = (6, 2, 0)  # the first that takes -device as JSON
 """The oldest QEMU whose command line this driver writes."""
+_OF_THE_HOST: Final = ("host", "max", "base")
+_VERSIONED: Final = re.compile(r".*-v\d+\Z").match
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +37,11 @@ class CpuModel(msgspec.Struct, frozen=True, omit_defaults=True):
     typename: str
     missing: tuple[str, ...] | None = None
     deprecated: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """A model that documents name: no version of one, and not what the host happens to have."""
+        return self.name not in _OF_THE_HOST and _VERSIONED(self.name) is None
 
 
 class Capabilities(msgspec.Struct, frozen=True):
