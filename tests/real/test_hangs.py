@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from broker.peer import Peer
 
+from broker.peer import Peer
 from schema.body import pack_args, unpack_result
 from schema.errors import VirtError
 from schema.objects import DomainRef
