@@ -6,7 +6,6 @@ Scopes know nothing of each other; the same uuid may stand for different guests 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any, ClassVar, Final
 
 from actors.test.defaults import SCOPE as DEFAULT_SCOPE
@@ -103,10 +102,6 @@ class World:
         """An id that no guest of this scope ever had. One that is not used in the end is lost, which harms nobody."""
         self._highest_id += 1
         return self._highest_id
-
-    def active(self) -> Iterator[Guest]:
-        """The guests that have an id."""
-        return (guest for guest in self.guests.values() if guest.is_active)
 
 
 def uuid_text(uuid: bytes) -> str:

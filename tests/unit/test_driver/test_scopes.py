@@ -102,6 +102,17 @@ async def test_document_that_cannot_be_read_is_left_and_the_others_serve(tmp_pat
     assert path.read_bytes() == b"{broken"
 
 
+async def test_guests_are_not_given_up_when_what_is_known_of_the_scope_is_lost(tmp_path: Path) -> None:
+    broker = FakeBroker()
+    async with open_house(tmp_path, broker=broker) as house:
+        await house.call("domain_define_xml", xml=GUEST)
+        house.host.store.path(house.host.worlds[SCOPE].own_path).write_bytes(b"")
+    async with open_house(tmp_path, broker=broker, epoch=2) as house:
+        assert await house.names() == ["filed", "test"]
+        await house.call("connect_close")
+        assert await house.names() == ["filed", "test"]
+
+
 async def test_change_of_a_native_client_is_never_forgotten(tmp_path: Path) -> None:
     broker = FakeBroker()
     async with open_house(tmp_path, broker=broker) as house:
