@@ -15,6 +15,7 @@ OPENERS: Final = {
     "broker/lifeline.py": "a peer's end of its door connection",
     "broker/link.py": "a peer's ZeroMQ socket",
     "broker/metrics.py": "the Prometheus endpoint",
+    "broker/scrapes.py": "the Prometheus endpoint",
     "broker/server.py": "the broker's loop",
     "broker/sockets.py": "the broker's ZeroMQ sockets",
     "broker/stream.py": "both ends of a ticket",
@@ -27,13 +28,14 @@ OPENERS: Final = {
     "gateway/server.py": "libvirt's clients",
     "actors/runtime/streams.py": "tickets",
     "actors/runtime/node.py": "the host's name only",
+    "actors/runtime/derived/native.py": "the host's name only",
     "actors/qemu/monitor/link.py": "QEMU's monitor",
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",
     "actors/qemu/resources.py": "the listening end of a guest's monitor",
     "actors/qemu/taps.py": "ioctls for tap devices",
     "util/xmlrpc_unix.py": "supervisord's XML-RPC",
 }
-SOCKET_MODULES: Final = ("socket", "zmq", "socketserver", "http.client", "http.server", "xmlrpc.client")
+SOCKET_MODULES: Final = ("socket", "zmq", "socketserver", "http.server")
 SOCKET_CALLS: Final = (
     "open_connection",
     "open_unix_connection",
