@@ -98,6 +98,9 @@ def _convert(code: _Code, depth: int, one: Declared, target: str, node: str, att
     code.add(depth, "try:")
     code.add(depth + 1, target % call)
     code.add(depth, "except (ValueError, KeyError):")
+    if one.bad is not None:
+        code.add(depth + 1, f"raise {code.name(one.bad, 'bad')}(v) from None")
+        return
     bad = code.name(faults.bad_value, "bad_value")
     code.add(depth + 1, f"raise {bad}({node}, {attribute!r}, v, {code.name(kind, 'kind')}) from None")
 
@@ -163,6 +166,9 @@ def _build_parser(cls: type[Element]) -> Parser:
             inner = "if"
             for one in inside:
                 inner = _match_child(code, 4, one, inner)
+        if cls.unknown is not None:
+            code.add(2, "elif isinstance(tag, str):")
+            code.add(3, f"raise {code.name(cls.unknown, 'unknown')}(tag)")
         for one in elements:
             _take_child(code, cls, one)
     code.add(1, "return self")
@@ -284,6 +290,10 @@ def _take_one_of(code: _Code, one: Declared, node: str) -> None:
     code.add(2, f"p = {code.name(table, 'choices')}.get(v)")
     if one.by is not None:
         code.add(2, "if p is None:")
+        if one.missing is not None:
+            code.add(3, f"if v is None: raise {code.name(one.missing, 'missing')}({node})")
+        if one.bad is not None:
+            code.add(3, f"if v is not None: raise {code.name(one.bad, 'bad')}(v)")
         code.add(3, f"raise {code.name(faults.bad_choice, 'bad_choice')}({node}, {one.by!r}, v)")
         code.add(_guard(code, 2, one, node), f"self.{one.name} = p({node}, flags)")
     else:

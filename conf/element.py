@@ -20,6 +20,12 @@ Kind: TypeAlias = type[T] | Codec[T]
 Source: TypeAlias = type[E] | Callable[[], type[E]]
 
 
+Missed: TypeAlias = Callable[[etree._Element], Exception]
+"""Gives the error for a part that is missing in an element."""
+Refused: TypeAlias = Callable[[str], Exception]
+"""Gives the error for a text that cannot be read, where libvirt has words of its own."""
+
+
 class Missing(Enum):
     """Marks a declaration without a default."""
 
@@ -65,7 +71,8 @@ class Declared:
     by_parent: str | None = None
     classes: tuple[Any, ...] = ()
     keep_empty: bool = False
-    missing: Callable[[etree._Element], Exception] | None = None
+    missing: Missed | None = None
+    bad: Refused | None = None
     echo: bool = False
     when: str = ""
     name: str = ""
@@ -82,7 +89,7 @@ class Declared:
 
 
 @overload
-def attr(xml: str, kind: Kind[T], *, missing: Callable[[etree._Element], Exception] | None = None) -> T: ...
+def attr(xml: str, kind: Kind[T], *, missing: Missed | None = None, bad: Refused | None = None) -> T: ...
 @overload
 def attr(
     xml: str,
@@ -93,6 +100,7 @@ def attr(
     secret: bool = False,
     keep: Callable[[Any], bool] | None = None,
     shown: Callable[[Any, int], T | None] | None = None,
+    bad: Refused | None = None,
 ) -> T | None: ...
 @overload
 def attr(
@@ -103,6 +111,7 @@ def attr(
     live: bool = False,
     shown: Callable[[Any, int], T | None] | None = None,
     when: str = "",
+    bad: Refused | None = None,
 ) -> T: ...
 def attr(xml: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """An attribute of the element itself.
@@ -119,7 +128,7 @@ def content(kind: Kind[T]) -> T: ...
 @overload
 def content(kind: Kind[T], *, default: None, keep_empty: bool = False) -> T | None: ...
 @overload
-def content(kind: Kind[T], *, default: T, keep_empty: bool = False) -> T: ...
+def content(kind: Kind[T], *, default: T, keep_empty: bool = False, bad: Refused | None = None) -> T: ...
 def content(kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """The text between the element's tags."""
     return Declared(Form.CONTENT, "", kind, default, **options)
@@ -137,7 +146,7 @@ def scaled_content(*, default: Any = MISSING) -> Any:
 
 
 @overload
-def text(tag: str, kind: Kind[T], *, missing: Callable[[etree._Element], Exception] | None = None) -> T: ...
+def text(tag: str, kind: Kind[T], *, missing: Missed | None = None, bad: Refused | None = None) -> T: ...
 @overload
 def text(
     tag: str,
@@ -148,6 +157,7 @@ def text(
     keep_empty: bool = False,
     secret: bool = False,
     shown: Callable[[Any, int], T | None] | None = None,
+    bad: Refused | None = None,
 ) -> T | None: ...
 @overload
 def text(
@@ -158,6 +168,7 @@ def text(
     live: bool = False,
     keep_empty: bool = False,
     shown: Callable[[Any, int], T | None] | None = None,
+    bad: Refused | None = None,
 ) -> T: ...
 def text(tag: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """A child element that holds nothing but text; an empty one counts as absent unless `keep_empty`."""
@@ -195,6 +206,7 @@ def value(
     live: bool = False,
     keep: Callable[[Any], bool] | None = None,
     shown: Callable[[Any, int], T | None] | None = None,
+    bad: Refused | None = None,
 ) -> T | None: ...
 @overload
 def value(
@@ -204,6 +216,7 @@ def value(
     *,
     default: T,
     shown: Callable[[Any, int], T | None] | None = None,
+    bad: Refused | None = None,
 ) -> T: ...
 def value(tag: str, attribute: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """A child element that holds nothing but one attribute: `<mtu size='1500'/>`."""
@@ -211,9 +224,7 @@ def value(tag: str, attribute: str, kind: Any, *, default: Any = MISSING, **opti
 
 
 @overload
-def child(
-    cls: Source[E], *, tag: str | None = None, missing: Callable[[etree._Element], Exception] | None = None
-) -> E: ...
+def child(cls: Source[E], *, tag: str | None = None, missing: Missed | None = None) -> E: ...
 @overload
 def child(
     cls: Source[E],
@@ -267,6 +278,8 @@ def one_of(
     default: None,
     live: bool = False,
     shown: Callable[[Any, int], E | None] | None = None,
+    bad: Refused | None = None,
+    missing: Missed | None = None,
 ) -> E | None: ...
 @overload
 def one_of(*classes: type[E], by: str | None = None, by_parent: str | None = None) -> E: ...
@@ -315,6 +328,7 @@ class Element:
 
     `tag` is the element's name. Other keywords are fixed attributes (`type="pci"`), which also choose the class in a
     `one_of(by=...)`; `case` are the values of the parent's attribute for `one_of(by_parent=...)`.
+    `unknown` gives the error for a child that is not declared; without it such a child is dropped.
     The parts of a `trailing` class stand after those that its subclasses add.
     """
 
@@ -325,6 +339,7 @@ class Element:
     empty: ClassVar[Empty] = Empty.SHORT
     namespace: ClassVar[tuple[str, str] | None] = None
     root_namespaces: ClassVar[bool] = False
+    unknown: ClassVar[Refused | None] = None
 
     def __init_subclass__(
         cls,
@@ -334,6 +349,7 @@ class Element:
         namespace: tuple[str, str] | None = None,
         root: bool = False,
         trailing: bool = False,
+        unknown: Refused | None = None,
         **fixed: str,
     ) -> None:
         super().__init_subclass__()
@@ -345,6 +361,8 @@ class Element:
             cls.empty = empty
         if namespace is not None:
             cls.namespace = namespace
+        if unknown is not None:
+            cls.unknown = staticmethod(unknown)
         if fixed:
             cls.fixed = {**cls.fixed, **fixed}
         cls.root_namespaces = root

@@ -1,5 +1,6 @@
 """What the generated readers call when a document is not as declared, and how they read what needs thought."""
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -7,7 +8,7 @@ from lxml import etree
 
 from conf.text import text_of
 from conf.values import Codec, bytes_per_unit, parse_uint
-from schema.errors import InvalidArguments, VirtError, XmlError
+from schema.errors import ConfigUnsupported, InternalError, InvalidArguments, VirtError, XmlError
 
 
 def path_of(node: etree._Element) -> str:
@@ -115,3 +116,23 @@ def indented_markup(markup: str, pad: str) -> str:
         return pad + markup
     parser = etree.XMLParser(remove_blank_text=True, resolve_entities=False, no_network=True)
     return pad + formatted_markup(etree.fromstring(markup, parser), depth) if depth else markup
+
+
+def unsupported(words: str) -> Callable[[str], VirtError]:
+    """An error of its own for a word that is not known, with {} where the word stands."""
+    return lambda text: ConfigUnsupported(words.format(text))
+
+
+def internal(words: str) -> Callable[[str], VirtError]:
+    """An error of its own for a text that libvirt calls an internal error."""
+    return lambda text: InternalError(words.format(text))
+
+
+def malformed(words: str) -> Callable[[str], VirtError]:
+    """An error of its own for a text that is not what it should be."""
+    return lambda text: XmlError(words.format(text))
+
+
+def lacking(error: type[VirtError], words: str) -> Callable[[etree._Element], VirtError]:
+    """An error of its own for a part that is not there."""
+    return lambda node: error(words)

@@ -3,7 +3,9 @@
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
+from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
+from schema.errors import XmlError
 
 
 class CpuMode(StrEnum):
@@ -44,7 +46,9 @@ class FeaturePolicy(StrEnum):
 class CpuModel(Element, tag="model"):
     """The model's name."""
 
-    fallback: str | None = attr("fallback", words("allow", "forbid"), default=None)
+    fallback: str | None = attr(
+        "fallback", words("allow", "forbid"), default=None, bad=unsupported("Invalid fallback attribute")
+    )
     vendor_id: str | None = attr("vendor_id", str, default=None)
     name: str | None = content(str, default=None)
 
@@ -76,7 +80,7 @@ class CpuFeature(Element, tag="feature"):
     """A processor feature."""
 
     policy: FeaturePolicy | None = attr("policy", FeaturePolicy, default=None)
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "Invalid CPU feature name"))
 
 
 class Distance(Element, tag="sibling"):
@@ -168,7 +172,7 @@ class Numa(Element, tag="numa", empty=Empty.OMIT):
 class GuestCpu(Element, tag="cpu", empty=Empty.OMIT):
     """The processor of a guest."""
 
-    mode: CpuMode | None = attr("mode", CpuMode, default=None)
+    mode: CpuMode | None = attr("mode", CpuMode, default=None, bad=unsupported("Invalid mode attribute '{}'"))
     match: CpuMatch | None = attr("match", CpuMatch, default=None)
     check: CpuCheck | None = attr("check", CpuCheck, default=None)
     migratable: bool | None = attr("migratable", ON_OFF, default=None)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from conf.domain.device import Device
 from conf.domain.seclabel import SourceSeclabel
 from conf.element import Element, Empty, attr, child, children, one_of, value
+from conf.faults import unsupported
 from conf.values import ON_OFF, UINT, YES_NO
 
 
@@ -160,7 +161,12 @@ def shown_end(source: CharSource | None) -> CharSource | None:
 class CharDevice(Device):
     """What all character devices have. A second `<source>` is UDP's other direction."""
 
-    type: CharType = attr("type", CharType)
+    type: CharType = attr(
+        "type",
+        CharType,
+        default=CharType.PTY,
+        bad=unsupported("unknown type presented to host for character device: {}"),
+    )
     source: CharSource | None = one_of(
         *CHAR_SOURCES, by_parent="type", default=None, shown=lambda self, flags: shown_end(self.source)
     )

@@ -6,6 +6,7 @@ from uuid import UUID
 from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, UdpSource
 from conf.domain.device import Device, VirtioDriver
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
+from conf.faults import lacking
 from conf.values import UINT, UUID_TEXT, YES_NO, words
 from schema.errors import XmlError
 
@@ -42,7 +43,7 @@ class Rng(Device, tag="rng"):
 
     model: RngModel = attr("model", RngModel)
     rate: RngRate | None = child(RngRate, default=None)
-    backend: RngBackend = child(RngBackend)
+    backend: RngBackend = child(RngBackend, missing=lacking(XmlError, "only one RNG backend is supported"))
     driver: VirtioDriver | None = child(VirtioDriver, default=None)
 
 

@@ -65,7 +65,7 @@ def _check_boot_order(domain: Domain) -> None:
         if order is None:
             continue
         if order == 0:
-            raise XmlError("incorrect boot order '0', expecting positive integer")
+            raise XmlError("Invalid value for attribute 'order' in element 'boot': Zero is not permitted")
         if order in orders:
             raise XmlError(f"boot order '{order}' used for more than one device")
         orders.add(order)
@@ -133,7 +133,7 @@ def _check_processors(domain: Domain) -> None:
     for name in ("period", "global_period", "emulator_period", "iothread_period"):
         period = getattr(tune, name)
         if period and not 1000 <= period <= 1_000_000:
-            raise XmlError(f"Value of cputune '{name}' must be in range [1000, 1000000]")
+            raise ConfigUnsupported(f"Value of cputune '{name}' must be in range [1000, 1000000]")
     vcpus: set[str] = set()
     for sched in tune.vcpuscheds:
         if sched.vcpus in vcpus:
@@ -193,7 +193,7 @@ def _check_duplicates(domain: Domain) -> None:
     for device in domain.devices.all():
         if device.alias is not None:
             if device.alias in aliases:
-                raise XmlError(f"non unique alias detected: {device.alias}")
+                raise ConfigUnsupported(f"non unique alias detected: {device.alias}")
             aliases.add(device.alias)
     seen: set[tuple[str, int | None, int | None]] = set()
     for controller in domain.devices.controllers:

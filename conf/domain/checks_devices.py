@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 
-from conf.domain.address import CcwAddress, DriveAddress, PciAddress, UsbAddress
+from conf.domain.address import CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
+from conf.domain.chardev_users import Tpm
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.device import Device
-from conf.domain.disk import Disk, DiskBus, DiskDevice
+from conf.domain.disk import Disk, DiskBus, DiskDevice, IoTune
 from conf.domain.domain import Domain
+from conf.domain.filesystem import Filesystem, FilesystemType
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev, HostdevType, MdevSource
+from conf.domain.interface import Interface, InterfaceType
+from conf.domain.memory_device import MemoryDevice
 from conf.domain.rules import DomainRules
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.shmem import Shmem
 from conf.domain.sound import Audio
 from conf.domain.storage_source import NetworkSource, Protocol, SourceType
 from conf.domain.video import Video
-from schema.enums.error import ErrorCode
-from schema.errors import ConfigUnsupported, InternalError, VirtError, XmlError
+from schema.enums.error import ErrorCode, ErrorDomain
+from schema.errors import ConfigUnsupported, InternalError, VirtError, XmlDetailError, XmlError
 
 _USB_PORT = re.compile(r"\d+(\.\d+){0,3}\Z").match
 
@@ -35,6 +39,18 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
         _check_controller(device)
     elif isinstance(device, Video):
         _check_video(device)
+    elif isinstance(device, Interface):
+        _check_interface(device)
+    elif isinstance(device, Filesystem):
+        _check_filesystem(device)
+    elif isinstance(device, Tpm):
+        if device.backend.active_pcr_banks is not None and device.backend.version != "2.0":
+            raise XmlError("<active_pcr_banks/> requires TPM version '2.0'")
+    elif isinstance(device, MemoryDevice):
+        if device.target.node is not None and not (domain.cpu and domain.cpu.numa and domain.cpu.numa.cells):
+            raise XmlDetailError(
+                "can't add memory backend as guest has no NUMA nodes configured", domain=ErrorDomain.DOMAIN
+            )
     elif isinstance(device, Shmem) and device.msi is not None and device.server is None:
         raise XmlError("msi option is only supported with a server")
 
@@ -44,6 +60,23 @@ def check_all(domain: Domain, rules: DomainRules) -> None:
     _check_targets(domain)
     _check_drive_addresses(domain)
     _check_hostdevs(domain)
+
+
+_NEED_SOURCE = (InterfaceType.BRIDGE, InterfaceType.NETWORK, InterfaceType.INTERNAL, InterfaceType.VDPA)
+
+
+def _check_interface(device: Interface) -> None:
+    if device.mac is not None and int(device.mac.address[:2], 16) & 1:
+        raise XmlError(f"expected unicast mac address, found multicast '{device.mac.address}'")
+    if device.source is None and device.type in _NEED_SOURCE:
+        raise XmlError(f"interface type='{device.type.value}' requires a 'source' element")
+
+
+def _check_filesystem(device: Filesystem) -> None:
+    if device.source is None and device.type is not FilesystemType.RAM:
+        raise VirtError(device.target_dir or "", code=ErrorCode.NO_SOURCE)
+    if device.target_dir is None:
+        raise VirtError(getattr(device.source, "dir", None) or "", code=ErrorCode.NO_TARGET)
 
 
 def _check_video(device: Video) -> None:
@@ -77,6 +110,8 @@ _DRIVES = (DiskBus.IDE, DiskBus.FDC, DiskBus.SCSI, DiskBus.SATA)
 
 def _check_disk(disk: Disk, rules: DomainRules) -> None:
     bus, address = disk.target.bus, disk.address
+    if isinstance(address, UnassignedAddress):
+        raise ConfigUnsupported("address of type 'unassigned' is supported only for hostdevs")
     if address is not None and bus is not None:
         fits = isinstance(address, DriveAddress) if bus in _DRIVES else not isinstance(address, DriveAddress)
         if not fits:
@@ -99,8 +134,17 @@ def _check_disk(disk: Disk, rules: DomainRules) -> None:
         _check_auth(source.auth or disk.auth, source)
     if not rules.passes_disk_fds and getattr(source, "fdgroup", None) is not None:
         raise ConfigUnsupported(f"driver does not support FD passing for disk '{disk.target.dev}'")
+    if disk.iotune is not None:
+        _check_iotune(disk.iotune)
     _check_encryption(disk.encryption)
     _check_encryption(getattr(source, "encryption", None))
+
+
+def _check_iotune(tune: IoTune) -> None:
+    for what in ("bytes_sec", "iops_sec", "bytes_sec_max", "iops_sec_max"):
+        parts = (getattr(tune, f"read_{what}"), getattr(tune, f"write_{what}"))
+        if getattr(tune, f"total_{what}") and any(parts):
+            raise XmlError(f"total and read/write {what} cannot be set at the same time")
 
 
 _SECRET_TYPES = {Protocol.ISCSI: "iscsi", Protocol.RBD: "ceph"}
@@ -123,11 +167,20 @@ def _check_encryption(encryption: Encryption | None) -> None:
 
 
 def _check_targets(domain: Domain) -> None:
-    targets: set[str] = set()
+    targets: dict[str, Disk] = {}
     for disk in domain.devices.disks:
-        if disk.target.dev in targets:
-            raise XmlError(f"target '{disk.target.dev}' duplicated for disk sources '' and ''")
-        targets.add(disk.target.dev)
+        other = targets.get(disk.target.dev)
+        if other is not None:
+            raise XmlError(
+                f"target '{disk.target.dev}' duplicated for disk sources '{_source_of(other)}' and '{_source_of(disk)}'"
+            )
+        targets[disk.target.dev] = disk
+
+
+def _source_of(disk: Disk) -> str:
+    source = disk.source
+    path = next((getattr(source, name, None) for name in ("file", "dev", "dir", "name") if hasattr(source, name)), None)
+    return path or "(null)"
 
 
 def _check_drive_addresses(domain: Domain) -> None:
@@ -163,6 +216,8 @@ _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": P
 
 
 def _check_hostdev(device: Hostdev) -> None:
+    if device.source is None:
+        raise XmlError("Missing <source> element in hostdev device")
     if device.type is not HostdevType.MDEV:
         return
     if isinstance(device.source, MdevSource) and device.source.address is None:

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from conf.element import Element, attr, child, children
+from conf.faults import unsupported
 from conf.values import ULONG, YES_NO, words
 
 
@@ -39,7 +40,9 @@ class Timer(Element, tag="timer"):
 class Clock(Element, tag="clock"):
     """A guest's clock."""
 
-    offset: ClockOffset = attr("offset", ClockOffset, default=ClockOffset.UTC)
+    offset: ClockOffset = attr(
+        "offset", ClockOffset, default=ClockOffset.UTC, bad=unsupported("unknown clock offset '{}'")
+    )
     adjustment: str | None = attr("adjustment", str, default=None)
     basis: str | None = attr("basis", words("utc", "localtime"), default=None)
     timezone: str | None = attr("timezone", str, default=None)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, size, text, value
-from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
+from conf.values import ON_OFF, UINT, Codec, hexadecimal, parse_any_base
 
 
 class ControllerType(StrEnum):
@@ -74,6 +74,10 @@ class ScsiModel(StrEnum):
     AM53C974 = "am53c974"
 
 
+INDEX: Codec[int] = Codec(parse_any_base, str, "Expected integer value")
+"""The number of a controller."""
+
+
 class PciTarget(Element, tag="target", empty=Empty.OMIT):
     """What the guest sees of a PCI controller."""
 
@@ -104,7 +108,7 @@ class Controller(Device, tag="controller"):
     """A controller. `model` is a `PciModel`, `UsbModel` or `ScsiModel` by type."""
 
     type: ControllerType = attr("type", ControllerType)
-    index: int | None = attr("index", ANY_BASE, default=None)
+    index: int | None = attr("index", INDEX, default=None)
     model: str | None = attr("model", str, default=None)
     ports: int | None = attr("ports", UINT, default=None)
     vectors: int | None = attr("vectors", UINT, default=None)

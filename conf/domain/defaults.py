@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from conf.domain import defaults_chardev, defaults_controller, defaults_disk, defaults_graphics, defaults_processor
+from conf.domain.address import SourcePciAddress
 from conf.domain.chardev import CharDevice, ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
 from conf.domain.device import Device
@@ -14,10 +15,10 @@ from conf.domain.domain import NO_UUID, Domain, VirtType
 from conf.domain.features import Features
 from conf.domain.filesystem import Filesystem, MountSource, RamSource
 from conf.domain.graphics import Graphics
-from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, ScsiHostSource
+from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, PciHostSource, ScsiHostSource
 from conf.domain.interface import Interface, InterfaceType, Mac
 from conf.domain.memory import MemTune
-from conf.domain.os import Boot, BootDevice, LoaderType, OsType
+from conf.domain.os import ARCHITECTURES, Boot, BootDevice, LoaderType, OsType
 from conf.domain.rules import DomainRules
 from conf.domain.seclabel import Seclabel, SeclabelType
 from conf.domain.shmem import Shmem
@@ -131,7 +132,7 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
     elif isinstance(device, Hostdev):
         _complete_hostdev(device, domain, rules)
     elif isinstance(device, Video):
-        _complete_video(device)
+        _complete_video(device, domain)
     elif isinstance(device, Filesystem):
         _complete_filesystem(device)
     else:
@@ -157,6 +158,13 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         _normalize_memtune(domain.memtune)
     if domain.features is not None:
         _normalize_features(domain.features)
+    arch = domain.os.kind.arch
+    if arch is not None and arch not in ARCHITECTURES:
+        raise ConfigUnsupported(f"Unknown architecture {arch}")
+    if domain.os.kind.type is None:
+        raise XmlError("an os <type> must be specified")
+    if domain.os.kind.type not in _OS_TYPES:
+        raise ConfigUnsupported(f"unknown OS type '{domain.os.kind.type}'")
     if domain.bootloader is not None and domain.os.kind.type not in (None, OsType.HVM, OsType.EXE):
         # the boot loader finds the kernel
         domain.os.kernel = domain.os.initrd = domain.os.cmdline = domain.os.root = None
@@ -179,6 +187,8 @@ def _normalize_features(features: Features) -> None:
             raise InvalidArguments(f"unknown suffix '{tseg.unit}'")
         tseg.value, tseg.unit = defaults_processor.pretty(tseg.value * factor)
 
+
+_OS_TYPES = frozenset(one.value for one in OsType)
 
 UNLIMITED_KIB = (1 << 53) - 1
 """From this on, a limit on memory is none."""
@@ -379,6 +389,8 @@ def _complete_hostdev(device: Hostdev, domain: Domain, rules: DomainRules) -> No
     if device.mode is not HostdevMode.SUBSYSTEM:
         return
     device.managed = bool(device.managed)
+    if isinstance(device.source, PciHostSource) and device.source.address is None:
+        device.source.address = SourcePciAddress()
     if device.type is HostdevType.SCSI:
         source = device.source
         if isinstance(source, ScsiHostSource) and source.protocol == "iscsi" and "/" not in (source.name or "/"):
@@ -392,17 +404,18 @@ def _add_video(domain: Domain) -> None:
     devices = domain.devices
     if not devices.graphics or devices.videos:
         return
-    kind = VideoType.DEFAULT
+    devices.videos.append(Video(model=VideoModel(type=VideoType.DEFAULT)))
+
+
+_VIDEO_TYPES = {VirtType.VBOX: VideoType.VBOX, VirtType.VMWARE: VideoType.VMVGA, VirtType.BHYVE: VideoType.GOP}
+
+
+def _default_video(domain: Domain) -> VideoType:
+    """The card of hypervisors that have one kind only."""
     if domain.type in (VirtType.XEN, VirtType.TEST):
         paravirtual = domain.os.kind.type in (OsType.XEN, OsType.XENPVH, OsType.LINUX)
-        kind = VideoType.XEN if paravirtual else VideoType.CIRRUS
-    elif domain.type is VirtType.VBOX:
-        kind = VideoType.VBOX
-    elif domain.type is VirtType.VMWARE:
-        kind = VideoType.VMVGA
-    elif domain.type is VirtType.BHYVE:
-        kind = VideoType.GOP
-    devices.videos.append(Video(model=VideoModel(type=kind)))
+        return VideoType.XEN if paravirtual else VideoType.CIRRUS
+    return _VIDEO_TYPES.get(domain.type, VideoType.DEFAULT)
 
 
 _VIDEO_MEMORY_KIB = {
@@ -416,12 +429,24 @@ _VIDEO_MEMORY_KIB = {
 }
 
 
-def _complete_video(device: Video) -> None:
+def _power_of_two(amount: int | None) -> int | None:
+    """The next power of two, which guests' drivers expect."""
+    return 1 << (amount - 1).bit_length() if amount else amount
+
+
+def _complete_video(device: Video, domain: Domain) -> None:
     model = device.model
+    if model.type is VideoType.DEFAULT:
+        model.type = _default_video(domain)
     if model.vram_kib is None:
         model.vram_kib = _VIDEO_MEMORY_KIB.get(model.type) or None
     if model.type is VideoType.QXL and model.ram_kib is None:
         model.ram_kib = 64 * 1024
+    model.ram_kib, model.vram_kib, model.vgamem_kib = map(
+        _power_of_two, (model.ram_kib, model.vram_kib, model.vgamem_kib)
+    )
+    if device.driver is not None and model.type is not VideoType.GOP:
+        device.driver.vgaconf = None
     if model.heads is None and model.type not in (VideoType.NONE, VideoType.RAMFB):
         model.heads = 1
 

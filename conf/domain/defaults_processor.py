@@ -15,7 +15,7 @@ from conf.domain.vcpu import (
     VcpuSched,
 )
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
+from schema.errors import ConfigUnsupported, InternalError, InvalidArguments, XmlError
 from util.cpuset import parse_cpuset, write_cpuset
 
 MAX_VCPUS = 16384
@@ -48,11 +48,13 @@ def cpuset(text: str) -> str:
 
 def _normalize_vcpu(domain: Domain) -> None:
     vcpu = domain.vcpu
-    if not 0 < vcpu.count <= MAX_VCPUS:
+    if vcpu.count > MAX_VCPUS:
         raise XmlError(f"Invalid maximum number of vCPUs '{vcpu.count}'")
+    if vcpu.count == 0:
+        raise InternalError("CPU IDs in <numa> exceed the <vcpu> count")
     if vcpu.current is not None:
         if vcpu.current > vcpu.count:
-            raise ConfigUnsupported(f"maxvcpus must not be less than current vcpus ({vcpu.count} < {vcpu.current})")
+            raise ConfigUnsupported("maximum vCPU count must not be less than current vCPU count")
         if vcpu.current in (0, vcpu.count):
             vcpu.current = None
     if vcpu.placement is Placement.AUTO:
@@ -194,7 +196,11 @@ def _check_overlaps(tune: CpuTune) -> None:
 
 
 def _normalize_cpu(cpu: GuestCpu) -> None:
+    names: set[str] = set()
     for feature in cpu.features:
+        if feature.name in names:
+            raise XmlError(f"CPU feature '{feature.name}' specified more than once")
+        names.add(feature.name)
         feature.policy = feature.policy or FeaturePolicy.REQUIRE
     if cpu.model is not None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM

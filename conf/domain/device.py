@@ -2,7 +2,9 @@
 
 from conf.domain.address import ADDRESSES, Address
 from conf.element import Element, Empty, attr, child, one_of, value
+from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, UINT, YES_NO, Codec
+from schema.errors import InternalError
 
 
 def is_user_alias(alias: str) -> bool:
@@ -46,7 +48,13 @@ class Device(Element, trailing=True):
     master_startport: int | None = value("master", "startport", UINT, default=None)
     rom: Rom | None = child(Rom, default=None)
     acpi_index: int | None = value("acpi", "index", UINT, default=None)
-    address: Address | None = one_of(*ADDRESSES, by="type", default=None)
+    address: Address | None = one_of(
+        *ADDRESSES,
+        by="type",
+        default=None,
+        bad=unsupported("unknown address type '{}'"),
+        missing=lacking(InternalError, "No type specified for device address"),
+    )
 
 
 class DriverLast(Device, trailing=True):

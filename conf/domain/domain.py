@@ -51,7 +51,10 @@ from conf.domain.sysinfo import Sysinfo
 from conf.domain.vcpu import CpuTune, DefaultIoThread, IoThreadIds, Vcpu, Vcpus
 from conf.domain.video import Video
 from conf.element import Element, Empty, attr, child, children, size, text, verbatim
+from conf.faults import internal, lacking, malformed, unsupported
 from conf.values import INT, UINT, UUID_TEXT, Codec, parse_uuid
+from schema.enums.error import ErrorCode
+from schema.errors import InternalError, VirtError
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_domain` never leaves it."""
@@ -149,11 +152,16 @@ class Devices(Element, tag="devices", empty=Empty.OPEN):
 class Domain(Element, tag="domain", root=True):
     """A guest's definition. Memory is in KiB; `current_memory_kib` None means all of `memory`."""
 
-    type: VirtType = attr("type", VirtType)
+    type: VirtType = attr(
+        "type",
+        VirtType,
+        missing=lacking(InternalError, "missing domain type attribute"),
+        bad=unsupported("invalid domain type {}"),
+    )
     id: int | None = attr("id", INT, default=None, live=True)
-    name: str = text("name", str)
-    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
-    genid: UUID | None = text("genid", GENID, default=None, keep_empty=True)
+    name: str = text("name", str, missing=lambda node: VirtError("missing name information", code=ErrorCode.NO_NAME))
+    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID, bad=internal("malformed uuid element"))
+    genid: UUID | None = text("genid", GENID, default=None, keep_empty=True, bad=internal("malformed genid element"))
     title: str | None = text("title", str, default=None)
     description: str | None = text("description", str, default=None)
     metadata: str | None = verbatim("metadata", default=None)
@@ -165,7 +173,7 @@ class Domain(Element, tag="domain", root=True):
     memory_backing: MemoryBacking | None = child(MemoryBacking, default=None)
     vcpu: Vcpu = child(Vcpu, default_factory=Vcpu)
     vcpus: Vcpus | None = child(Vcpus, default=None)
-    iothreads: int | None = text("iothreads", UINT, default=None)
+    iothreads: int | None = text("iothreads", UINT, default=None, bad=malformed("invalid iothreads count '{}'"))
     iothreadids: IoThreadIds | None = child(IoThreadIds, default=None)
     defaultiothread: DefaultIoThread | None = child(DefaultIoThread, default=None)
     cputune: CpuTune | None = child(CpuTune, default=None)
@@ -184,9 +192,18 @@ class Domain(Element, tag="domain", root=True):
     features: Features | None = child(Features, default=None)
     cpu: GuestCpu | None = child(GuestCpu, default=None)
     clock: Clock = child(Clock, default_factory=Clock)
-    on_poweroff: LifecycleAction = text("on_poweroff", LifecycleAction, default=LifecycleAction.DESTROY)
-    on_reboot: LifecycleAction = text("on_reboot", LifecycleAction, default=LifecycleAction.RESTART)
-    on_crash: LifecycleAction = text("on_crash", LifecycleAction, default=LifecycleAction.DESTROY)
+    on_poweroff: LifecycleAction = text(
+        "on_poweroff",
+        LifecycleAction,
+        default=LifecycleAction.DESTROY,
+        bad=unsupported("unknown on_poweroff action: {}"),
+    )
+    on_reboot: LifecycleAction = text(
+        "on_reboot", LifecycleAction, default=LifecycleAction.RESTART, bad=unsupported("unknown on_reboot action: {}")
+    )
+    on_crash: LifecycleAction = text(
+        "on_crash", LifecycleAction, default=LifecycleAction.DESTROY, bad=unsupported("unknown on_crash action: {}")
+    )
     on_lockfailure: LockFailureAction | None = text("on_lockfailure", LockFailureAction, default=None)
     pm: PowerManagement | None = child(PowerManagement, default=None)
     perf: Perf | None = child(Perf, default=None)

@@ -1,6 +1,7 @@
 """What the hypervisor offers beside devices: `<features>`."""
 
 from conf.element import Element, Empty, attr, child, content, flag, size, value
+from conf.faults import unsupported
 from conf.values import ON_OFF, UINT, words
 
 
@@ -183,7 +184,7 @@ class TcgFeatures(Element, tag="tcg"):
     tb_cache_kib: int | None = size("tb-cache", default=None)
 
 
-class Features(Element, tag="features", empty=Empty.OMIT):
+class Features(Element, tag="features", empty=Empty.OMIT, unknown=unsupported("unexpected feature '{}'")):
     """What the hypervisor offers beside devices."""
 
     acpi: bool = flag("acpi", default=False)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from conf.element import Element, Empty, attr, child, children, value
+from conf.faults import internal
 from conf.flags import XmlFlags
 from conf.values import INT, UINT, YES_NO, words
 
@@ -135,7 +136,7 @@ class Graphics(Element, tag="graphics"):
             _shown_socket(self.listens[0], flags) if self.listens and self.type is GraphicsType.VNC else self.socket
         ),
     )
-    port: int | None = attr("port", INT, default=None, shown=_shown_port)
+    port: int | None = attr("port", INT, default=None, shown=_shown_port, bad=internal("cannot parse vnc port {}"))
     tls_port: int | None = attr("tlsPort", INT, default=None, shown=_shown_tls_port)
     autoport: bool | None = attr(
         "autoport", YES_NO, default=None, shown=lambda self, flags: self.autoport if _has_ports(self) else None

@@ -7,7 +7,7 @@ from conf.domain.address import SourcePciAddress
 from conf.domain.device import Device
 from conf.domain.secrets import Auth
 from conf.domain.storage_source import Host, Initiator
-from conf.element import Element, attr, child, children, flag, one_of, text, value
+from conf.element import Element, Empty, attr, child, children, flag, one_of, text, value
 from conf.network.parts import IpAddress, Route
 from conf.values import ANY_BASE, ON_OFF, UINT, UUID_TEXT, YES_NO, hexadecimal, words
 from schema.errors import ConfigUnsupported
@@ -56,7 +56,7 @@ class SourceUsbAddress(Element, tag="address"):
     device: int = attr("device", ANY_BASE)
 
 
-class UsbHostSource(HostdevSource, case="usb"):
+class UsbHostSource(HostdevSource, case="usb", empty=Empty.OMIT):
     """A USB device, by product or place."""
 
     startup_policy: str | None = attr(
@@ -162,7 +162,7 @@ class HostdevTeaming(Element, tag="teaming"):
     persistent: str | None = attr("persistent", str, default=None)
 
 
-class Hostdev(Device, tag="hostdev"):
+class Hostdev(Device, tag="hostdev", empty=Empty.OPEN):
     """A device of the host."""
 
     mode: HostdevMode = attr("mode", HostdevMode, default=HostdevMode.SUBSYSTEM)

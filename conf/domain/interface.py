@@ -5,6 +5,7 @@ from enum import StrEnum
 from conf.domain.address import ADDRESSES, Address
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, children, echo, one_of, text, value
+from conf.faults import malformed
 from conf.network.parts import Bandwidth, IpAddress, Route, VirtualPort, Vlan
 from conf.values import INT, MAC, ON_OFF, UINT, ULONG, YES_NO, words
 
@@ -32,7 +33,7 @@ class InterfaceType(StrEnum):
 class Mac(Element, tag="mac"):
     """The address of the interface."""
 
-    address: str = attr("address", MAC)
+    address: str = attr("address", MAC, bad=malformed("unable to parse mac address '{}'"))
     type: str | None = attr("type", words("generated", "static"), default=None)
     check: bool | None = attr("check", YES_NO, default=None)
 
@@ -313,7 +314,7 @@ class Interface(Device, tag="interface"):
     filterref: FilterRef | None = child(FilterRef, default=None)
     port_forwards: list[PortForward] = children(PortForward, default=[])
     tune: Tune | None = child(Tune, default=None)
+    teaming: Teaming | None = child(Teaming, default=None)
     link_state: str | None = value("link", "state", words("up", "down"), default=None)
     mtu: int | None = value("mtu", "size", UINT, default=None)
     coalesce: Coalesce | None = child(Coalesce, default=None)
-    teaming: Teaming | None = child(Teaming, default=None)

@@ -5,7 +5,9 @@ from uuid import UUID
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, flag, size, text
+from conf.faults import lacking
 from conf.values import UINT, UUID_TEXT, YES_NO
+from schema.errors import XmlError
 
 
 class MemoryModel(StrEnum):
@@ -54,4 +56,6 @@ class MemoryDevice(Device, tag="memory"):
     discard: bool | None = attr("discard", YES_NO, default=None)
     uuid: UUID | None = text("uuid", UUID_TEXT, default=None)
     source: MemoryDeviceSource | None = child(MemoryDeviceSource, default=None)
-    target: MemoryDeviceTarget = child(MemoryDeviceTarget)
+    target: MemoryDeviceTarget = child(
+        MemoryDeviceTarget, missing=lacking(XmlError, "missing <target> element for <memory> device")
+    )

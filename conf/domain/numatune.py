@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conf.domain.vcpu import Placement
 from conf.element import Element, Empty, attr, child, children
+from conf.faults import unsupported
 from conf.values import UINT
 
 
@@ -19,7 +20,9 @@ class MemoryMode(StrEnum):
 class NumaMemory(Element, tag="memory"):
     """The nodes of the whole guest."""
 
-    mode: MemoryMode | None = attr("mode", MemoryMode, default=None)
+    mode: MemoryMode | None = attr(
+        "mode", MemoryMode, default=None, bad=unsupported("Unsupported NUMA memory tuning mode '{}'")
+    )
     nodeset: str | None = attr("nodeset", str, default=None)
     placement: Placement | None = attr("placement", Placement, default=None)
 

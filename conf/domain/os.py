@@ -6,6 +6,16 @@ from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, children, content, one_of, text, texts, value
 from conf.values import INT, UINT, YES_NO, words
 
+ARCHITECTURES = frozenset(
+    (
+        "alpha", "armv6l", "armv7l", "armv7b", "aarch64", "cris", "i686", "ia64", "lm32", "loongarch64",
+        "m68k", "microblaze", "microblazeel", "mips", "mipsel", "mips64", "mips64el", "openrisc", "parisc",
+        "parisc64", "ppc", "ppcle", "ppc64", "ppc64le", "ppcemb", "riscv32", "riscv64", "s390", "s390x",
+        "sh4", "sh4eb", "sparc", "sparc64", "unicore32", "x86_64", "xtensa", "xtensaeb",
+    )
+)  # fmt: skip
+"""The architectures of guests."""
+
 
 class OsType(StrEnum):
     """What the guest is to the hypervisor."""

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from conf.element import Element, attr, child, children
+from conf.element import Element, Empty, attr, child, children
 from conf.values import UINT, UUID_TEXT
 
 
@@ -38,7 +38,7 @@ class Ivgen(Element, tag="ivgen"):
     hash: str | None = attr("hash", str, default=None)
 
 
-class Encryption(Element, tag="encryption"):
+class Encryption(Element, tag="encryption", empty=Empty.OPEN):
     """How a volume is encrypted."""
 
     format: str = attr("format", str)

@@ -4,7 +4,9 @@ from enum import StrEnum
 
 from conf.domain.device import Device, DriverLast, VirtioDriver
 from conf.element import Element, Empty, attr, child, children, text, value
+from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
+from schema.errors import InternalError
 
 VIRTIO_MODELS = words("virtio", "virtio-transitional", "virtio-non-transitional")
 
@@ -47,7 +49,7 @@ class InputSource(Element, tag="source", empty=Empty.OMIT):
 class Input(Device, tag="input"):
     """A mouse, tablet or keyboard."""
 
-    type: InputType = attr("type", InputType)
+    type: InputType = attr("type", InputType, bad=unsupported("unknown input device type '{}'"))
     bus: InputBus | None = attr(
         "bus", InputBus, default=None, shown=lambda self, flags: None if self.bus is InputBus.NONE else self.bus
     )
@@ -77,7 +79,11 @@ class WatchdogAction(StrEnum):
 class Watchdog(Device, tag="watchdog"):
     """A watchdog."""
 
-    model: str = attr("model", words("i6300esb", "ib700", "diag288", "itco"))
+    model: str = attr(
+        "model",
+        words("i6300esb", "ib700", "diag288", "itco"),
+        missing=lacking(InternalError, "watchdog must contain model name"),
+    )
     action: WatchdogAction = attr("action", WatchdogAction, default=WatchdogAction.RESET)
 
 
@@ -103,7 +109,7 @@ class PanicModel(StrEnum):
 class Panic(Device, tag="panic", empty=Empty.OMIT):
     """Tells the host that the guest crashed."""
 
-    model: PanicModel | None = attr("model", PanicModel, default=None)
+    model: PanicModel | None = attr("model", PanicModel, default=None, bad=unsupported("unknown panic model '{}'"))
 
 
 class Nvram(Device, tag="nvram"):

@@ -3,7 +3,9 @@
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
+from conf.faults import lacking, malformed
 from conf.values import INT, UINT, ULONG, YES_NO, words
+from schema.errors import InternalError
 
 
 class Placement(StrEnum):
@@ -19,7 +21,7 @@ class Vcpu(Element, tag="vcpu"):
     placement: Placement | None = attr("placement", Placement, default=None)
     cpuset: str | None = attr("cpuset", str, default=None)
     current: int | None = attr("current", UINT, default=None)
-    count: int = content(UINT, default=1)
+    count: int = content(UINT, default=1, bad=malformed("maximum vcpus count must be an integer"))
 
 
 class SingleVcpu(Element, tag="vcpu"):
@@ -62,7 +64,7 @@ class VcpuPin(Element, tag="vcpupin"):
     """The host processors on which one virtual processor may run."""
 
     vcpu: int = attr("vcpu", UINT)
-    cpuset: str = attr("cpuset", str)
+    cpuset: str = attr("cpuset", str, missing=lacking(InternalError, "missing cpuset for vcpupin"))
 
 
 class EmulatorPin(Element, tag="emulatorpin"):

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child
+from conf.faults import unsupported
 from conf.values import ON_OFF, UINT, YES_NO, words
 
 
@@ -54,7 +55,7 @@ class Resolution(Element, tag="resolution"):
 class VideoModel(Element, tag="model"):
     """The card; memory counts in KiB."""
 
-    type: VideoType = attr("type", VideoType, default=VideoType.DEFAULT)
+    type: VideoType = attr("type", VideoType, default=VideoType.DEFAULT, bad=unsupported("unknown video model '{}'"))
     ram_kib: int | None = attr("ram", UINT, default=None)
     vram_kib: int | None = attr("vram", UINT, default=None)
     vram64_kib: int | None = attr("vram64", UINT, default=None)

@@ -190,7 +190,7 @@ def test_vnc_port_of_a_running_guest_is_known_to_its_status_only() -> None:
     ("rest", "devices", "message"),
     [
         ("", "<disk type='file'><source file='/x'/><target dev='vda'/></disk>" * 2, "target 'vda' duplicated"),
-        ("<vcpu current='3'>2</vcpu>", "", "maxvcpus must not be less than current vcpus"),
+        ("<vcpu current='3'>2</vcpu>", "", "maximum vCPU count must not be less than current vCPU count"),
         ("<maxMemory slots='2'>512</maxMemory>", "", "maximum memory size must be equal or greater"),
         ("", "<controller type='ide' index='0'/>" * 2, "Multiple 'ide' controllers with index '0'"),
         (
@@ -212,11 +212,11 @@ def test_contradictions_are_refused(rest: str, devices: str, message: str) -> No
 
 def test_name_with_a_slash_is_refused() -> None:
     with pytest.raises(XmlError, match="name a/b cannot contain '/'"):
-        parse_domain("<domain type='test'><name>a/b</name><memory>1</memory></domain>")
+        parse_domain("<domain type='test'><name>a/b</name><memory>1</memory><os><type>hvm</type></os></domain>")
 
 
 def test_validation_can_be_skipped_for_what_was_checked_before() -> None:
-    xml = "<domain type='test'><name>a/b</name><memory>1</memory></domain>"
+    xml = "<domain type='test'><name>a/b</name><memory>1</memory><os><type>hvm</type></os></domain>"
     assert parse_domain(xml, flags=ParseFlags.SKIP_VALIDATE).name == "a/b"
 
 
@@ -245,7 +245,8 @@ def test_hooks_are_called_in_order() -> None:
 
     with pytest.raises(ConfigUnsupported):
         parse_domain(
-            "<domain type='test'><name>a</name><memory>1</memory><devices><interface type='user'/>"
+            "<domain type='test'><name>a</name><memory>1</memory><os><type>hvm</type></os><devices>"
+            "<interface type='user'/>"
             "<disk type='file'><source file='/x'/><target dev='vda'/></disk></devices></domain>",
             Telling(),
         )
@@ -277,7 +278,8 @@ def test_uuid_of_the_text_is_kept() -> None:
 def test_extensions_of_another_hypervisor_are_not_kept() -> None:
     xml = (
         "<domain type='test' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>a</name>"
-        "<memory>1</memory><qemu:commandline><qemu:arg value='-foo'/><qemu:env name='A' value='b'/>"
+        "<memory>1</memory><os><type>hvm</type></os><qemu:commandline><qemu:arg value='-foo'/>"
+        "<qemu:env name='A' value='b'/>"
         "</qemu:commandline></domain>"
     )
 
