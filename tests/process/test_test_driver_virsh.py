@@ -52,3 +52,21 @@ def test_virsh_sees_what_libvirt_shows(agent: Agent, scenario: str, tmp_path: Pa
     different = [fault["cmd"] for fault in scored["fail"]]
     assert scored["total"] > 0
     assert len(different) <= SCENARIOS[scenario], different
+
+
+def test_node_description_of_libvirts_examples_is_served(agent: Agent) -> None:
+    path = need_shared("corpus/testdriver/examples/xml/test/testnodeinline.xml").resolve()
+    shown = agent.virsh(
+        f"test://{path}", "list --all; domstate fc5 --reason; vol-list default-pool; net-list --name; nodeinfo"
+    ).stdout
+    for text in (
+        " 1    fv0    running",
+        " 2    fc4    running",
+        " 3    fc5    paused",
+        "paused (unknown)",
+        " default-vol   /default-pool/default-vol",
+        "private\n",
+        "CPU model:           i986",
+        "CPU(s):              50",
+    ):
+        assert text in shown
