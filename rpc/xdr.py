@@ -177,6 +177,15 @@ def error_codec() -> XdrCodec:
     return XdrCodec("error", need_struct("error").fields, _error_record)
 
 
+STREAM_HOLE_FIELDS: Final = (Field("length", "hyper"), Field("flags", "uint"))
+
+
+@cache
+def hole_codec() -> XdrCodec:
+    """A stretch of zeros in a sparse stream, as a map."""
+    return XdrCodec("stream_hole", STREAM_HOLE_FIELDS)
+
+
 def fields_codec(owner: str, fields: tuple[Field, ...]) -> XdrCodec:
     """A codec for any fields, whose values are maps."""
     return XdrCodec(owner, fields)

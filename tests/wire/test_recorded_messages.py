@@ -2,99 +2,82 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rpc.packet import PacketReader, Program, pack_packet
-from rpc.xdr import XdrCodec, args_codec, error_codec, event_codec, fields_codec, legacy_event_codec, result_codec
-from schema.model import Event, Field
-from schema.table import all_events, need_struct, need_union, procedure_by_number
-from tests.shared import shared_json
+from rpc.packet import Packet, PacketType, Program, Status, pack_packet
+from tests.shared import SHARED, shared_json
+from tests.wire.__main__ import main
+from tests.wire.recorded import difference, recorded_messages
 
-VECTORS: list[dict[str, Any]] = shared_json("libvirt-rpc", "vectors.json")["vectors"]
-PROGRAMS = {Program.REMOTE: "remote", Program.QEMU: "qemu", Program.LXC: "lxc", Program.ADMIN: "admin"}
-HOLE = (Field("length", "hyper"), Field("flags", "uint"))
+DOCUMENT: dict[str, Any] = shared_json("libvirt-rpc", "vectors.json")
+MESSAGES = [message for message in recorded_messages(DOCUMENT) if message.where.startswith("vectors")]
 
 
-def as_recorded(item: Field, value: Any) -> Any:
-    """A value in the form of the recording: bytes as hex, records as maps, unions as [type, value]."""
-    if value is None:
-        return None
-    if item.is_bytes:
-        if item.type == "char":
-            return [byte - 256 if byte > 127 else byte for byte in value]
-        return value.hex()
-    if item.max is not None:
-        return [as_recorded(Field(item.name, item.type), one) for one in value]
-    if item.type == "typed_param":
-        arm = need_union("typed_value").arm(value.type)
-        assert arm is not None
-        return {"field": value.field, "value": [value.type, value.value]}
-    if isinstance(value, int | float | str):
-        return value
-    return record_as_recorded(need_struct(item.type).fields, value)
-
-
-def record_as_recorded(fields: tuple[Field, ...], value: Any) -> dict[str, Any]:
-    get = value.__getitem__ if isinstance(value, dict) else lambda name: getattr(value, name)
-    return {item.name: as_recorded(item, get(item.name)) for item in fields}
-
-
-def event_of(program: str, number: int) -> tuple[Event, bool]:
-    for event in all_events():
-        if event.program == program and event.number == number:
-            return event, False
-        if event.program == program and event.legacy_number == number:
-            return event, True
-    raise AssertionError(f"no event {number} of program {program}")
-
-
-def codec_of(vector: dict[str, Any], program: int, procedure: int) -> tuple[XdrCodec, tuple[Field, ...], int]:
-    """The codec, its fields, and how many bytes of a callback id stand before them."""
-    if vector["status"] == "error":
-        return error_codec(), need_struct("error").fields, 0
-    if vector["type"] == "hole":
-        return fields_codec("hole", HOLE), HOLE, 0
-    if vector["type"] == "event":
-        event, legacy = event_of(PROGRAMS[Program(program)], procedure)
-        if legacy:
-            return legacy_event_codec(event), event.legacy_fields, 0
-        return event_codec(event), event.fields, 4 if event.has_callback else 0
-    row = procedure_by_number(PROGRAMS[Program(program)], procedure)
-    if vector["type"].startswith("call"):
-        return args_codec(row), row.args, 0
-    return result_codec(row), row.ret, 0
-
-
-def flat(payload: dict[str, Any]) -> dict[str, Any]:
-    """An event's payload without its callback id; older events carry their data in one inner record."""
-    rest = {key: value for key, value in payload.items() if key != "callbackID"}
-    inner = rest.pop("msg", None)
-    return {**rest, **inner} if isinstance(inner, dict) else rest
-
-
-@pytest.mark.parametrize("index", range(len(VECTORS)), ids=lambda i: f"{i}-{VECTORS[i]['proc']}-{VECTORS[i]['type']}")
+@pytest.mark.parametrize("index", range(len(MESSAGES)), ids=lambda i: f"{i}-{MESSAGES[i].label.replace(' ', '-')}")
 def test_recorded_message_is_read_as_expected_and_written_back_alike(index: int) -> None:
-    vector = VECTORS[index]
-    data = bytes.fromhex(vector["hex"])
-    reader = PacketReader()
-    reader.feed(data)
-    packet = reader.next_packet()
-    assert packet is not None
-    assert packet.serial == vector["serial"]
-    assert packet.fds == vector.get("nfds", 0)
-    assert pack_packet(packet) == data
-    if packet.program == Program.KEEPALIVE or "payload" not in vector or vector["payload"] is None:
-        if vector["type"] != "stream":
-            assert packet.payload == b""
-        return
-    codec, fields, skip = codec_of(vector, packet.program, packet.procedure)
-    values = codec.decode(packet.payload[skip:])
-    expected = flat(vector["payload"]) if vector["type"] == "event" else vector["payload"]
-    assert record_as_recorded(fields, values) == expected
-    assert packet.payload[:skip] + codec.encode(values) == packet.payload
+    assert difference(MESSAGES[index]) is None
 
 
 def test_the_recording_was_found_whole() -> None:
-    assert len(VECTORS) == 913
+    assert len(MESSAGES) == 913
+
+
+def test_the_command_goes_through_messages_and_sessions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--vectors", str(SHARED / "libvirt-rpc" / "vectors.json")]) == 0
+    whole = [message for flow in DOCUMENT["flows"].values() for message in flow["messages"] if len(message) == 3]
+    everything = len(whole) + len(MESSAGES)
+    assert f"{everything} messages" in capsys.readouterr().out
+
+
+def spoilt(data: bytes, **changes: Any) -> dict[str, Any]:
+    vector = {"proc": "remote.X", "type": "call", "serial": 0, "hex": data.hex(), **changes}
+    return {"vectors": [vector]}
+
+
+CREATE = pack_packet(
+    Packet(Program.REMOTE, 1, 9, PacketType.CALL, 0, Status.OK, b"\0\0\0\1x\0\0\0" + bytes(16) + b"\0\0\0\7")
+)
+CASES = {
+    "padding that is not zero": spoilt(CREATE[:-21] + b"\1" + CREATE[-20:]),
+    "a message that ends too early": spoilt(CREATE[:-4]),
+    "bytes behind the last field": spoilt(
+        pack_packet(Packet(Program.REMOTE, 1, 9, PacketType.CALL, 0, Status.OK, CREATE[28:] + b"more"))
+    ),
+    "another serial": spoilt(CREATE, serial=1),
+    "another value": spoilt(CREATE, payload={"dom": {"name": "y", "uuid": "00" * 16, "id": 7}}),
+    "descriptors that do not come": spoilt(CREATE, nfds=1),
+    "no such procedure": spoilt(pack_packet(Packet(Program.REMOTE, 1, 9999, PacketType.CALL, 0, Status.OK, b""))),
+    "no such event": spoilt(pack_packet(Packet(Program.REMOTE, 1, 9999, PacketType.MESSAGE, 0, Status.OK, b""))),
+    "no such program": spoilt(pack_packet(Packet(1, 1, 1, PacketType.CALL, 0, Status.OK, b""))),
+    "two messages": spoilt(CREATE + CREATE),
+}
+
+
+def run(document: Any, folder: Path) -> int:
+    path = folder / "recording.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return main(["--vectors", str(path)])
+
+
+def test_a_good_message_passes(tmp_path: Path) -> None:
+    assert run(spoilt(CREATE), tmp_path) == 0
+    assert run(spoilt(CREATE, payload={"dom": {"name": "x", "uuid": "00" * 16, "id": 7}}), tmp_path) == 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_difference_is_found(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(CASES[case], tmp_path) == 1
+    assert "1 differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("document", [[], {}, {"vectors": [{"hex": "xyz"}]}, {"vectors": [{}]}])
+def test_what_is_no_recording_is_said(document: Any, tmp_path: Path) -> None:
+    assert run(document, tmp_path) == 2
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    assert main(["--vectors", str(tmp_path / "none")]) == 2
