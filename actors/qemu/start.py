@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import secrets
 import shutil
 import time
@@ -159,7 +160,7 @@ async def _launch(
         log = _open_log(host, config.name, line)
         connected = connect_socket(path)
         ours.callback(connected.close)
-        process = _spawn(host, line, log, [listener.fileno(), *resources.inherited])
+        process = _spawn(host, line, log, folder, [listener.fileno(), *resources.inherited])
         undo.push_async_callback(_kill, process)
         ours.pop_all()
         resources.close()
@@ -253,9 +254,35 @@ def _open_log(host: QemuHost, name: str, line: CommandLine) -> Path:
     return path
 
 
-def _spawn(host: QemuHost, line: CommandLine, log: Path, inherit: list[int]) -> GuestProcess:
+def _guest_user(host: QemuHost) -> tuple[int, int] | None:
+    """Whom guests run as; None: as this process. Raises ConfigUnsupported for an unknown user."""
+    name = host.config.qemu.user
+    if not name or os.geteuid() != 0:
+        return None
     try:
-        return spawn_process(line.words, environment=line.environment, log=log, inherit=inherit)
+        entry = pwd.getpwnam(name)
+    except KeyError as exc:
+        raise ConfigUnsupported(f"guests are to run as user '{name}', whom this host does not know") from exc
+    return entry.pw_uid, entry.pw_gid
+
+
+def _give_to(user: tuple[int, int] | None, folder: Path) -> None:
+    if user is None:
+        return
+    try:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, *user)
+        # the way to it is open to those who know it
+        folder.parent.chmod(0o711)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot give '{folder}' to the guest's user") from exc
+
+
+def _spawn(host: QemuHost, line: CommandLine, log: Path, folder: Path, inherit: list[int]) -> GuestProcess:
+    user = _guest_user(host)
+    _give_to(user, folder)
+    try:
+        return spawn_process(line.words, environment=line.environment, log=log, inherit=inherit, user=user)
     except OSError as exc:
         raise InternalError(f"cannot execute binary {line.words[0]}: {exc.strerror or exc}") from exc
 

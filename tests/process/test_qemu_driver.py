@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 
 from actors.qemu.driver import QemuActor
+from actors.qemu.monitor.protocol import Notice
+from actors.qemu.notices import on_notice
 from actors.qemu.process import find_stat
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import DeadlinePassed, DomainStateError, InternalError, NoSuchDomain, VirtError
@@ -425,3 +427,48 @@ async def test_twenty_guests_start_and_end_side_by_side(root: Path) -> None:
         assert sorted(numbers) == list(range(1, 21))
         await asyncio.gather(*(house.call("domain_destroy_flags", dom=g.ref, flags=0) for g in guests))
         assert not guests_below(root)
+
+
+async def test_what_a_monitor_tells_becomes_libvirts_events(root: Path) -> None:
+    async with driver(root) as house:
+        guest = Subject()
+        await guest.define(house)
+        await guest.start(house)
+        subject = house.host.guests[guest.uuid.bytes]
+
+        def tell(name: str, **data: Any) -> list[dict[str, Any]]:
+            known = len(house.broker.records)
+            on_notice(house.host, subject, Notice(name, data, 0.0))
+            return [r["data"] | {"kind": r["kind"]} for r in house.broker.records[known:]]
+
+        def events(*told: dict[str, Any]) -> list[tuple[Any, ...]]:
+            return [(one["kind"], one.get("event"), one.get("detail")) for one in told]
+
+        assert tell("RTC_CHANGE", offset=7)[0]["offset"] == 7
+        (watchdog,) = tell("WATCHDOG", action="pause")
+        assert (watchdog["kind"], watchdog["action"]) == ("domain_event_watchdog", 1)
+        assert events(*tell("STOP")) == [("domain_event_lifecycle", SUSPENDED, 3)]
+        assert await guest.state(house) == (DomainState.PAUSED, 6)
+        assert tell("STOP") == [], "it is paused already"
+        assert events(*tell("RESUME")) == [("domain_event_lifecycle", RESUMED, 0)]
+        error, reason = tell("BLOCK_IO_ERROR", action="stop", nospace=True, device="")
+        assert (error["action"], reason["reason"]) == (1, "enospc")
+        assert events(*tell("STOP")) == [("domain_event_lifecycle", SUSPENDED, 2)]
+        tell("RESUME")
+        assert tell("DEVICE_DELETED", device="net0", path="/machine/peripheral/net0")[0]["devAlias"] == "net0"
+        assert tell("DEVICE_DELETED", path="/machine/unattached/x") == []
+        (graphics,) = tell(
+            "VNC_INITIALIZED",
+            server={"family": "ipv4", "host": "127.0.0.1", "service": "5900", "auth": "none"},
+            client={"family": "ipv6", "host": "::1", "service": "4711", "sasl_username": "ada"},
+        )
+        assert (graphics["phase"], graphics["authScheme"]) == (1, "none")
+        assert graphics["remote"] == [1, "::1", "4711"] and graphics["subject"] == [["saslUsername", "ada"]]
+        told = tell("SUSPEND")
+        assert events(*told) == [("domain_event_lifecycle", 7, 0), ("domain_event_pmsuspend", None, None)]
+        assert (await guest.state(house))[0] == DomainState.PMSUSPENDED
+        with pytest.raises(DomainStateError):
+            await house.call("domain_suspend", dom=guest.ref)
+        assert events(*tell("WAKEUP"))[0] == ("domain_event_lifecycle", STARTED, 4)
+        assert tell("SOMETHING_NEW", x=1) == []
+        assert [r["origin"] for r in house.broker.records[-2:]] == ["guest", "guest"]

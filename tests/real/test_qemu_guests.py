@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -22,6 +24,7 @@ from broker.stream import open_ticket
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import InternalError, OperationFailed, VirtError
 from schema.objects import DomainRef
+from settings.config import QemuSettings
 from tests.contract.house import House, open_house
 from tests.real.guest import READY, guest_folder, needs_qemu, qemu_pid
 
@@ -104,9 +107,11 @@ async def run(*words: str) -> None:
 
 
 @contextlib.asynccontextmanager
-async def driver(root: Path, *, epoch: int = 1) -> AsyncIterator[House]:
+async def driver(root: Path, *, epoch: int = 1, settings: QemuSettings | None = None) -> AsyncIterator[House]:
     needs_qemu()
     async with open_house(QemuActor(), SCOPE, root, epoch=epoch) as house:
+        if settings is not None:
+            house.runtime.config = dataclasses.replace(house.runtime.config, qemu=settings)
         yield house
 
 
@@ -305,3 +310,20 @@ async def test_the_guest_outlives_a_killed_driver_with_its_limits_untouched(root
         if left is not None:
             os.kill(left, signal.SIGKILL)
     assert qemu_pid(guest.uuid) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
+async def test_guests_run_as_another_user_when_that_is_set(root: Path) -> None:
+    guest = Subject(root, "<graphics type='vnc' autoport='yes'/><video><model type='vga'/></video>", boots=False)
+    root.chmod(0o711)
+    (root / "run").mkdir()
+    (root / "run").chmod(0o711)
+    async with driver(root, settings=QemuSettings(user="nobody")) as house, guest.running(house):
+        pid = qemu_pid(guest.uuid)
+        assert pid is not None
+        assert Path(f"/proc/{pid}").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        await house.call("domain_suspend", dom=guest.ref)
+        assert (await guest.state(house))[0] == DomainState.PAUSED
+    async with driver(root, epoch=2, settings=QemuSettings(user="no-such-user")) as house:
+        with pytest.raises(VirtError, match="no-such-user"):
+            await house.call("domain_create_with_flags", dom=guest.ref, flags=0)
