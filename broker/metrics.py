@@ -15,10 +15,9 @@ from broker.calls import LATENCY_BOUNDS_S
 from broker.status import status_of
 
 if TYPE_CHECKING:
-    from socketserver import BaseServer
-
     from prometheus_client import Metric
 
+    from broker.scrapes import ScrapeServer
     from broker.server import Server
     from util.structured_log import StructuredLog
 
@@ -104,7 +103,7 @@ class MetricsServer:
         self._address = parse_address(listen) if listen else None
         self._collector = Collector(server)
         self._log = log
-        self._servers: list[BaseServer] = []
+        self._servers: list[ScrapeServer] = []
         self._is_closed = False
 
     def start(self) -> None:

@@ -16,9 +16,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from broker.metrics import Collector
 
 SCRAPE_TIMEOUT_S: Final = 5.0
+ScrapeServer = BaseServer
 
 
-def open_servers(path: Path, address: tuple[str, int] | None, collector: Collector) -> list[BaseServer]:
+def open_servers(path: Path, address: tuple[str, int] | None, collector: Collector) -> list[ScrapeServer]:
     """A server on the unix socket and, with an address, one on TCP. Raises OSError."""
 
     class Handler(_Handler):
@@ -26,7 +27,7 @@ def open_servers(path: Path, address: tuple[str, int] | None, collector: Collect
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    servers: list[BaseServer] = [_Unix(os.fspath(path), Handler)]
+    servers: list[ScrapeServer] = [_Unix(os.fspath(path), Handler)]
     path.chmod(0o660)
     if address is not None:
         try:
