@@ -24,6 +24,7 @@ START_S: Final = 20.0
 STOP_S: Final = 30.0
 TERM_S: Final = 10.0
 LOOK_S: Final = 0.02
+SOCKET_HOLDER: Final = "gateway-sockets"
 
 _PASSED_ON: Final = frozenset({"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
 _PASSED_ON_GROUPS: Final = ("LC_", "XDG_", "VIRTROUPE_")
@@ -86,6 +87,31 @@ def stop_tree(paths: Paths) -> bool:
 
     Raises CannotStart when its supervisord cannot be ended.
     """
+    was_there = _end_supervisor(paths)
+    # outside the tree: where the gateway did not end in order, it goes on holding libvirt's sockets for the next one
+    return _end_holder(paths) or was_there
+
+
+def _end_holder(paths: Paths) -> bool:
+    pid = lock_holder(paths.lock(SOCKET_HOLDER))
+    if pid == 0:
+        return False
+    try:
+        watched = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        signal.pidfd_send_signal(watched, signal.SIGTERM)
+        if not select.select([watched], [], [], TERM_S)[0]:
+            signal.pidfd_send_signal(watched, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it ended by itself
+    finally:
+        os.close(watched)
+    return True
+
+
+def _end_supervisor(paths: Paths) -> bool:
     pid = supervisor_pid(paths)
     if pid == 0:
         return False
