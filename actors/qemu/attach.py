@@ -53,6 +53,7 @@ async def restore_guests(host: QemuHost) -> None:
     running = [guest for guest in host.guests.values() if guest.run is not None]
     if running:
         await asyncio.gather(*(_attach(host, guest) for guest in running))
+    await _settle_saves(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
             host.forget(guest)
@@ -70,6 +71,18 @@ async def _settle_intents(host: QemuHost) -> None:
     for intent in host.intents.open:
         if intent.kind == "start":
             await _settle_start(host, intent)
+
+
+async def _settle_saves(host: QemuHost) -> None:
+    from actors.qemu.saving import settle_save
+
+    for intent in host.intents.open:
+        if intent.kind == "save":
+            guest = next((one for one in host.guests.values() if one.record.uuid == intent.data["uuid"]), None)
+            if await settle_save(host, guest, intent.data):
+                await intent.finish()
+            else:
+                await intent.undo()
 
 
 async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:

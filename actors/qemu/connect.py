@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Final
 
@@ -70,12 +71,16 @@ async def connect_get_version(host: QemuHost) -> int:
 @calls.handles()
 async def connect_get_capabilities(host: QemuHost) -> str:
     """What this host and its emulators can run."""
+    paths = list(host.emulators.emulators().values())
+    results = await asyncio.gather(*(host.emulators.capabilities(path) for path in paths), return_exceptions=True)
     found = []
-    for path in host.emulators.emulators().values():
-        try:
-            found.append(await host.emulators.capabilities(path))
-        except VirtError as exc:
-            host.log.warning("an emulator cannot be used", emulator=str(path), error=exc.message)
+    for path, result in zip(paths, results, strict=True):
+        if isinstance(result, VirtError):
+            host.log.warning("an emulator cannot be used", emulator=str(path), error=result.message)
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            found.append(result)
     return write_capabilities(found)
 
 

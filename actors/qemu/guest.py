@@ -14,8 +14,9 @@ from actors.qemu.monitor.protocol import Notice
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import Facts, Record, Run
 from conf.document import parse_document
+from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
-from conf.flags import ParseFlags
+from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain_state import DomainState
 from schema.errors import DomainStateError, HypervisorGone, InternalError
 from schema.objects import DomainRef
@@ -136,6 +137,18 @@ class Guest:
         if record.xml != self.record.xml:
             self._config = config
         self.record = record
+
+    def refreshed(self) -> Record:
+        """The document with the running definition as it is now, which follows what the guest does by itself."""
+        run = self.record.run
+        if run is None or self._live is None:
+            return self.record
+        xml = write_domain(self._live, XmlFlags.SECURE, id=run.id)
+        return (
+            self.record
+            if xml == run.xml
+            else msgspec.structs.replace(self.record, run=msgspec.structs.replace(run, xml=xml))
+        )
 
     def running(self, **values: Any) -> Record:
         """The document with other values of the running guest. Raises DomainStateError when it is off."""

@@ -175,10 +175,10 @@ class QemuHost(Host):
                 self._again.discard(guest.key)
                 if guest.run is None or self.guests.get(guest.key) is not guest:
                     return
+                record = guest.refreshed()
+                guest.adopt(record, live=guest.live)
                 try:
-                    await self.store.write(
-                        records.path_of(guest.record.uuid), records.encode(guest.record), completes=False
-                    )
+                    await self.store.write(records.path_of(record.uuid), records.encode(record), completes=False)
                 except VirtError as exc:
                     self.log.warning("a guest's state could not be written", guest=guest.name, error=exc.message)
                 if guest.key not in self._again:

@@ -160,6 +160,7 @@ def _balloon_change(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> No
         live.current_memory_kib = actual
         facts = msgspec.structs.replace(guest.facts, mem=actual)
         guest.adopt(guest.running(facts=facts), live=live)
+        host.keep_soon(guest)
         host.publish(guest, [("domain_event_balloon_change", {"dom": guest.ref, "actual": actual})], origin="guest")
 
 

@@ -12,7 +12,7 @@ from conf.domain.device import Device
 from conf.domain.domain import Domain, VirtType
 from conf.domain.features import Features, Gic
 from conf.domain.graphics import Graphics, ListenType
-from conf.domain.os import OsType
+from conf.domain.os import NvramStore, OsType
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.flags import ParseFlags
@@ -34,6 +34,7 @@ class QemuRules(DomainRules):
         gic: str = "3",
         state_folder: str | None = None,
         channel_folder: str | None = None,
+        nvram_folder: str | None = None,
         accelerators: tuple[VirtType, ...] = (VirtType.QEMU, VirtType.KVM),
     ) -> None:
         """`gic` is the interrupt controller KVM has on ARM; sockets in the two folders are ours, not the user's."""
@@ -41,6 +42,7 @@ class QemuRules(DomainRules):
         self.gic = gic
         self.state_folder = state_folder
         self.channel_folder = channel_folder
+        self.nvram_folder = nvram_folder
         self.accelerators = accelerators
         self.default_arch = capabilities.arch
 
@@ -54,7 +56,8 @@ class QemuRules(DomainRules):
         kind = domain.os.kind
         kind.type = kind.type or OsType.HVM.value
         if kind.type != OsType.HVM:
-            raise ConfigUnsupported(f"QEMU does not run guests of type '{kind.type}'")
+            emulator = domain.devices.emulator or self.capabilities.emulator
+            raise ConfigUnsupported(f"Emulator '{emulator}' does not support os type '{kind.type}'")
         kind.arch = kind.arch or self.capabilities.arch
         if domain.devices.emulator is None:
             domain.devices.emulator = self.capabilities.emulator
@@ -69,6 +72,7 @@ class QemuRules(DomainRules):
         rules_machine.complete_nodes(domain)
         self._complete_features(domain)
         self._complete_cpu(domain)
+        self._name_variables(domain)
 
     def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
         """Fills in models and drivers."""
@@ -103,6 +107,16 @@ class QemuRules(DomainRules):
                 if listen.type is ListenType.SOCKET and _is_in(listen.socket, self.state_folder):
                     listen.type, listen.socket = ListenType.ADDRESS, None
                     device.autoport = True
+
+    def _name_variables(self, domain: Domain) -> None:
+        """Firmware in a read-only image keeps its variables in a file of the guest's own."""
+        loader, store = domain.os.loader, domain.os.nvram
+        if self.nvram_folder is None or loader is None or loader.type != "pflash" or not loader.readonly:
+            return
+        if loader.stateless or (store is not None and (store.path is not None or store.source is not None)):
+            return
+        domain.os.nvram = store = store or NvramStore()
+        store.path = f"{self.nvram_folder}/{domain.name}_VARS.fd"
 
     def _complete_features(self, domain: Domain) -> None:
         if rules_machine.is_arm_virt(domain):

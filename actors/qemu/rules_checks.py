@@ -16,12 +16,14 @@ from conf.domain.disk import Disk, DiskBus
 from conf.domain.domain import Domain, VirtType
 from conf.domain.graphics import Graphics, GraphicsType
 from conf.domain.hostdev import Hostdev, HostdevType
+from conf.domain.interface import Interface
 from conf.domain.small_devices import Iommu, Panic, PanicModel
 from conf.domain.sound import Audio
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, InternalError, XmlError
 
 _MIB = 1 << 20
+_MAX_XHCI_PORTS = 15
 _PARTITION = re.compile(r"(?:[hsv]d|xvd)[a-z]+\d+\Z").match
 
 
@@ -30,6 +32,8 @@ def check(domain: Domain, capabilities: Capabilities, accelerators: tuple[VirtTy
     _check_emulator(domain, capabilities, accelerators)
     _check_features(domain)
     _check_cpu(domain)
+    _check_topology(domain)
+    _check_tuning(domain)
     _check_timers(domain)
     _check_firmware(domain)
     _check_graphics(domain)
@@ -46,6 +50,14 @@ def check_device(device: Device | Graphics | Audio, domain: Domain) -> None:
             _check_disk(device)
         case Hostdev():
             _check_hostdev(device)
+        case Interface():
+            if (device.ips or device.routes) and device.type != "user":
+                raise ConfigUnsupported(
+                    "Invalid attempt to set network interface guest-side IP route and/or address info, "
+                    "not supported by QEMU"
+                )
+        case Controller() if device.model in ("nec-xhci", "qemu-xhci") and (device.ports or 0) > _MAX_XHCI_PORTS:
+            raise ConfigUnsupported(f"'{device.model}' controller only supports up to '{_MAX_XHCI_PORTS}' ports")
         case Iommu():
             _check_iommu(device, domain)
         case Panic():
@@ -133,6 +145,24 @@ def _check_cpu(domain: Domain) -> None:
             )
 
 
+def _check_topology(domain: Domain) -> None:
+    topology = domain.cpu.topology if domain.cpu is not None else None
+    if topology is None:
+        return
+    if topology.sockets * topology.dies * topology.cores * topology.threads != domain.vcpu.count:
+        raise ConfigUnsupported("CPU topology doesn't match maximum vcpu count")
+
+
+def _check_tuning(domain: Domain) -> None:
+    if domain.memtune is not None and domain.memtune.min_guarantee_kib:
+        raise ConfigUnsupported("Parameter 'min_guarantee' not supported by QEMU.")
+    if domain.max_memory is not None and not (domain.cpu and domain.cpu.numa and domain.cpu.numa.cells):
+        if domain.devices.memories:
+            raise ConfigUnsupported("At least one numa node has to be configured when enabling memory hotplug")
+    if len(domain.devices.smartcards) > 1:
+        raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")
+
+
 def _check_timers(domain: Domain) -> None:
     if rules_machine.is_x86(domain):
         return
@@ -200,6 +230,8 @@ def _check_disk(disk: Disk) -> None:
         raise InternalError("unexpected address type for usb disk")
     if (disk.vendor or disk.product) and disk.target.bus is not DiskBus.SCSI:
         raise ConfigUnsupported("Only scsi disk supports vendor and product")
+    if disk.driver is not None and disk.driver.copy_on_read and disk.readonly:
+        raise ConfigUnsupported(f"copy_on_read is not compatible with read-only disk '{disk.target.dev}'")
     encryption = disk.encryption or getattr(disk.source, "encryption", None)
     image_format = disk.driver.type if disk.driver is not None else None
     is_ours = encryption is not None and encryption.engine != "librbd"

@@ -11,6 +11,7 @@ from conf.domain.device import Device
 from conf.domain.disk import BackingStore, Disk, DiskDriver, ImageFormat, Mirror
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
+from conf.domain.hostdev import Hostdev
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryDevice
 from conf.domain.secrets import Encryption
@@ -33,6 +34,9 @@ def complete(
             _complete_interface(device, domain, capabilities)
         case Controller():
             _complete_controller(device, domain, capabilities)
+        case Hostdev() if device.model == "vfio-pci" and device.display is None:
+            if capabilities.has_property("vfio-pci", "display") or capabilities.has("vfio-pci.display"):
+                device.display = False
         case Serial():
             _complete_serial(device, domain)
         case Video():

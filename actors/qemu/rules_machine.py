@@ -9,7 +9,7 @@ from conf.domain.domain import Domain, VirtType
 from conf.domain.graphics import GraphicsType
 from conf.domain.small_devices import Input, InputBus, InputType, MemBalloon, Panic, PanicModel
 from conf.domain.sound import Audio, AudioType
-from schema.errors import ConfigUnsupported
+from schema.errors import XmlError
 from util.cpuset import parse_cpuset, write_cpuset
 
 X86 = ("i686", "x86_64")
@@ -125,7 +125,7 @@ def cpu_model_name(capabilities: Capabilities, virt: str, typename: str) -> str 
 def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
     """Adds the controllers, balloon, input devices and audio backend that the machine has in any case.
 
-    Raises ConfigUnsupported when the definition has another root bus than the machine.
+    Raises XmlError when the definition has another root bus than the machine.
     """
     devices = domain.devices
     usb: str | None = None
@@ -194,7 +194,7 @@ def _ensure_root(domain: Domain, model: PciModel) -> None:
     for controller in domain.devices.controllers:
         if controller.type is ControllerType.PCI and controller.index == 0:
             if controller.model != model:
-                raise ConfigUnsupported(
+                raise XmlError(
                     f"The PCI controller with index='0' must be model='{model.value}' for this machine type, "
                     f"but model='{controller.model}' was found instead"
                 )
@@ -231,10 +231,8 @@ def _add_audio(domain: Domain) -> None:
     devices = domain.devices
     if devices.audios:
         return
-    kind: AudioType | None = None if devices.graphics else AudioType.NONE
-    for graphics in devices.graphics:
-        if graphics.type in (GraphicsType.VNC, GraphicsType.SPICE):
-            kind = AudioType.SPICE if graphics.type is GraphicsType.SPICE else AudioType.NONE
-            break
-    if kind is not None:
-        devices.audios.append(Audio(id=1, type=kind))
+    kinds = {one.type for one in devices.graphics}
+    if GraphicsType.SPICE in kinds:
+        devices.audios.append(Audio(id=1, type=AudioType.SPICE))
+    elif GraphicsType.VNC in kinds or not kinds:
+        devices.audios.append(Audio(id=1, type=AudioType.NONE))

@@ -37,7 +37,14 @@ from schema.enums.domain_state import (
     DomainShutoffReason,
     DomainState,
 )
-from schema.errors import DomainStateError, HostSystemError, HypervisorGone, InternalError, OperationFailed
+from schema.errors import (
+    DomainStateError,
+    HostSystemError,
+    HypervisorGone,
+    InternalError,
+    OperationFailed,
+    VirtError,
+)
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -203,6 +210,35 @@ async def _end_saved(host: QemuHost, guest: Guest) -> None:
     await host.end(guest, DomainShutoffReason.SAVED)
 
 
+def _facts(guest: Guest, path: Path) -> dict[str, Any]:
+    return {"uuid": guest.record.uuid, "path": str(path), "ran": guest.state is DomainState.RUNNING}
+
+
+async def settle_save(host: QemuHost, guest: Guest | None, data: dict[str, Any]) -> bool:
+    """What is left of a save that the last process did not finish; whether it was done nevertheless.
+
+    A guest that is still there goes on as if nobody had asked, and the unfinished file goes.
+    """
+    path = Path(str(data["path"]))
+    if guest is None or guest.run is None:
+        try:
+            read_header(path)
+        except VirtError:
+            path.unlink(missing_ok=True)
+            return False
+        return True
+    path.unlink(missing_ok=True)
+    if data.get("ran") and guest.monitor is not None and guest.monitor.is_open:
+        try:
+            await guest.ask("migrate_cancel")
+            await guest.ask("cont")
+        except VirtError as exc:
+            host.log.warning("a guest that was being saved does not go on", guest=guest.name, error=exc.message)
+        else:
+            guest.adopt(guest.running(state=int(DomainState.RUNNING), reason=int(DomainRunningReason.SAVE_CANCELED)))
+    return False
+
+
 @calls.handles(key="dom")
 async def domain_save_flags(host: QemuHost, dom: DomainRef, to: str, dxml: str | None, flags: int) -> None:
     """Writes a guest's memory to a file and ends it.
@@ -213,7 +249,7 @@ async def domain_save_flags(host: QemuHost, dom: DomainRef, to: str, dxml: str |
     check_flags(flags, _FLAGS, "qemuDomainSaveFlags")
     guest = host.guest(dom)
     guest.need_run()
-    async with host.intents.change("save", {"uuid": guest.record.uuid, "path": to}):
+    async with host.intents.change("save", _facts(guest, Path(to))):
         await _save(host, guest, Path(to), flags)
         await _end_saved(host, guest)
 
@@ -230,7 +266,7 @@ async def domain_managed_save(host: QemuHost, dom: DomainRef, flags: int) -> Non
     if not guest.is_persistent:
         raise DomainStateError("cannot do managed save for transient domain")
     path = host.managed_save_path(guest)
-    async with host.intents.change("managed-save", {"uuid": guest.record.uuid, "path": str(path)}):
+    async with host.intents.change("save", _facts(guest, path)):
         await _save(host, guest, path, flags)
         guest.adopt(msgspec.structs.replace(guest.record, managed_save=True))
         await _end_saved(host, guest)

@@ -84,9 +84,26 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
     """
     caps = await host.emulator_for(config.os.kind.arch, config.devices.emulator)
     number = await host.new_id()
-    folder = host.run_folder / f"domain-{number}-{config.name[:NAME_IN_PATHS].replace('/', '_')}"
+    folder = host.run_folder / f"domain-{number}-{short_name(config.name)}"
     facts = {"uuid": guest.record.uuid, "name": config.name, "id": number, "folder": str(folder)}
-    async with host.intents.change("start", facts) as intent, AsyncExitStack() as undo:
+    try:
+        async with host.intents.change("start", facts) as intent:
+            await _start(host, guest, config, caps, number, folder, wish)
+            call = find_call()
+            if call is not None and call.procedure.ret:
+                intent.result(guest.ref)
+    except HostSystemError as exc:
+        if guest.run is None:
+            raise
+        # it runs: a successor of this process finds that out itself
+        host.log.warning("the end of a start could not be written", guest=guest.name, error=exc.message)
+    host.keep_soon(guest)
+
+
+async def _start(
+    host: QemuHost, guest: Guest, config: Domain, caps: Capabilities, number: int, folder: Path, wish: Wish
+) -> None:
+    async with AsyncExitStack() as undo:
         guest.held = []
         undo.callback(setattr, guest, "held", None)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -119,11 +136,12 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
                 guest.expected.discard("RESUME")
             run = msgspec.structs.replace(run, state=int(DomainState.RUNNING), reason=int(wish.reason))
             guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
-        call = find_call()
-        if call is not None and call.procedure.ret:
-            intent.result(guest.ref)
         undo.pop_all()
-    host.keep_soon(guest)
+
+
+def short_name(name: str) -> str:
+    """As much of a guest's name as paths can bear."""
+    return name.replace("/", "_").encode()[:NAME_IN_PATHS].decode(errors="ignore")
 
 
 async def _launch(

@@ -165,6 +165,7 @@ class Emulator:
             "cont": {},
             "quit": {},
             "balloon": {},
+            "migrate_cancel": {},
         }
         value = answers[name]
         if name == "stop":

@@ -472,3 +472,69 @@ async def test_what_a_monitor_tells_becomes_libvirts_events(root: Path) -> None:
         assert events(*tell("WAKEUP"))[0] == ("domain_event_lifecycle", STARTED, 4)
         assert tell("SOMETHING_NEW", x=1) == []
         assert [r["origin"] for r in house.broker.records[-2:]] == ["guest", "guest"]
+
+
+async def test_a_save_that_the_driver_did_not_survive_is_taken_back(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, guest, image = FakeBroker(), Subject(), root / "image"
+    reached = asyncio.Event()
+
+    async def never(*args: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with driver(root, broker, dies=True) as house:
+        await guest.define(house)
+        await guest.start(house)
+        pid = guest.pid(house)
+        with monkeypatch.context() as patch:
+            patch.setattr("actors.qemu.saving._migrate_to", never)
+            patch.setattr("actors.qemu.saving._go_on", never)
+            house.post("domain_save_flags", dom=guest.ref, to=str(image), dxml=None, flags=0, deadline_s=None)
+            await asyncio.wait_for(reached.wait(), 10)
+            assert (await guest.state(house))[0] == DomainState.PAUSED and image.exists()
+    image.write_bytes(b"half of it")
+    async with driver(root, broker, epoch=2) as house:
+        assert guest.pid(house) == pid
+        assert (await guest.state(house))[0] == DomainState.RUNNING
+        assert not image.exists()
+        assert not house.runtime.intents.open
+
+
+async def test_what_the_guest_does_by_itself_stands_in_its_document(root: Path) -> None:
+    broker, guest = FakeBroker(), Subject()
+    async with driver(root, broker) as house:
+        await guest.define(house)
+        await guest.start(house)
+        await house.call("domain_set_memory_flags", dom=guest.ref, memory=64 * 1024, flags=1)
+        await until("the event", lambda: "domain_event_balloon_change" in house.broker.kinds())
+        xml = (await house.call("domain_get_xml_desc", dom=guest.ref, flags=0)).xml
+    async with driver(root, broker, epoch=2) as house:
+        assert (await house.call("domain_get_xml_desc", dom=guest.ref, flags=0)).xml == xml
+        assert "<currentMemory unit='KiB'>65536</currentMemory>" in xml
+
+
+async def test_metadata_and_vcpus_are_kept(root: Path) -> None:
+    async with driver(root) as house:
+        guest = Subject()
+        await guest.define(house)
+        element = {"dom": guest.ref, "type": 2, "key": "vt", "uri": "http://virtroupe.example/1"}
+        await house.call("domain_set_metadata", **element, metadata="<owner id='7'>ada</owner>", flags=2)
+        told = await house.call("domain_get_metadata", dom=guest.ref, type=2, uri=element["uri"], flags=2)
+        assert "ada" in told.metadata and "id=" in told.metadata and "virtroupe.example" not in told.metadata
+        xml = (await house.call("domain_get_xml_desc", dom=guest.ref, flags=0)).xml
+        assert "<vt:owner xmlns:vt" in xml
+        assert "domain_event_metadata_change" in house.broker.kinds()
+        await house.call("domain_set_metadata", **element, metadata=None, flags=2)
+        with pytest.raises(VirtError, match="not present"):
+            await house.call("domain_get_metadata", dom=guest.ref, type=2, uri=element["uri"], flags=2)
+        await house.call("domain_set_metadata", dom=guest.ref, type=1, key=None, uri=None, metadata="a title", flags=2)
+        entry = house.runtime.objects.need_domain(guest.uuid.bytes)
+        assert entry.summary["title"] == "a title"
+        await house.call("domain_set_vcpus_flags", dom=guest.ref, nvcpus=4, flags=2 | 4)
+        await house.call("domain_set_vcpus_flags", dom=guest.ref, nvcpus=2, flags=2)
+        assert (await house.call("domain_get_vcpus_flags", dom=guest.ref, flags=2)).num == 2
+        assert (await house.call("domain_get_vcpus_flags", dom=guest.ref, flags=2 | 4)).num == 4
+        with pytest.raises(VirtError):
+            await house.call("domain_set_vcpus_flags", dom=guest.ref, nvcpus=5, flags=2)
