@@ -54,11 +54,11 @@ class WardenSettings:
     """Restarts and their budget."""
 
     crashes_per_period: Positive = 10  # more crashes than this in crash_period_s and the actor is degraded
-    crash_period_s: Seconds = 30.0
+    crash_period_s: Seconds = 30.0  # the period of crashes_per_period
     backoff_first_s: float = 0.0  # wait before the first restart
-    backoff_max_s: Seconds = 5.0
+    backoff_max_s: Seconds = 5.0  # the longest wait between restarts of an actor that never gets ready
     idle_stop_s: float = 0.0  # an actor without calls and guests for longer is stopped; 0: never
-    start_timeout_s: Seconds = 30.0
+    start_timeout_s: Seconds = 30.0  # an actor that is not ready for longer is killed and replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ActorSettings:
     """Limits of one actor, `[actors.NAME]`."""
 
     memory_mib: Positive = 1024  # resident memory; above it the actor is stopped and started again
-    open_files: Positive = 65536
+    open_files: Positive = 65536  # descriptors that it may hold; guests get the limit from before
     user: str = ""  # drops to this user when started as root; empty: stays
     idle_stop_s: float = -1.0  # -1: the warden's
     spare: bool = True  # a second process waits, imported, to take over at once; costs its memory
