@@ -211,8 +211,11 @@ class Journal:
                         later.path.rename(later.path.with_suffix(".lost"))
                     segments = segments[: index + 1]
                     break
-            if not why and not same_boot and clean != segments[-1].end:
-                why = "the host went down while the journal was open"
+            if not why and clean != segments[-1].end:
+                if not same_boot:
+                    why = "the host went down while the journal was open"
+                elif clean is not None:
+                    why = "the journal is not as it was left"
         self._segments = segments
         if not segments or why:
             self._begin_generation(why)
@@ -290,7 +293,8 @@ def read_part(
 ) -> Part | Lost:
     """Records after `offset` up to `head`: at most `limit`, not many more bytes than READ_BYTES; for a worker thread.
 
-    Raises SegmentError when no record begins at the offset.
+    Behind a damaged record nothing of its segment can be found: what was before it is told first, then that history is
+    lost. Raises SegmentError when the offset is not the place after a record.
     """
     records: list[tuple[Cursor, bytes]] = []
     budget = READ_BYTES
@@ -310,14 +314,22 @@ def read_part(
                     fd, segment.head_length + place.offset - segment.start, min(READ_BYTES, end - place.offset)
                 )
                 base = place.offset
-                for stop, record in records_in(data):
-                    place = Cursor(segment.generation, base + stop)
-                    if sources is None or _source_of(record) in sources:
-                        records.append((place, record))
-                        if len(records) >= limit:
-                            break
-                if place.offset == base:
-                    raise SegmentError("no record begins there")
+                try:
+                    for stop, record in records_in(data):
+                        place = Cursor(segment.generation, base + stop)
+                        if sources is None or _source_of(record) in sources:
+                            records.append((place, record))
+                            if len(records) >= limit:
+                                break
+                    if place.offset == base:
+                        raise SegmentError("a record ends too early")
+                except SegmentError:
+                    if place.offset > offset:
+                        return Part(records, place, False)
+                    if not _is_after_a_record(segment, offset):
+                        raise
+                    is_last = index + 1 == len(segments)
+                    return Lost(head if is_last else Cursor(segments[index + 1].generation, end))
                 budget -= place.offset - base
         finally:
             os.close(fd)
@@ -331,6 +343,18 @@ def remove_segments(paths: Iterable[Path]) -> None:
     """Removes what `retire` let go of; for a worker thread."""
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _is_after_a_record(segment: Segment, offset: int) -> bool:
+    """Whether a record once ended there, as far as what is before it can still be read."""
+    at = segment.start
+    with segment.path.open("rb") as file:
+        file.seek(segment.head_length)
+        while at < offset and len(data := file.read(RECORD_HEADER_LENGTH)) == RECORD_HEADER_LENGTH:
+            length = int(RECORD.unpack(data)[0])
+            file.seek(length, os.SEEK_CUR)
+            at += RECORD_HEADER_LENGTH + length
+    return at <= offset
 
 
 def _read(fd: int, place: int, length: int) -> bytes:

@@ -134,6 +134,31 @@ def test_a_cursor_in_the_middle_of_a_record_is_noticed(desk: Desk) -> None:
             read_part(journal.segments, offset, journal.head, None, 100)
 
 
+@pytest.mark.parametrize("is_last", [False, True])
+def test_history_behind_a_damaged_record_is_lost_and_the_rest_is_told(desk: Desk, is_last: bool) -> None:
+    journal = desk.open()
+    for seq in range(1, 60):
+        journal.append([entry(seq)])
+    segments = journal.segments
+    hurt = segments[-1 if is_last else 1]
+    length = 8 + len(record(40))
+    with hurt.path.open("r+b") as file:
+        file.seek(hurt.head_length + 2 * length + 20)
+        file.write(b"\xff" * 8)
+    before = read_part(segments, 0, journal.head, None, 100)
+    assert isinstance(before, Part) and not before.is_end
+    assert [unpack_value(data)["seq"] for _, data in before.records] == list(range(1, len(before.records) + 1))
+    assert before.next.offset > hurt.start
+    behind = read_part(segments, before.next.offset, journal.head, None, 100)
+    assert isinstance(behind, Lost)
+    assert behind.first.offset == (journal.head.offset if is_last else segments[2].start)
+    if not is_last:
+        after = read_part(segments, behind.first.offset, journal.head, None, 100)
+        assert isinstance(after, Part) and after.is_end and unpack_value(after.records[-1][1])["seq"] == 59
+    with pytest.raises(SegmentError):
+        read_part(segments, hurt.start + 3, journal.head, None, 100)
+
+
 def test_a_broker_that_was_killed_goes_on_in_the_same_generation(desk: Desk) -> None:
     journal = desk.open()
     journal.append([entry(seq) for seq in range(1, 50)])
@@ -169,6 +194,18 @@ def test_after_an_orderly_stop_a_reboot_loses_nothing(desk: Desk) -> None:
     head = journal.head
     journal.close()
     assert desk.open("boot 2").head == head
+
+
+def test_a_journal_that_was_cut_after_an_orderly_stop_begins_a_new_generation(desk: Desk) -> None:
+    journal = desk.open()
+    journal.append([entry(1), entry(2)])
+    head = journal.head
+    journal.close()
+    os.truncate(desk.last_file(), desk.last_file().stat().st_size - 5)
+    again = desk.open()
+    assert again.generation > head.generation and "not as it was left" in again.lost_tail
+    assert isinstance(again.place(head, again.head), Lost)
+    assert read(again) == [1]
 
 
 def test_a_host_crash_begins_a_new_generation(desk: Desk) -> None:
