@@ -254,7 +254,7 @@ def _take_status(host: QemuHost, guest: Guest, status: str, *, starting: bool) -
     if status == "shutdown":
         guest.got_shutdown = True
         host.runtime.spawn(after_shutdown(host, guest), f"shutdown of {guest.name}")
-    if state is guest.state:
+    if state is guest.state or (status == "shutdown" and run.reboots):
         return
     if starting:
         guest.adopt(guest.running(state=int(state), reason=int(reason), since=time.time()))

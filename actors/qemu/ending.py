@@ -50,10 +50,13 @@ async def _start_again(host: QemuHost, guest: Guest) -> bool:
         guest.expected.discard("RESUME")
     guest.got_shutdown = False
     if guest.run is not None:
+        was = guest.state
         guest.adopt(guest.running(reboots=False))
-        host.change_state(
-            guest, DomainState.RUNNING, DomainRunningReason.BOOTED, [states.resumed(guest)], origin="guest"
-        )
+        if was is DomainState.RUNNING:
+            host.keep_soon(guest)
+        else:
+            told = [states.resumed(guest)]
+            host.change_state(guest, DomainState.RUNNING, DomainRunningReason.BOOTED, told, origin="guest")
     return True
 
 

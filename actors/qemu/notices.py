@@ -73,7 +73,7 @@ def on_gone(host: QemuHost, guest: Guest) -> None:
 
 
 def _stop(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
-    if "STOP" in guest.expected or guest.state is not DomainState.RUNNING:
+    if "STOP" in guest.expected or guest.got_shutdown or guest.state is not DomainState.RUNNING:
         return
     reason, detail = DomainPausedReason.UNKNOWN, DomainEventSuspendedDetailType.PAUSED
     if "IOERROR" in guest.expected:
@@ -97,7 +97,11 @@ def _shutdown(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     if data.get("reason") == "host-signal" and guest.state is DomainState.SHUTDOWN:
         return
     guest.got_shutdown = True
-    by_guest = data.get("guest")
+    run, by_guest = guest.run, data.get("guest")
+    if run is not None and run.reboots:
+        # on the way through a reboot nobody is told that it was off
+        host.runtime.spawn(after_shutdown(host, guest), f"reboot of {guest.name}")
+        return
     told = [states.shut_down(guest, by_guest if isinstance(by_guest, bool) else None)]
     host.change_state(guest, DomainState.SHUTDOWN, DomainShutdownReason.UNKNOWN, told, origin="guest")
     host.runtime.spawn(after_shutdown(host, guest), f"shutdown of {guest.name}")

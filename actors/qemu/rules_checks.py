@@ -156,9 +156,9 @@ def _check_topology(domain: Domain) -> None:
 def _check_tuning(domain: Domain) -> None:
     if domain.memtune is not None and domain.memtune.min_guarantee_kib:
         raise ConfigUnsupported("Parameter 'min_guarantee' not supported by QEMU.")
-    if domain.max_memory is not None and not (domain.cpu and domain.cpu.numa and domain.cpu.numa.cells):
-        if domain.devices.memories:
-            raise ConfigUnsupported("At least one numa node has to be configured when enabling memory hotplug")
+    has_nodes = bool(domain.cpu and domain.cpu.numa and domain.cpu.numa.cells) or rules_machine.is_pseries(domain)
+    if domain.max_memory is not None and domain.devices.memories and not has_nodes:
+        raise ConfigUnsupported("At least one numa node has to be configured when enabling memory hotplug")
     if len(domain.devices.smartcards) > 1:
         raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")
 

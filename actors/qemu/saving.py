@@ -338,7 +338,7 @@ async def _wait_for_memory(guest: Guest) -> None:
 def _tell_restored(host: QemuHost, guest: Guest) -> None:
     told = [states.started(guest, Started.RESTORED)]
     if guest.state is DomainState.RUNNING:
-        told.insert(0, states.resumed(guest, Resumed.UNPAUSED))
+        told.append(states.resumed(guest, Resumed.UNPAUSED))
     else:
         told.append(states.suspended(guest, Suspended.RESTORED))
     announce(host, guest, told)

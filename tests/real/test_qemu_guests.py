@@ -269,7 +269,7 @@ async def test_a_guest_is_saved_and_goes_on_where_it_was(root: Path) -> None:
         stream.close()
         assert guest.log.read_text(errors="replace").count(READY) == booted, "it did not boot again"
         events = house.broker.lifecycle()
-        assert events[-8:] == [(3, 0), (5, 4), (4, 0), (2, 2), (3, 0), (5, 4), (4, 0), (2, 2)]
+        assert events[-8:] == [(3, 0), (5, 4), (2, 2), (4, 0), (3, 0), (5, 4), (2, 2), (4, 0)]
 
 
 async def test_a_guest_that_cannot_start_says_why_and_leaves_nothing(root: Path) -> None:
