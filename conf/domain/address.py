@@ -5,6 +5,7 @@ from typing import Any
 
 from conf.element import Element, Empty, attr, child
 from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
+from schema.errors import XmlError
 
 
 class Address(Element, tag="address"):
@@ -36,6 +37,18 @@ class PciAddress(Address, type="pci"):
     function: int = attr("function", hexadecimal(1), default=0, when=_HAS_PLACE)
     multifunction: bool | None = attr("multifunction", ON_OFF, default=None)
     zpci: ZpciAddress | None = child(ZpciAddress, default=None)
+
+    def check(self) -> None:
+        """Raises XmlError for numbers that PCI does not have."""
+        for name, value, highest in (
+            ("domain", self.domain, 0xFFFF),
+            ("bus", self.bus, 0xFF),
+            ("slot", self.slot, 0x1F),
+        ):
+            if value > highest:
+                raise XmlError(f"Invalid PCI address {name}='0x{value:x}', must be <= 0x{highest:X}")
+        if self.function > 7:
+            raise XmlError(f"Invalid PCI address function=0x{self.function:x}, must be <= 7")
 
     @property
     def is_empty(self) -> bool:

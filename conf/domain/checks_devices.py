@@ -89,15 +89,7 @@ def _check_video(device: Video) -> None:
 def _check_address(device: Device) -> None:
     address = device.address
     if isinstance(address, PciAddress):
-        for name, value, highest in (
-            ("domain", address.domain, 0xFFFF),
-            ("bus", address.bus, 0xFF),
-            ("slot", address.slot, 0x1F),
-        ):
-            if value > highest:
-                raise XmlError(f"Invalid PCI address {name}='0x{value:x}', must be <= 0x{highest:X}")
-        if address.function > 7:
-            raise XmlError(f"Invalid PCI address function=0x{address.function:x}, must be <= 7")
+        address.check()
     elif isinstance(address, UsbAddress) and address.port is not None and _USB_PORT(address.port) is None:
         raise InternalError("Cannot parse <address> 'port' attribute")
     boot = device.boot

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from conf.domain import defaults_chardev, defaults_controller, defaults_disk, defaults_graphics, defaults_processor
-from conf.domain.address import SourcePciAddress
+from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.chardev import CharDevice, ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
 from conf.domain.device import Device
@@ -148,6 +148,9 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
     defaults_disk.sort_disks(domain)
     defaults_controller.sort_controllers(domain)
+    for device in domain.devices.all():
+        if isinstance(device.address, PciAddress):
+            device.address.check()
     loader = domain.os.loader
     if loader is not None and loader.path is not None and loader.type is None:
         loader.type = LoaderType.ROM

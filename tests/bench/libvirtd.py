@@ -68,23 +68,24 @@ class Libvirtd:
             f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n',
             encoding="ascii",
         )
-        self._process = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--propagation",
-                "private",
-                sys.executable,
-                "-m",
-                "tests.bench.libvirtd",
-                str(self.base),
-            ],
-            cwd=Path(__file__).parents[2],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.base / "init.log").open("wb"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with (self.base / "init.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    "unshare",
+                    "--mount",
+                    "--propagation",
+                    "private",
+                    sys.executable,
+                    "-m",
+                    "tests.bench.libvirtd",
+                    str(self.base),
+                ],
+                cwd=Path(__file__).parents[2],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         end = time.monotonic() + _START_S
         while not self.socket.exists():
             if time.monotonic() > end or self._process.poll() is not None:

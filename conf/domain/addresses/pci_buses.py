@@ -82,6 +82,20 @@ NEEDS: dict[PciModel, Connect] = {
 """What a controller itself needs of the bus above it."""
 
 
+_NAMES = {
+    Connect.PCIE_ROOT_PORT: "pcie-root-port",
+    Connect.UPSTREAM_PORT: "pcie-switch-upstream-port",
+    Connect.DOWNSTREAM_PORT: "pcie-switch-downstream-port",
+    Connect.DMI_TO_PCI_BRIDGE: "dmi-to-pci-bridge",
+    Connect.PCI_EXPANDER_BUS: "pci-expander-bus",
+    Connect.PCIE_EXPANDER_BUS: "pcie-expander-bus",
+    Connect.PCI_BRIDGE: "pci-bridge",
+    Connect.PCIE_TO_PCI_BRIDGE: "pcie-to-pci-bridge",
+    Connect.PCIE_DEVICE: "pcie-device",
+    Connect.PCI_DEVICE: "pci-device",
+}
+
+
 @dataclass(slots=True)
 class PciBus:
     """One bus. `slots` maps a slot to the functions taken in it."""
@@ -147,7 +161,11 @@ class PciBuses:
                 f"{bus.first if address.slot < bus.first else bus.last}"
             )
         if not _fits(bus, needs, from_definition=from_definition):
-            raise XmlError(f"PCI bus {address.bus} ({bus.model.value}) has no place for the device at {address}")
+            wanted = next((name for kind, name in _NAMES.items() if needs & kind), "device of this kind")
+            raise XmlError(
+                f"The device at PCI address {address} cannot be plugged into the PCI controller with "
+                f"index='{address.bus}'. It requires a controller that accepts a {wanted}."
+            )
         taken = bus.slots.setdefault(address.slot, set())
         if address.function in taken:
             raise XmlError(f"Attempted double use of PCI Address {address}")
@@ -202,7 +220,11 @@ class PciBuses:
             return self._add(new_bus(PciModel.DMI_TO_PCI_BRIDGE))
         if needs & (Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE):
             return self._add(new_bus(PciModel.PCIE_ROOT_PORT))
-        raise XmlError("a PCI slot is needed, but none is available, and it cannot be automatically added")
+        wanted = next((name for kind, name in _NAMES.items() if needs & kind), "")
+        raise InternalError(
+            f"a PCI slot is needed to connect a PCI controller model='{wanted}', but none is available, and it cannot "
+            "be automatically added"
+        )
 
 
 def _fits(bus: PciBus, needs: Connect, *, from_definition: bool = False) -> bool:

@@ -52,7 +52,7 @@ class _Ports:
                     return f"{port}.{below}"
         return None
 
-    def take(self, path: str, *, hub: bool) -> None:
+    def take(self, path: str, *, hub: bool, bus: int = 0) -> None:
         """Takes a port, raising XmlError when it is taken or does not exist."""
         head, _, rest = path.partition(".")
         if not head.isdigit() or not 0 < int(head) <= self.count:
@@ -60,8 +60,8 @@ class _Ports:
         port = int(head)
         if rest:
             if port not in self.hubs:
-                raise XmlError(f"there is no hub at port {head} in USB address port: {path}")
-            self.hubs[port].take(rest, hub=hub)
+                raise XmlError(f"there is no hub at port {head} in USB address bus: {bus} port: {path}")
+            self.hubs[port].take(rest, hub=hub, bus=bus)
             return
         if port in self.taken:
             raise XmlError(f"Duplicate USB address bus port {path}")
@@ -132,7 +132,7 @@ def _take(buses: dict[int, _Ports], device: Device, *, hub: bool) -> None:
     if isinstance(address, UsbAddress) and address.port is not None:
         if address.bus not in buses:
             raise XmlError(f"Missing USB bus {address.bus}")
-        buses[address.bus].take(address.port, hub=hub)
+        buses[address.bus].take(address.port, hub=hub, bus=address.bus)
 
 
 def _place(buses: dict[int, _Ports], device: Device, *, hub: bool) -> None:
