@@ -26,10 +26,10 @@ from warden.deeds import Kill, Phase, Start, Stop, Tell
 from warden.idleness import Idleness, has_guests
 from warden.listener import DONE, READY, Listener, Notice
 from warden.memo import Remembered, present_tree, read_memo, write_memo
-from warden.memory import excess, rss_kib
 from warden.procedures import PROCEDURES, Procedures, wall_time
 from warden.slots import Held
 from warden.supervisor import Place, Supervisor, SupervisorRefused
+from warden.usage import excess, open_files_limit, rss_kib
 
 ROUND_S: Final = 1.0
 ROUND_UNREADY_S: Final = 0.2
@@ -386,7 +386,7 @@ class Warden:
             "retry_at": wall_time(charge.retry_at, now),
             "rss_kib": rss_kib(charge.pid) if charge.has_process else 0,
             "memory_mib": limits.memory_mib,
-            "open_files": limits.open_files,
+            "open_files": open_files_limit(charge.pid, limits.open_files),
             "autostart": limits.autostart,
         }
 

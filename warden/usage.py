@@ -1,8 +1,9 @@
-"""How much memory an actor holds, for hosts where no cgroup limits it."""
+"""What an actor holds, and how much it may hold: memory, for hosts where no cgroup limits it, and open files."""
 
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,19 @@ def rss_kib(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * _PAGE_KIB
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def open_files_limit(pid: int, configured: int) -> int:
+    """How many files a process may have open: the host's own limit may be lower than the configured one.
+
+    For an actor that does not run, what it will get.
+    """
+    try:
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    except (OSError, ValueError):
+        soft, hard = resource.RLIM_INFINITY, resource.RLIM_INFINITY
+    most = [limit for limit in (soft if pid else hard, configured) if limit != resource.RLIM_INFINITY]
+    return min(most)
 
 
 def excess(kib: int, limit_mib: int) -> str | None:
