@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -18,9 +18,12 @@ from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain_state import DomainState
-from schema.errors import DomainStateError, HypervisorGone, InternalError
+from schema.errors import Busy, DomainStateError, HypervisorGone, InternalError
 from schema.objects import DomainRef
 from schema.summaries import DomainSummary
+
+UNANSWERED_MAX: Final = 512
+BUSY_RETRY_S: Final = 1.0
 
 
 class Guest:
@@ -160,7 +163,8 @@ class Guest:
     async def ask(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
         """The value of one command.
 
-        Raises InternalError with QEMU's reason when it refuses, HypervisorGone when it ends meanwhile.
+        Raises InternalError with QEMU's reason when it refuses, HypervisorGone when it ends meanwhile, Busy when it has
+        not answered for long.
         """
         (value,) = await self.ask_all([(name, arguments)])
         return value
@@ -168,6 +172,8 @@ class Guest:
     async def ask_all(self, commands: list[Command]) -> list[Any]:
         """The values of commands that are sent in one write. Raises as `ask` does, for the first that fails."""
         monitor = self.need_monitor()
+        if len(monitor.unanswered) > UNANSWERED_MAX:
+            raise Busy(BUSY_RETRY_S, f"the monitor of guest '{self.name}' does not answer")
         values = []
         for future in monitor.submit(commands):
             try:

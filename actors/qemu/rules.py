@@ -165,15 +165,15 @@ class QemuRules(DomainRules):
 
 
 def _is_made_up(channel: Channel, path: str | None, folder: str) -> bool:
-    """Was the path made from the guest's name and the channel's?"""
+    """Was the path made from the guest's name and the channel's, in this folder or for an earlier version?"""
     name = channel.target.name if channel.target is not None else None
-    if path is None or name is None or not path.startswith(f"{folder}/"):
+    if path is None or name is None:
         return False
-    rest = path[len(folder) + 1 :]
-    head, slash, tail = rest.rpartition("/")
-    if slash:
-        return tail == name and head.startswith("domain-") and "/" not in head
-    return rest.endswith(f".{name}")
+    head, slash, tail = path.rpartition("/")
+    if slash and tail == name and head.rpartition("/")[2].startswith("domain-"):
+        return True
+    rest = path.removeprefix(f"{folder}/")
+    return rest != path and "." in rest.partition("/")[0]
 
 
 def _is_in(path: str | None, folder: str | None) -> bool:

@@ -309,7 +309,7 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
         found.append(TypedParam.of_ullong("balloon.current", summary["mem"]))
         found.append(TypedParam.of_ullong("balloon.maximum", summary["max_mem"]))
     asked = [part for kind, part in _ASKED if wanted & kind] if guest.is_active else []
-    if asked:
+    if asked and not _is_silent(guest):
         try:
             async with asyncio.timeout(BULK_ANSWER_S):
                 for part in await asyncio.gather(*(one(guest) for one in asked)):
@@ -321,6 +321,11 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
     if wanted & StatsTypes.INTERFACE and guest.is_active:
         found += _interface_stats(guest)
     return DomainStatsRecord(guest.ref, found)
+
+
+def _is_silent(guest: Guest) -> bool:
+    """It has owed an answer for so long that asking more would only make others wait."""
+    return guest.monitor is None or guest.monitor.silence_s > BULK_ANSWER_S
 
 
 _BALLOON_NAMES: Final = {

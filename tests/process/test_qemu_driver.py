@@ -340,6 +340,10 @@ async def test_calls_stuck_on_a_guest_end_at_their_deadline_and_it_can_be_destro
             await house.outcome(waiter)
         with pytest.raises(DeadlinePassed):
             await house.outcome(holder)
+        begin = time.perf_counter()
+        bulk = await house.call("connect_get_all_domain_stats", doms=[], stats=0, flags=0)
+        assert [p.field for p in bulk.retStats[0].params][:2] == ["state.state", "state.reason"]
+        assert time.perf_counter() - begin < 0.4, "it has been silent for long, so nobody waits for it"
         stuck = house.post("domain_suspend", dom=guest.ref)
         await asyncio.sleep(0.05)
         pid = guest.pid(house)

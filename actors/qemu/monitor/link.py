@@ -48,7 +48,7 @@ class Monitor(asyncio.Protocol):
         self._on_notice = on_notice
         self._on_gone = on_gone
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, tuple[str, asyncio.Future[Any]]] = {}
+        self._waiting: dict[int, tuple[str, asyncio.Future[Any], float]] = {}
         self._closing = False
         self._side: socket.socket | None = None
         loop = asyncio.get_running_loop()
@@ -71,7 +71,7 @@ class Monitor(asyncio.Protocol):
                 future.set_exception(MonitorGone(f"the monitor is gone before '{name}'"))
                 continue
             number, data = self._session.command(name, arguments)
-            self._waiting[number] = (name, future)
+            self._waiting[number] = (name, future, self._loop.time())
             out += data
         if out and self._transport is not None:
             self._transport.write(bytes(out))
@@ -95,7 +95,7 @@ class Monitor(asyncio.Protocol):
         number, data = self._session.command("getfd", {"fdname": name})
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(_retrieve)
-        self._waiting[number] = ("getfd", future)
+        self._waiting[number] = ("getfd", future, self._loop.time())
         try:
             sent = socket.send_fds(self._side, [data], [descriptor])
         except OSError as exc:
@@ -113,7 +113,14 @@ class Monitor(asyncio.Protocol):
     @property
     def unanswered(self) -> list[str]:
         """The commands that QEMU has not answered yet, oldest first."""
-        return [name for name, _ in self._waiting.values()]
+        return [name for name, _, _ in self._waiting.values()]
+
+    @property
+    def silence_s(self) -> float:
+        """How long QEMU has not answered what it was asked; 0 when it owes no answer."""
+        for _, _, since in self._waiting.values():
+            return self._loop.time() - since
+        return 0.0
 
     def close(self) -> None:
         """Lets go; the guest is left as it is and the owner is not told."""
@@ -168,7 +175,7 @@ class Monitor(asyncio.Protocol):
         if self._side is not None:
             self._side.close()
             self._side = None
-        for name, future in self._waiting.values():
+        for name, future, _ in self._waiting.values():
             if not future.done():
                 future.set_exception(MonitorGone(f"the monitor is gone during '{name}': {why}"))
         self._waiting.clear()

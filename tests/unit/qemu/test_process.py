@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import os
 import resource
@@ -38,13 +40,26 @@ def spawn(tmp_path: Path, argv: list[str], **more: object) -> GuestProcess:
     return spawn_process(argv, environment={"A": "b"}, log=tmp_path / "log", **more)  # type: ignore[arg-type]
 
 
+async def links_of(pid: int, names: set[str]) -> dict[str, str]:
+    """A process's descriptors, once it has no others; a program that starts opens some for a moment."""
+    for _ in range(500):
+        links = {}
+        for one in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                links[one.name] = str(one.readlink())
+        if links.keys() == names:
+            break
+        await asyncio.sleep(0.01)
+    return links
+
+
 async def test_it_leads_a_session_of_its_own_with_nothing_of_ours(tmp_path: Path) -> None:
     read, write = os.pipe()
     process = spawn(tmp_path, SLEEP, inherit=[write])
     try:
         assert os.getsid(process.pid) == process.pid != os.getsid(0)
         assert Path(f"/proc/{process.pid}/environ").read_bytes() == b"A=b\0"
-        links = {one.name: str(one.readlink()) for one in Path(f"/proc/{process.pid}/fd").iterdir()}
+        links = await links_of(process.pid, {"0", "1", "2", str(write)})
         assert links["0"] == "/dev/null" and links["1"] == links["2"] == str(tmp_path / "log")
         assert set(links) == {"0", "1", "2", str(write)}
         soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
