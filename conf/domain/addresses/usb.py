@@ -130,6 +130,8 @@ def _port_count(controller: Controller) -> int:
 def _take(buses: dict[int, _Ports], device: Device, *, hub: bool) -> None:
     address = device.address
     if isinstance(address, UsbAddress) and address.port is not None:
+        if not buses:
+            return  # USB is off: refused later, in other words
         if address.bus not in buses:
             raise XmlError(f"Missing USB bus {address.bus}")
         buses[address.bus].take(address.port, hub=hub, bus=address.bus)
@@ -154,7 +156,8 @@ def _add_hubs(domain: Domain, buses: dict[int, _Ports], count: int) -> None:
     available = sum(_free_count(ports) for ports in buses.values())
     if not buses or count <= available or not available:
         return
-    for _ in range(-(-(count - available) // (HUB_PORTS - 1))):
+    # one port more than there are devices, as libvirt counts
+    for _ in range(-(-(count - available + 1) // (HUB_PORTS - 1))):
         hub = Hub(type="usb")
         _place(buses, hub, hub=True)
         domain.devices.hubs.append(hub)
