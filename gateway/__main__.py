@@ -12,6 +12,7 @@ import sys
 import uvloop
 
 from broker.peer import Peer
+from gateway.entrances import Entrances
 from gateway.listening import Listening
 from gateway.server import Gateway
 from gateway.standby import PROCEDURES, Standby
@@ -31,6 +32,7 @@ async def _run(paths: Paths, config: Config) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     listening = Listening(paths, config.gateway.socket_group)
+    entrances = Entrances(paths, config, log)
     fenced = asyncio.Event()
     standby = Standby(log, on_fenced=fenced.set)
     stopping = asyncio.create_task(_first_of(stopped, fenced))
@@ -45,7 +47,7 @@ async def _run(paths: Paths, config: Config) -> None:
         gateway = Gateway(peer, config, log)
         standby.start(peer, gateway)
         peer.ready(PROCEDURES, VERSION)
-        serving = asyncio.create_task(gateway.serve(listening))
+        serving = asyncio.create_task(gateway.serve(listening, entrances))
         log.info("ready", socket=str(paths.libvirt_socket))
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -60,6 +62,7 @@ async def _run(paths: Paths, config: Config) -> None:
         stopping.cancel()
         if stopped.is_set():
             listening.end()
+            entrances.end()
         if peer is not None:
             await peer.aclose()
 

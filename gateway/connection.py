@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from broker.stream import open_ticket
 from broker.wire import WireError
 from gateway.direct import DirectCall
 from gateway.faults import error_payload, read_only_refusal
-from gateway.link import Link
+from gateway.link import Link, ReadBuffer
 from gateway.reads import read_unknown
 from gateway.routes import Route
 from gateway.scopes import Scope
@@ -33,6 +34,7 @@ from rpc.session import (
     StreamReceived,
 )
 from rpc.xdr import XdrError
+from schema.enums.admin import ClientTransport
 from schema.errors import (
     Busy,
     ErrorDomain,
@@ -54,12 +56,40 @@ OUT_HIGH: Final = 4 << 20  # a client that has not taken this much gets no more 
 OUT_MAX: Final = 64 << 20  # nor is it told more events: it is disconnected, which it notices, unlike a lost event
 
 
+class MakeLink(Protocol):
+    """What makes a connected socket a link: `Link` itself, or one of its kind that encrypts."""
+
+    def __call__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        buffer: ReadBuffer,
+        *,
+        on_data: Callable[[bytes], None],
+        on_drained: Callable[[], None],
+        on_closed: Callable[[], None],
+    ) -> Link:
+        """A link, read from now on."""
+
+
 class Connection:
     """A client's connection, from its first byte to its last."""
 
-    def __init__(self, gateway: Gateway, sock: socket.socket, *, read_only: bool, caller: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        sock: socket.socket,
+        *,
+        caller: dict[str, Any],
+        number: int,
+        transport: ClientTransport,
+        make_link: MakeLink,
+    ) -> None:
         self.gateway = gateway
-        self.read_only = read_only
+        self.number = number
+        self.since = time.time()
+        self.transport = transport
+        self.read_only: bool = caller["read_only"]
         self.caller = caller
         self.claim = caller  # what the broker is told of this client
         self.scope: Scope | None = None
@@ -74,7 +104,7 @@ class Connection:
         self._room: asyncio.Event = asyncio.Event()
         self._now = self.heard_at
         self._drop_on_reply = False
-        self.link = Link(
+        self.link = make_link(
             gateway.loop,
             sock,
             gateway.read_buffer,
@@ -82,6 +112,10 @@ class Connection:
             on_drained=self._drained,
             on_closed=self._closed,
         )
+
+    def disconnect(self) -> None:
+        """Closes the connection now."""
+        self.link.abort()
 
     # --- from the socket ---
 

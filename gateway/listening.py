@@ -78,7 +78,7 @@ class Listening:
         if self._socket_group:
             group = grp.getgrnam(self._socket_group).gr_gid
             mode = 0o660
-        return _bound(read_write, mode, group), _bound(read_only, 0o666, -1)
+        return bind_unix(read_write, mode, group), bind_unix(read_only, 0o666)
 
     def start_holder(self) -> None:
         """Starts a process that holds the sockets beyond this one's life, and connects to it."""
@@ -89,7 +89,7 @@ class Listening:
         control_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = self._paths.lock(HOLDER_ROLE)
         lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        control = _bound(control_path, 0o600, -1)
+        control = bind_unix(control_path, 0o600)
         fds = (control.fileno(), self.read_write.fileno(), self.read_only.fileno())
         self._holder = subprocess.Popen(
             [sys.executable, "-I", "-m", "gateway.holder", *map(str, fds)]
@@ -127,7 +127,7 @@ class Listening:
                 self._holder.wait(1.0)
 
 
-def _bound(path: Path, mode: int, group: int) -> socket.socket:
+def bind_unix(path: Path, mode: int, group: int = -1) -> socket.socket:
     """A listening socket that appears under its path at once and ready, in place of whatever was there."""
     fresh = path.with_name(path.name[:1] + ".new" if len(path.name) > 4 else "n")
     fresh.unlink(missing_ok=True)

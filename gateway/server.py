@@ -7,15 +7,17 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Coroutine
-from typing import Any, Final
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from broker.peer import Peer
-from gateway.connection import Connection
+from gateway.admin.client import AdminClient
+from gateway.connection import Connection, MakeLink
 from gateway.documents import Documents
 from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
-from gateway.link import ReadBuffer
+from gateway.link import Link, ReadBuffer
 from gateway.listening import Listening
 from gateway.replica import SourceState
 from gateway.routes import Routes, Specials
@@ -23,11 +25,15 @@ from gateway.scopes import Scopes
 from gateway.specials import connect, events
 from gateway.subscriptions import Subscriptions
 from schema.body import pack_args, unpack_result
+from schema.enums.admin import ClientTransport
 from schema.errors import VirtError
 from schema.table import need_procedure
 from settings.config import Config
 from settings.drivers import available_drivers, default_uris
 from util.structured_log import StructuredLog
+
+if TYPE_CHECKING:
+    from gateway.entrances import Entrances
 
 _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
@@ -49,6 +55,12 @@ class Gateway:
         self.cached_reads = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
+        self.admin_clients: set[AdminClient] = set()
+        self.max_clients = config.gateway.max_clients
+        self.max_greetings = config.gateway.max_greetings
+        self.greetings = 0  # clients that have not proved yet who they are
+        self.reload_tls: Callable[[], None] | None = None
+        self._clients_seen = 0
         self._peer = peer
         self._users: dict[int, str] = {}
         self._serving = False
@@ -72,7 +84,7 @@ class Gateway:
             peer, self.feed, read_wait_s=config.gateway.read_wait_s, fresh_s=config.gateway.fresh_s
         )
 
-    async def serve(self, listening: Listening) -> None:
+    async def serve(self, listening: Listening, entrances: Entrances | None = None) -> None:
         """Accepts clients until it is cancelled; then their connections are closed."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.feed.run())
@@ -80,19 +92,25 @@ class Gateway:
             group.create_task(self._learn_states())
             group.create_task(self._sweep())
             self._serving = True
-            self._listen(listening.read_write, False)
-            self._listen(listening.read_only, True)
+            self.listen(listening.read_write, self.admit)
+            self.listen(listening.read_only, partial(self.admit, read_only=True))
+            if entrances is not None:
+                entrances.open(self)
             self._watch_holder(listening)
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._serving = False
+                if entrances is not None:
+                    entrances.close(self)
                 self.loop.remove_reader(listening.read_write.fileno())
                 self.loop.remove_reader(listening.read_only.fileno())
                 if listening.lifeline is not None:
                     self.loop.remove_reader(listening.lifeline.fileno())
-                for connection in tuple(self.connections):
-                    connection.link.abort()
+                for client in tuple(self.connections):
+                    client.disconnect()
+                for admin in tuple(self.admin_clients):
+                    admin.disconnect()
                 await self.feed.aclose()
 
     def spawn(self, call: Coroutine[Any, Any, None]) -> None:
@@ -111,11 +129,12 @@ class Gateway:
 
     # --- clients ---
 
-    def _listen(self, listener: socket.socket, read_only: bool) -> None:
+    def listen(self, listener: socket.socket, admit: Callable[[socket.socket], None]) -> None:
+        """Hands everybody who connects there to `admit`, as long as the gateway serves."""
         if listener.fileno() != -1 and self._serving:
-            self.loop.add_reader(listener.fileno(), self._accept, listener, read_only)
+            self.loop.add_reader(listener.fileno(), self._accept, listener, admit)
 
-    def _accept(self, listener: socket.socket, read_only: bool) -> None:
+    def _accept(self, listener: socket.socket, admit: Callable[[socket.socket], None]) -> None:
         for _ in range(ACCEPTS_AT_ONCE):
             try:
                 sock, _ = listener.accept()
@@ -125,25 +144,56 @@ class Gateway:
                 # Out of descriptors, most likely: the listener stays readable, so it is left alone for a while.
                 self.log.error("cannot accept a client", error=str(exc))
                 self.loop.remove_reader(listener.fileno())
-                self.loop.call_later(ACCEPT_AGAIN_S, self._listen, listener, read_only)
+                self.loop.call_later(ACCEPT_AGAIN_S, self.listen, listener, admit)
                 return
-            if len(self.connections) >= self.settings.max_clients:
-                self.log.warning("too many clients", limit=self.settings.max_clients)
-                sock.close()
-                continue
             sock.setblocking(False)
-            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size)
-            pid, uid, gid = _credentials.unpack(credentials)
-            caller = {
-                "uid": uid,
-                "gid": gid,
-                "pid": pid,
-                "user": self._user(uid),
-                "read_only": read_only,
-                "via": "libvirt",
-                "name": "",
-            }
-            self.connections.add(Connection(self, sock, read_only=read_only, caller=caller))
+            admit(sock)
+
+    def has_room(self) -> bool:
+        """Whether one more client may come; when not, that is logged."""
+        if len(self.connections) + self.greetings < self.max_clients:
+            return True
+        self.log.warning("too many clients", limit=self.max_clients)
+        return False
+
+    def admit(self, sock: socket.socket, read_only: bool = False) -> None:
+        """Serves who connected to a unix socket."""
+        if not self.has_room():
+            sock.close()
+            return
+        caller = self.caller_of(sock)
+        self.add_client(sock, {**caller, "read_only": read_only}, ClientTransport.UNIX)
+
+    def add_client(
+        self,
+        sock: socket.socket,
+        caller: dict[str, Any],
+        transport: ClientTransport,
+        make_link: MakeLink = Link,
+    ) -> None:
+        """Serves a client, of whom it is known who it is."""
+        self.connections.add(
+            Connection(
+                self, sock, caller=caller, number=self.new_client_number(), transport=transport, make_link=make_link
+            )
+        )
+
+    def new_client_number(self) -> int:
+        """A number that no client had before."""
+        self._clients_seen += 1
+        return self._clients_seen
+
+    def caller_of(self, sock: socket.socket) -> dict[str, Any]:
+        """Who is at the other end of a unix socket, by the kernel's word."""
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _credentials.size)
+        pid, uid, gid = _credentials.unpack(credentials)
+        user = self._user(uid)
+        return {"uid": uid, "gid": gid, "pid": pid, "user": user, "read_only": False, "via": "libvirt", "name": ""}
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are not answered yet."""
+        return len(self.tasks) + self.forwarder.in_flight
 
     def _user(self, uid: int) -> str:
         name = self._users.get(uid)

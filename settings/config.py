@@ -83,6 +83,7 @@ class GatewaySettings:
     keepalive_interval_s: float = 5.0
     keepalive_count: Positive = 5
     max_clients: Positive = 5000
+    max_greetings: Positive = 50  # clients that may be connected without having proved yet who they are (TLS)
     max_client_requests: Positive = 5
     read_wait_s: Seconds = 0.05  # how long a cached read waits for the caller's own change to arrive
     fresh_s: Seconds = 2.0  # a source that was silent for longer is not answered from the cache

@@ -72,6 +72,11 @@ class Paths:
         return self.run / "libvirt" / "libvirt-sock-ro"
 
     @property
+    def libvirt_admin_socket(self) -> Path:
+        """The gateway's socket for virt-admin."""
+        return self.run / "libvirt" / "libvirt-admin-sock"
+
+    @property
     def supervisor_socket(self) -> Path:
         return self.run / "supervisor.sock"
 
@@ -141,6 +146,7 @@ class Paths:
             "metrics",
             "libvirt_socket",
             "libvirt_socket_read_only",
+            "libvirt_admin_socket",
             "supervisor_socket",
         )
         return {name: getattr(self, name) for name in names}

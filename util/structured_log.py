@@ -34,12 +34,18 @@ class StructuredLog:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
+    @property
+    def level(self) -> str:
+        """The lowest level that is written; may be set to another."""
+        return next(name for name, number in LEVELS.items() if number == self._threshold)
+
+    @level.setter
+    def level(self, name: str) -> None:
+        self._threshold = LEVELS[name]
+
     def bind(self, **fields: Any) -> StructuredLog:
         """A log whose lines carry these fields as well."""
-        names = {level: name for name, level in LEVELS.items()}
-        return StructuredLog(
-            self.role, level=names[self._threshold], as_json=self._json, fd=self._fd, **{**self._bound, **fields}
-        )
+        return StructuredLog(self.role, level=self.level, as_json=self._json, fd=self._fd, **{**self._bound, **fields})
 
     def debug(self, event: str, /, **fields: Any) -> None:
         """Says what only somebody who looks for a fault wants to know."""

@@ -365,12 +365,12 @@ async def test_listener_is_left_alone_while_nobody_can_be_accepted(
 
     await house.opened()
     house.gateway.loop.remove_reader(house.listening.read_write.fileno())
-    house.gateway._listen(cast(Any, Refusing()), False)
+    house.gateway.listen(cast(Any, Refusing()), house.gateway.admit)
     await house.client()
     await asyncio.sleep(0.35)
     assert 2 <= tries <= 5
     house.gateway.loop.remove_reader(house.listening.read_write.fileno())
-    house.gateway._listen(house.listening.read_write, False)
+    house.gateway.listen(house.listening.read_write, house.gateway.admit)
     async with await house.client() as client:
         assert (await client.call("auth_list")).types == [0]
 
