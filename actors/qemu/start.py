@@ -29,6 +29,7 @@ from actors.qemu.command.line import CommandLine
 from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.images import complete_chains
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
 from actors.qemu.monitor.link import (
     Command,
@@ -157,6 +158,8 @@ async def _launch(
     live = config.copy()
     if any(disk.transient is not None for disk in live.devices.disks):
         raise ConfigUnsupported("transient disks are not supported yet")
+    if live.devices.disks:
+        await host.runtime.in_thread(complete_chains, live)
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)

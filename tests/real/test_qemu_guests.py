@@ -22,7 +22,7 @@ import pytest
 from actors.qemu.driver import QemuActor
 from broker.stream import open_ticket
 from schema.enums.domain_state import DomainShutoffReason, DomainState
-from schema.errors import InternalError, OperationFailed, VirtError
+from schema.errors import HostSystemError, OperationFailed, VirtError
 from schema.objects import DomainRef
 from settings.config import QemuSettings
 from tests.contract.house import House, open_house
@@ -281,7 +281,7 @@ async def test_a_guest_that_cannot_start_says_why_and_leaves_nothing(root: Path)
     )
     async with driver(root) as house:
         await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
-        with pytest.raises(InternalError, match="No such file"):
+        with pytest.raises(HostSystemError, match="No such file"):
             await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
         assert qemu_pid(guest.uuid) is None
         assert not list((root / "run" / "qemu").glob("domain-*"))
@@ -327,3 +327,26 @@ async def test_guests_run_as_another_user_when_that_is_set(root: Path) -> None:
     async with driver(root, epoch=2, settings=QemuSettings(user="no-such-user")) as house:
         with pytest.raises(VirtError, match="no-such-user"):
             await house.call("domain_create_with_flags", dom=guest.ref, flags=0)
+
+
+async def test_a_chain_of_images_is_told_layer_by_layer(root: Path) -> None:
+    base, middle, top = (root / name for name in ("base.raw", "middle.qcow2", "top.qcow2"))
+    await run("qemu-img", "create", "-q", "-f", "raw", str(base), "16M")
+    await run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "base.raw", str(middle))
+    await run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(middle), str(top))
+    guest = Subject(
+        root,
+        f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{top}'/>"
+        "<target dev='vda' bus='virtio'/></disk>"
+        "<disk type='file' device='cdrom'><source file='/nowhere.iso' startupPolicy='optional'/>"
+        "<target dev='sda' bus='sata'/><readonly/></disk>",
+        boots=False,
+    )
+    async with driver(root) as house, guest.running(house):
+        xml = await guest.xml_desc(house)
+        assert xml.count("<backingStore type='file'") == 2 and "<backingStore/>" in xml
+        assert f"<source file='{middle}'/>" in xml and f"<source file='{base}'/>" in xml
+        assert "nowhere.iso" not in xml
+        nodes = await house.call("qemu_domain_monitor_command", dom=guest.ref, cmd="info block", flags=1)
+        assert str(top) in nodes.result
+        assert "backingStore" not in await guest.xml_desc(house, 2)

@@ -110,21 +110,21 @@ def number_images(domain: Domain) -> int:
         below = disk.backing_store
         while below is not None and below.source is not None:
             number += 1
-            below.index = below.source.index = number
+            below.index = number
             below = below.backing_store
     return number
 
 
 def number_descriptor_sets(launch: Launch) -> None:
     """Gives every image that a client has opened a set for its descriptors, in the order of the images' numbers."""
-    indexes = []
+    indexes: list[tuple[int, int]] = []
     for disk in launch.domain.devices.disks:
-        sources = [disk.source]
+        images = [(disk.source.index if disk.source is not None else None, disk.source)]
         below = disk.backing_store
         while below is not None:
-            sources.append(below.source)
+            images.append((below.index, below.source))
             below = below.backing_store
-        indexes += [(one.index or 0, id(one)) for one in sources if one and getattr(one, "fdgroup", None) is not None]
+        indexes += [(index or 0, id(one)) for index, one in images if getattr(one, "fdgroup", None) is not None]
     for _, identity in sorted(indexes):
         launch.descriptor_sets[identity] = launch.next_fdset()
 
