@@ -144,7 +144,7 @@ def _build_parser(cls: type[Element]) -> Parser:
     for one in cls.declared:
         _parse_own(code, cls, one)
     for one in elements:
-        if one.form in (Form.TEXTS, Form.CHILDREN):
+        if one.form in (Form.TEXTS, Form.CHILDREN, Form.ANY_OF):
             code.add(1, f"self.{one.name} = []")
         elif one.form not in (Form.FLAG,):
             code.add(1, f"n_{one.name} = None")
@@ -222,6 +222,11 @@ def _match_child(code: _Code, depth: int, one: Declared, word: str) -> str:
         depth = _guard(code, depth + 1, one, "sub")
         reader = code.name(parser_of(one.element_classes()[0]), "parse")
         code.add(depth, f"self.{one.name}.append({reader}(sub, flags))")
+    elif one.form is Form.ANY_OF:
+        readers = {_qualified(option): parser_of(option) for option in one.element_classes()}
+        table = code.name(readers, "readers")
+        code.add(depth, f"{word} tag in {table}:")
+        code.add(depth + 1, f"self.{one.name}.append({table}[tag](sub, flags))")
     else:
         code.add(depth, f"{word} n_{one.name} is None and ({condition}):")
         code.add(depth + 1, f"n_{one.name} = sub")
@@ -230,7 +235,7 @@ def _match_child(code: _Code, depth: int, one: Declared, word: str) -> str:
 
 def _take_child(code: _Code, cls: type[Element], one: Declared) -> None:
     """Reads a child that can occur once, after all of them were found."""
-    if one.form in (Form.TEXTS, Form.CHILDREN, Form.FLAG):
+    if one.form in (Form.TEXTS, Form.CHILDREN, Form.FLAG, Form.ANY_OF):
         return
     node = f"n_{one.name}"
     code.add(1, f"if {node} is not None:")
@@ -473,6 +478,10 @@ def _write_child(code: _Code, one: Declared) -> None:
         code.add(1, f"if v{_condition(one)}:")
         code.add(2, "for one in v:")
         code.add(3, f"{code.name(writer_of(option), 'write')}(one, out, inner, flags)")
+    elif one.form is Form.ANY_OF:
+        writers = {option: writer_of(option) for option in one.element_classes()}
+        code.add(1, "for one in v:")
+        code.add(2, f"{code.name(writers, 'writers')}[one.__class__](one, out, inner, flags)")
     else:
         writers = {option: writer_of(option) for option in one.element_classes()}
         _test(code, one)

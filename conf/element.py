@@ -50,6 +50,7 @@ class Form(Enum):
     CHILDREN = 9
     ONE_OF = 10
     VERBATIM = 11
+    ANY_OF = 12
 
 
 @dataclass(eq=False)
@@ -292,6 +293,11 @@ def one_of(
     )
 
 
+def any_of(*classes: type[E], default: list[E]) -> list[E]:
+    """Any number of child elements of several classes, which their tags tell apart; their order is kept."""
+    return Declared(Form.ANY_OF, "", None, MISSING, list, classes=classes)  # type: ignore[return-value]
+
+
 def verbatim(tag: str, *, default: None) -> str | None:
     """A child element whose markup is kept as it is, `<metadata>`."""
     return Declared(Form.VERBATIM, tag, str, default)  # type: ignore[return-value]
@@ -319,6 +325,7 @@ class Empty(StrEnum):
         child,
         children,
         one_of,
+        any_of,
         verbatim,
         echo,
     ),

@@ -76,7 +76,8 @@ class OutboundRate(Rate, tag="outbound"):
 
 
 class Bandwidth(Element, tag="bandwidth", empty=Empty.OMIT):
-    """Limits on bandwidth."""
+    """Limits on bandwidth; `class_id` is the kernel's name for them."""
 
+    class_id: int | None = attr("classID", UINT, default=None, live=True)
     inbound: InboundRate | None = child(InboundRate, default=None)
     outbound: OutboundRate | None = child(OutboundRate, default=None)

@@ -11,7 +11,9 @@ from conf.domain.documents import parse_domain, write_domain
 from conf.flags import ParseFlags, XmlFlags
 from conf.host_interface.documents import parse_host_interface, write_host_interface
 from conf.network.documents import parse_network, write_network
+from conf.network.port import parse_network_port, write_network_port
 from conf.node_device.documents import parse_node_device, write_node_device
+from conf.secret.documents import parse_secret, write_secret
 from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
 from schema.errors import VirtError
 from tests.conformance.drivers import rules_for
@@ -127,8 +129,10 @@ ROUND_TRIPS: dict[str, RoundTrip] = {
     "storagevol": _volume,
     "interface": _interface,
     "nodedev": _node_device,
+    "secret": lambda case, source: write_secret(parse_secret(source)),
+    "networkport": lambda case, source: write_network_port(parse_network_port(source)),
 }
 """How a document of each kind is read and written."""
 
-AREAS = ("domain", "interface", "network", "nodedev", "qemu", "storage")
+AREAS = ("domain", "interface", "network", "nodedev", "lxc", "qemu", "secret", "storage")
 """The areas that have cases for documents."""

@@ -20,6 +20,7 @@ class CorpusGeneric(DomainRules):
     """A driver without rules on an x86_64 host."""
 
     default_arch = "x86_64"
+    namespaces = frozenset({"lxc"})
 
 
 class CorpusQemu(QemuRules):
