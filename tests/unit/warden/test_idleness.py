@@ -36,9 +36,9 @@ def test_the_question_whether_it_is_idle_is_no_work() -> None:
         ([], False),
         ([{"type": "domain", "summary": {"id": -1}}], False),
         ([{"type": "domain", "summary": {"id": 3}}], True),
-        ([{"type": "network", "summary": {"active": True}}], True),
-        ([{"type": "network", "summary": {"active": False}}, {"type": "secret", "summary": None}], False),
+        ([{"type": "network", "summary": {"active": True}}, {"type": "secret", "summary": None}], False),
+        ([{"type": "domain", "summary": {"id": -1}}, {"type": "domain", "summary": {"id": 1}}], True),
     ],
 )
-def test_active_objects_keep_an_actor(objects: list[dict[str, Any]], needed: bool) -> None:
+def test_a_guest_that_runs_keeps_an_actor(objects: list[dict[str, Any]], needed: bool) -> None:
     assert has_guests(objects) is needed
