@@ -12,6 +12,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -47,6 +48,7 @@ async def restore_guests(host: QemuHost) -> None:
             record = records.decode(data)
         except msgspec.DecodeError as exc:
             host.log.error("a guest's document cannot be read", path=path, error=str(exc))
+            _keep_unreadable(host, path)
             continue
         host.add(Guest(record, host.scope))
     await _settle_intents(host)
@@ -65,6 +67,17 @@ async def restore_guests(host: QemuHost) -> None:
             guest.summary(),
             digest=digest_of((guest.record.xml or "").encode()),
         )
+
+
+def _keep_unreadable(host: QemuHost, path: str) -> None:
+    """A guest whose document is broken is not gone: lists go on to show what was last known of it."""
+    try:
+        key = UUID(Path(path).stem).bytes
+    except ValueError:
+        return
+    known = host.runtime.ledger.entries.get(("domain", host.scope, key))
+    if known is not None:
+        host.objects.restore("domain", key, known.name, known.summary, digest=known.digest)
 
 
 async def _settle_intents(host: QemuHost) -> None:
@@ -164,7 +177,11 @@ async def _attach(host: QemuHost, guest: Guest) -> None:
 
 def _ports_of(guest: Guest) -> set[int]:
     ports: set[int] = set()
-    for one in guest.live.devices.graphics:
+    try:
+        graphics = guest.live.devices.graphics
+    except VirtError:
+        return ports  # its document says nothing that can be understood; the guest itself is none the worse
+    for one in graphics:
         ports |= {port for port in (one.port, one.tls_port, one.websocket) if port and port > 0}
     return ports
 

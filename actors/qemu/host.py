@@ -96,7 +96,10 @@ class QemuHost(Host):
         rules = self._rules.get(caps.emulator)
         if rules is None or rules.capabilities is not caps:
             rules = self._rules[caps.emulator] = QemuRules(
-                caps, state_folder=str(self.run_folder), channel_folder=str(self.run_folder / "channel")
+                caps,
+                state_folder=str(self.run_folder),
+                channel_folder=str(self.run_folder / "channel"),
+                nvram_folder=str(self.state_folder / "nvram"),
             )
         return rules
 

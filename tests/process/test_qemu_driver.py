@@ -543,3 +543,19 @@ async def test_metadata_and_vcpus_are_kept(root: Path) -> None:
         assert (await house.call("domain_get_vcpus_flags", dom=guest.ref, flags=2 | 4)).num == 4
         with pytest.raises(VirtError):
             await house.call("domain_set_vcpus_flags", dom=guest.ref, nvcpus=5, flags=2)
+
+
+async def test_a_guest_whose_document_is_broken_is_not_gone(root: Path) -> None:
+    broker, guest, other = FakeBroker(), Subject(), Subject("other")
+    async with driver(root, broker) as house:
+        await guest.define(house)
+        await other.define(house)
+    (root / "state" / "qemu" / "domains" / f"{guest.uuid}.json").write_bytes(b"{ broken")
+    known = len(broker.records)
+    async with driver(root, broker, epoch=2) as house:
+        assert [r["kind"] for r in broker.records[known:]] == ["epoch"], "absence is never deletion"
+        listed = await house.call("connect_list_all_domains", need_results=1, flags=0)
+        assert {one.name for one in listed.domains} == {"guest", "other"}
+        with pytest.raises(VirtError):
+            await guest.start(house)
+        await other.start(house)

