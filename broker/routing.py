@@ -55,10 +55,15 @@ _NOTHING: Final = pack_reply_prologue(ReplyPrologue())
 _GIVEN_UP: Final = (State.DEGRADED, State.DISABLED)
 
 
+def _no_note(event: str, /, **fields: object) -> None:
+    pass
+
+
 class Routing:
     """All outstanding calls.
 
-    `own` answers calls to the broker itself; `want` is told the name of an actor that does not run and has calls.
+    `own` answers calls to the broker itself; `want` is told the name of an actor that does not run and has calls;
+    `note` is told what happens to changes: an event and its fields, the call's trace among them.
     """
 
     def __init__(
@@ -68,11 +73,13 @@ class Routing:
         *,
         own: Callable[[Caller, Call, CallPrologue], None],
         want: Callable[[Actor], None],
+        note: Callable[..., None] = _no_note,
     ) -> None:
         self._outbox = outbox
         self._policy = policy
         self._own = own
         self._want = want
+        self._note = note
         self._desks: dict[bytes, Desk] = {}
         self._wheel: dict[int, set[Call]] = {}
         self._undelivered: dict[Call, None] = {}
@@ -174,6 +181,8 @@ class Routing:
                 desk.in_flight[caller.public, correlation] = call
                 desk.held_bytes += len(body)
                 self._schedule(call)
+                if not rule.is_read:
+                    self._note("call", procedure=prologue.procedure, actor=desk.actor.name, trace=prologue.trace)
                 return None
         if len(desk.waiting) >= desk.waiting_limit:
             desk.busy += 1
@@ -187,6 +196,8 @@ class Routing:
         desk.waiting[call] = None
         desk.held_bytes += len(body)
         self._schedule(call)
+        if not rule.is_read:
+            self._note("call waits", procedure=prologue.procedure, actor=desk.actor.name, trace=prologue.trace)
         if desk.routing_id is None:
             self._want(desk.actor)
         return None
@@ -322,6 +333,8 @@ class Routing:
 
     def end(self, call: Call, error: VirtError) -> None:
         """The outcome is an error that the broker itself gives."""
+        if not call.rule.is_read:
+            self._note("call ended", procedure=call.rule.name, trace=_trace_of(call), outcome=type(error).__name__)
         self._deliver(call, BROKER, pack_header(Kind.ERROR, call.correlation), _error_body(error))
 
     def finish(self, call: Call, result: bytes) -> None:
@@ -379,6 +392,13 @@ class Routing:
             self._outbox.to_actor(desk.routing_id, call.caller.public, pack_header(Kind.CANCEL, call.correlation), b"")
         call.sent_at = now
         desk.in_flight[call.key] = call
+        if not call.rule.is_read:
+            self._note(
+                "call sent again" if again else "call",
+                procedure=call.rule.name,
+                actor=desk.actor.name,
+                trace=_trace_of(call),
+            )
         return True
 
     def _unknown(self, call: Call, why: str) -> VirtError:
@@ -393,6 +413,11 @@ def _given_up(actor: Actor) -> VirtError:
     if actor.told is State.DISABLED:
         return DriverStopped(actor.name)
     return DriverDegraded(actor.name, actor.why or "it ended too often")
+
+
+def _trace_of(call: Call) -> str | None:
+    body = call.body
+    return unpack_call_prologue(body[2 : 2 + int.from_bytes(body[:2], "big")]).trace if body else None
 
 
 def _error_body(error: VirtError) -> bytes:

@@ -84,7 +84,9 @@ class Server:
             submit=self._disk.submit,
             connected=lambda: [actor for actor in self.registry if actor.routing_id is not None],
         )
-        self.routing = Routing(self, Policy(procedure_names(), find_procedure), own=self._own_call, want=self._want)
+        self.routing = Routing(
+            self, Policy(procedure_names(), find_procedure), own=self._own_call, want=self._want, note=log.info
+        )
         for actor in self.registry:
             self.routing.add_desk(actor, settings.calls_per_actor, settings.waiting_per_actor)
         self.warden = WardenCalls(self.routing, log)

@@ -5,6 +5,7 @@ A call's object stands in the prologue as well as in its arguments, because the 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypedDict
@@ -71,6 +72,12 @@ class Caller:
     def __init__(self, link: Link, scope: str) -> None:
         self.link = link
         self.scope = scope
+        self._run = secrets.token_hex(4)
+        self._traces = 0
+
+    def _new_trace(self) -> str:
+        self._traces += 1
+        return f"{self._run}-{self._traces:x}"
 
     def destination(self, procedure: Procedure) -> str:
         """The actor that answers a procedure here.
@@ -105,7 +112,7 @@ class Caller:
             key=key_of(procedure, values),
             deadline_s=deadline_s,
             idempotency_key=options.get("idempotency_key"),
-            trace=options.get("trace"),
+            trace=options.get("trace") or self._new_trace(),
         )
         result = unpack_result(procedure, answer.body)
         return Called(result, answer.source, answer.epoch, answer.seq, answer.ticket)

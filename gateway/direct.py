@@ -58,7 +58,7 @@ class DirectCall:
                 self._scope.uri,
                 self._route.key_of(args),
                 None,
-                forwarder.new_trace(),
+                forwarder.new_trace(self._connection, procedure),
                 self._connection.claim,
             ),
             forwarder.pack(procedure, args),

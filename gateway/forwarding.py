@@ -65,10 +65,16 @@ class Forwarder:
         self._run = secrets.token_hex(4)
         self._traces = 0
 
-    def new_trace(self) -> str:
-        """An id under which every process logs what a call makes it do."""
+    def new_trace(self, connection: Connection, procedure: Procedure) -> str:
+        """An id under which every process logs what a call makes it do; here it is logged for changes."""
         self._traces += 1
-        return f"{self._run}-{self._traces:x}"
+        trace = f"{self._run}-{self._traces:x}"
+        if not procedure.is_read:
+            who = connection.claim
+            connection.gateway.log.info(
+                "call", procedure=procedure.name, trace=trace, uid=who.get("uid"), pid=who.get("pid")
+            )
+        return trace
 
     async def forward(self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes) -> Answer:
         """Asks the driver.
@@ -118,7 +124,7 @@ class Forwarder:
             scope=scope.uri,
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,
-            trace=self.new_trace(),
+            trace=self.new_trace(connection, procedure),
             caller=connection.claim,
             urgent=procedure.high_priority,
         )

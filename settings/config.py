@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -42,7 +43,7 @@ class BrokerSettings:
 class JournalSettings:
     """The event journal."""
 
-    sync: str = "interval"  # "interval": fdatasync within sync_interval_s; "always": before an event is acknowledged
+    sync: Literal["interval", "always"] = "interval"  # fdatasync within sync_interval_s, or before acknowledging
     sync_interval_s: Seconds = 0.05
     segment_bytes: Positive = 16 * 1024 * 1024
     retain_bytes: Positive = 1024 * 1024 * 1024  # a segment goes when the journal is larger than this
@@ -90,13 +91,33 @@ class GatewaySettings:
     documents_settle_s: float = 2.0  # unchanged for so long, a guest's XML is fetched for the cache; 0: never
     socket_group: str = ""  # group that may use the read-write socket; empty: the agent's own user only
     calls_in_flight: Positive = 8192
+    listen_tls: str = ""  # "HOST:PORT" (":16514" for every address) to serve libvirt's clients over TLS
+    tls_certificate: str = "/etc/pki/libvirt/servercert.pem"
+    tls_key: str = "/etc/pki/libvirt/private/serverkey.pem"
+    tls_authority: str = "/etc/pki/CA/cacert.pem"  # signs the certificates of clients; each must have one
+    tls_revoked: str = ""  # the authority's list of certificates that are no good any more
+    tls_allowed_names: tuple[str, ...] = ()  # patterns of clients' names, like "C=GB,O=Acme,CN=*"; empty: all
+    listen_tcp: str = ""  # "HOST:PORT" to serve without encryption; needs tcp_without_authentication
+    tcp_without_authentication: bool = False  # whoever reaches listen_tcp may do everything
+    allowed_addresses: tuple[str, ...] = ()  # networks from which clients may come over TCP and TLS; empty: all
+
+    def __post_init__(self) -> None:
+        if self.listen_tcp and not self.tcp_without_authentication:
+            raise ValueError("'listen_tcp' needs 'tcp_without_authentication = true': nobody is asked who he is there")
+        for name in ("listen_tcp", "listen_tls"):
+            address = getattr(self, name)
+            host, _, port = address.rpartition(":")
+            if address and not (port.isdecimal() and int(port) < 65536 and (":" not in host or host[:1] == "[")):
+                raise ValueError(f"'{name}' is '{address}', not HOST:PORT")
+        for network in self.allowed_addresses:
+            ip_network(network, strict=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     """Structured logs on standard error, which supervisord files."""
 
-    level: str = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"
     json: bool = False
 
 

@@ -84,6 +84,7 @@ class House:
         self.now = 1000.0
         self.outbox = Outbox()
         self.wanted: list[str] = []
+        self.noted: list[tuple[str, dict[str, Any]]] = []
         self.own: list[tuple[Caller, Call, CallPrologue]] = []
         self.registry = Registry(("test", "qemu", "gateway", "warden"), {})
         self.routing = Routing(
@@ -91,6 +92,7 @@ class House:
             Policy(procedure_names(), find_procedure),
             own=lambda caller, call, prologue: self.own.append((caller, call, prologue)),
             want=lambda actor: self.wanted.append(actor.name),
+            note=lambda event, **fields: self.noted.append((event, fields)),
         )
         for actor in self.registry:
             self.routing.add_desk(actor, limit, waiting_limit)

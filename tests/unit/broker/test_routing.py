@@ -129,6 +129,22 @@ def test_an_unknown_procedure_or_destination_is_answered(house: House) -> None:
     assert isinstance(house.error_of(client, 3), NoConnection)
 
 
+def test_what_happens_to_a_change_is_noted_under_its_trace_and_reads_are_not(house: House) -> None:
+    client = house.client()
+    house.call(client)
+    house.call(client, READ, number=2)
+    house.start()
+    house.die()
+    house.start()
+    house.answer(house.resent[0])
+    house.call(client, number=3)
+    house.die()
+    house.later(40.0)
+    assert [event for event, _ in house.noted] == ["call waits", "call", "call sent again", "call", "call ended"]
+    assert {(fields["procedure"], fields["trace"]) for _, fields in house.noted} == {(CHANGE, "t")}
+    assert house.noted[-1][1]["outcome"] == "CallPending"
+
+
 # -- waiting
 
 

@@ -22,6 +22,8 @@ FILE = "/etc/virtroupe/virtroupe.toml"
         ("[actors.test]\nmemory = 1", r"unknown key 'actors\.test\.memory'\. Known here: .*memory_mib"),
         ('[broker]\nheartbeat_s = "often"', r"Expected `float`, got `str` - at `\$\.broker\.heartbeat_s`"),
         ("[broker]\nheartbeat_s = 0.0", r"\$\.broker\.heartbeat_s"),
+        ('[journal]\nsync = "sometimes"', r"\$\.journal\.sync"),
+        ('[log]\nlevel = "loud"', r"\$\.log\.level"),
         ("[broker", "is not valid TOML"),
     ],
 )
