@@ -45,20 +45,23 @@ class Agent:
         try:
             self.start()
         except BaseException:
+            self.tell_logs()
             self._end_everything()
+            self._remove_root()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.tell_logs()
-            self._end_everything()
-        else:
-            self.stop()
-        if self._is_own_root:
-            shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            if kind is not None:
+                self.tell_logs()
+                self._end_everything()
+            else:
+                self.stop()
+        finally:
+            self._remove_root()
 
     def configure(self, toml: str) -> None:
         """Writes the configuration that the next start reads."""
@@ -201,6 +204,10 @@ class Agent:
         for path in sorted(self.paths.log.glob("*.log")):
             text = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
             sys.stdout.write(f"--- {path.name}\n" + "\n".join(text) + "\n")
+
+    def _remove_root(self) -> None:
+        if self._is_own_root:
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def _lasting_zombies(self) -> list[int]:
         seen = self.zombies()
