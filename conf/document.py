@@ -7,15 +7,6 @@ from schema.errors import XmlDetailError, XmlError
 MAX_BYTES = 8 * 1024 * 1024
 """The longest document that is looked at; libvirt's clients can send 4 MiB."""
 
-_PARSER_OPTIONS = {
-    "resolve_entities": False,
-    "no_network": True,
-    "load_dtd": False,
-    "dtd_validation": False,
-    "huge_tree": False,
-    "remove_blank_text": True,
-    "recover": False,
-}
 _CONTEXT_COLUMNS = 79
 NUL = b"\0"
 
@@ -38,7 +29,16 @@ def parse_document(xml: bytes | str, *, name: str = "document", root: str | None
     # a DOCTYPE can stand only before the root element; looking for it first keeps libxml2 from reading its entities
     if b"<!DOCTYPE" in data and _has_doctype(data):
         raise XmlError("document type declarations are not allowed")
-    parser = etree.XMLParser(encoding="utf-8", **_PARSER_OPTIONS)  # type: ignore[arg-type]
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        no_network=True,
+        load_dtd=False,
+        dtd_validation=False,
+        huge_tree=False,
+        remove_blank_text=True,
+        recover=False,
+    )
     try:
         node = etree.fromstring(data, parser)
     except etree.XMLSyntaxError as exc:

@@ -1,7 +1,6 @@
 """Where a device sits in the guest: `<address type=...>`."""
 
 from collections.abc import Callable
-from typing import Any
 
 from conf.element import Element, Empty, attr, child
 from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
@@ -12,7 +11,7 @@ class Address(Element, tag="address"):
     """Any address."""
 
 
-def _or_zero(name: str) -> Callable[[Any, int], int]:
+def _or_zero(name: str) -> Callable[[object, int], int]:
     """A number that was not given yet is written as 0."""
     return lambda self, flags: getattr(self, name) or 0
 

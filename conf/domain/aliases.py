@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 from conf.domain.address import DimmAddress, DriveAddress
 from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel
@@ -14,6 +14,8 @@ from conf.domain.disk_names import disk_index
 from conf.domain.domain import Domain
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryModel
+
+D = TypeVar("D", bound=Device)
 
 
 def assign_aliases(domain: Domain, *, builtin: Callable[[Controller], str | None] | None = None) -> None:
@@ -89,8 +91,8 @@ def next_alias(devices: Iterable[Device], prefix: str) -> str:
 
 
 def _number(
-    devices: Sequence[Device],
-    prefix: Callable[[Any], str],
+    devices: Sequence[D],
+    prefix: Callable[[D], str],
     *,
     shared: Iterable[Device] = (),
 ) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
 from conf.element import Element, Empty, attr, child, children, value
 from conf.faults import internal
@@ -81,7 +80,7 @@ def _shown_listen(graphics: "Graphics", flags: int) -> str | None:
     return _shown_address(graphics.listens[0], flags) if graphics.listens else graphics.listen
 
 
-def _only_yes(name: str) -> Callable[[Any, int], bool | None]:
+def _only_yes(name: str) -> "Callable[[Graphics, int], bool | None]":
     """SDL, RDP and the desktop do not say no."""
     return lambda self, flags: getattr(self, name) or (getattr(self, name) if self.type is GraphicsType.SDL else None)
 
