@@ -27,6 +27,7 @@ OPENERS: Final = {
     "gateway/link.py": "the gateway's end of the holder",
     "gateway/listening.py": "libvirt's listening sockets",
     "gateway/server.py": "libvirt's clients",
+    "gateway/tls.py": "clients from other hosts",
     "actors/runtime/streams.py": "tickets",
     "actors/runtime/node.py": "the host's name only",
     "actors/runtime/derived/native.py": "the host's name only",
@@ -34,6 +35,7 @@ OPENERS: Final = {
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",
     "actors/qemu/resources.py": "the listening end of a guest's monitor",
     "actors/qemu/taps.py": "ioctls for tap devices",
+    "remoting/endpoint.py": "other daemons of libvirt's protocol",
     "util/xmlrpc_unix.py": "supervisord's XML-RPC",
 }
 SOCKET_MODULES: Final = ("socket", "zmq", "socketserver", "http.server")
