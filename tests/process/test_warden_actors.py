@@ -241,3 +241,17 @@ def test_a_driver_that_holds_too_much_memory_is_replaced_and_in_the_end_degraded
     assert agent.wait_for_pid("test", other_than=before) != before
     entry = agent.wait_state("test", "degraded")
     assert "4 are allowed" in entry["why"]
+
+
+def test_a_driver_with_something_to_look_after_starts_with_the_agent(agent: Agent) -> None:
+    # the test driver left its state on disk; `up` asks for it only after the warden has begun
+    agent.run("-c", "test:///default", "list")
+    agent.run("down")
+    agent.start()
+    lines = agent.run("actor", "log", "broker", "-n", "500").stdout.splitlines()
+    begun = max(number for number, line in enumerate(lines) if "broker ready" in line)
+    started = [line for line in lines[begun:] if "actor state" in line and "actor=test" in line]
+    assert "state=starting" in started[0] or "state=starting" in started[1]
+    warden = agent.run("actor", "log", "warden", "-n", "500").stdout.splitlines()
+    begun = max(number for number, line in enumerate(warden) if "warden serves" in line)
+    assert "name=test state=starting" in warden[begun + 1]
