@@ -84,6 +84,26 @@ async def _settle_intents(host: QemuHost) -> None:
     for intent in host.intents.open:
         if intent.kind == "start":
             await _settle_start(host, intent)
+        elif intent.kind == "destroy":
+            await _settle_destroy(host, intent)
+
+
+async def _settle_destroy(host: QemuHost, intent: UnfinishedIntent) -> None:
+    """A guest that was to be destroyed: it is, now, unless it was only asked to end and has not done so."""
+    guest = next((one for one in host.guests.values() if one.record.uuid == intent.data["uuid"]), None)
+    run = guest.run if guest is not None else None
+    if guest is not None and run is not None:
+        process = find_process(run.pid, run.process)
+        if process is not None:
+            if not intent.data.get("force"):
+                process.release()
+                await intent.undo()
+                return
+            process.send(signal.SIGKILL)
+            await process.wait(5.0)
+            process.release()
+        await _note_end(host, guest, DomainShutoffReason.DESTROYED)
+    await intent.finish()
 
 
 async def _settle_saves(host: QemuHost) -> None:
@@ -120,15 +140,7 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
             await found.wait(5.0)
             found.release()
     if guest is not None and run is not None:
-        record = msgspec.structs.replace(guest.record, run=None, off_reason=int(DomainShutoffReason.FAILED))
-        try:
-            if guest.is_persistent:
-                await host.store.write(records.path_of(uuid), records.encode(record))
-            else:
-                await host.store.remove(records.path_of(uuid))
-        except VirtError as exc:
-            host.log.warning("a start that failed could not be taken back on disk", guest=guest.name, error=exc.message)
-        guest.adopt(record)
+        await _note_end(host, guest, DomainShutoffReason.FAILED)
     _remove_folder(folder)
     await intent.undo()
 
@@ -194,6 +206,11 @@ async def _ended_meanwhile(host: QemuHost, guest: Guest) -> None:
         reason = DomainShutoffReason.SHUTDOWN
     elif run.boot != _boot():
         reason = DomainShutoffReason.UNKNOWN
+    await _note_end(host, guest, reason)
+
+
+async def _note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) -> None:
+    run = guest.need_run()
     record: Record = msgspec.structs.replace(guest.record, run=None, off_reason=int(reason), off_since=time.time())
     try:
         if guest.is_persistent:

@@ -208,11 +208,13 @@ async def domain_destroy_flags(host: QemuHost, dom: DomainRef, flags: int) -> No
     patience_s = host.config.qemu.stop_timeout_s
     guest.destroys = True
     try:
-        if force:
-            await end_process(guest, force=True)
-        else:
-            await end_process(guest, force=False, patience_s=patience_s)
-        await host.end(guest, DomainShutoffReason.DESTROYED)
+        # on disk first: a successor of this process must not take the end for a crash
+        async with host.intents.change("destroy", {"uuid": guest.record.uuid, "force": force}):
+            if force:
+                await end_process(guest, force=True)
+            else:
+                await end_process(guest, force=False, patience_s=patience_s)
+            await host.end(guest, DomainShutoffReason.DESTROYED)
     finally:
         if guest.run is not None:
             guest.destroys = False

@@ -226,6 +226,12 @@ async def settle_save(host: QemuHost, guest: Guest | None, data: dict[str, Any])
         except VirtError:
             path.unlink(missing_ok=True)
             return False
+        if guest is not None and guest.is_persistent:
+            is_managed = path == host.managed_save_path(guest)
+            record = msgspec.structs.replace(
+                guest.record, off_reason=int(DomainShutoffReason.SAVED), managed_save=is_managed
+            )
+            await host.write(guest, record)
         return True
     path.unlink(missing_ok=True)
     if data.get("ran") and guest.monitor is not None and guest.monitor.is_open:

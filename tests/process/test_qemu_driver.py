@@ -559,3 +559,30 @@ async def test_a_guest_whose_document_is_broken_is_not_gone(root: Path) -> None:
         with pytest.raises(VirtError):
             await guest.start(house)
         await other.start(house)
+
+
+async def test_a_destroy_that_the_driver_did_not_survive_is_finished(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, guest = FakeBroker(), Subject()
+    reached = asyncio.Event()
+
+    async def never(*args: Any, **kwargs: Any) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with driver(root, broker, dies=True) as house:
+        await guest.define(house)
+        await guest.start(house)
+        pid = guest.pid(house)
+        with monkeypatch.context() as patch:
+            patch.setattr("actors.qemu.lifecycle.end_process", never)
+            call = house.post("domain_destroy_flags", dom=guest.ref, flags=0)
+            await asyncio.wait_for(reached.wait(), 10)
+    known = len(broker.records)
+    async with driver(root, broker, epoch=2) as house:
+        assert is_gone(pid)
+        assert guest.told(house, known) == [(STOPPED, 1)]
+        assert await guest.state(house) == (DomainState.SHUTOFF, DomainShutoffReason.DESTROYED)
+        again = house.post("domain_destroy_flags", dom=guest.ref, flags=0, correlation=call.correlation, resend=True)
+        await house.outcome(again)  # the verdict is that it was done
