@@ -7,7 +7,6 @@ taken as its document says, and is asked again in the background.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from pathlib import Path
@@ -324,15 +323,6 @@ async def _reconnect(host: QemuHost, guest: Guest) -> None:
         wait_s = min(wait_s * 2, RETRY_MAX_S)
 
 
-def autostart_key() -> str:
-    """What tells one start of the agent from another: the process that started this one."""
-    from actors.qemu.process import find_stat
-
-    parent = os.getppid()
-    stat = find_stat(parent)
-    return f"{parent} {stat.start_ticks if stat is not None else 0} {_boot()}"
-
-
 async def ask_status(host: QemuHost, guest: Guest) -> None:
     """Takes over a guest's state from its monitor; one that does not answer within a second is left as it is."""
     monitor = guest.monitor
@@ -347,8 +337,11 @@ async def ask_status(host: QemuHost, guest: Guest) -> None:
 
 
 async def start_flagged(host: QemuHost) -> None:
-    """Starts the guests that are to start with the agent, once for each start of the agent."""
-    marker, key = host.run_folder / "autostarted", autostart_key()
+    """Starts the guests that are to start with the host, once for each boot of the host.
+
+    Not with the agent: a restart of it must not bring up what somebody shut down meanwhile.
+    """
+    marker, key = host.run_folder / "autostarted", _boot()
     try:
         if marker.read_text(encoding="ascii") == key:
             return
