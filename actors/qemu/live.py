@@ -24,9 +24,14 @@ def ports_of(domain: Domain) -> Iterable[CharDevice]:
 
 
 def learn_ptys(domain: Domain, chardevs: list[dict[str, Any]]) -> bool:
-    """Takes the paths of pseudo terminals from `query-chardev` into the definition; whether there were any."""
+    """Takes what `query-chardev` tells of terminals and channels into the definition; whether that changed it."""
     paths = {str(one["label"]): str(one.get("filename", "")) for one in chardevs}
+    is_open = {str(one["label"]): bool(one.get("frontend-open")) for one in chardevs}
     found = False
+    for channel in domain.devices.channels:
+        if channel.target is not None and channel.target.type == "virtio":
+            channel.target.state = "connected" if is_open.get(f"char{channel.alias}") else "disconnected"
+            found = True
     for device in ports_of(domain):
         if device.type is CharType.PTY:
             name = paths.get(f"char{device.alias}", "")
@@ -69,6 +74,7 @@ def balloon_commands(domain: Domain) -> list[Command]:
     current = domain.current_memory_kib
     if current is not None and current < domain.memory.kib:
         commands.append(("balloon", {"value": current * 1024}))
+    commands.append(("query-balloon", None))
     return commands
 
 

@@ -138,7 +138,7 @@ async def memory_stats_of(guest: Guest) -> list[DomainMemoryStat]:
                 value = values.get(name)
                 if value is not None and 0 <= value < _UNKNOWN:
                     found.append(DomainMemoryStat(int(tag), int(value) // unit))
-            found.append(DomainMemoryStat(int(Tag.LAST_UPDATE), int(stats["last-update"])))
+        found.append(DomainMemoryStat(int(Tag.LAST_UPDATE), int(stats.get("last-update") or 0)))
         found.insert(0, DomainMemoryStat(int(Tag.ACTUAL_BALLOON), actual))
     else:
         found.append(DomainMemoryStat(int(Tag.ACTUAL_BALLOON), guest.facts.mem))

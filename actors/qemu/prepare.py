@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from actors.qemu.command.blockdev import number_images
+from actors.qemu.command.blockdev import is_empty, number_images
 from actors.qemu.firmware import choose_firmware, load_descriptors
 from actors.qemu.rules import QemuRules
 from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
@@ -62,6 +62,9 @@ def prepare_domain(
     for graphics in domain.devices.graphics:
         _place_display(graphics, places, ports, render_node)
     _give_heads(domain)
+    for disk in domain.devices.disks:
+        if disk.driver is not None and (disk.source is None or is_empty(disk.source)):
+            disk.driver.type = None  # a drive without medium has no format
 
 
 def _give_heads(domain: Domain) -> None:

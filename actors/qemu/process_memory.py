@@ -17,6 +17,8 @@ class ThreadUse:
     cpu_ns: int
     processor: int
     is_running: bool
+    delay_ns: int
+    """How long it was ready to run and had no processor."""
 
 
 def resident_kib(pid: int) -> int | None:
@@ -35,4 +37,12 @@ def thread_use(pid: int, thread: int) -> ThreadUse | None:
     except OSError:
         return None
     fields = text[text.rindex(b")") + 2 :].split()
-    return ThreadUse((int(fields[11]) + int(fields[12])) * _TICK_NS, int(fields[36]), fields[0] == b"R")
+    used_ns = (int(fields[11]) + int(fields[12])) * _TICK_NS
+    return ThreadUse(used_ns, int(fields[36]), fields[0] == b"R", _delay_ns(pid, thread))
+
+
+def _delay_ns(pid: int, thread: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/task/{thread}/schedstat").read_bytes().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0  # a kernel without scheduler statistics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 import msgspec
@@ -45,6 +46,8 @@ def domain_get_messages(host: QemuHost, dom: DomainRef, flags: int) -> list[str]
     guest = host.guest(dom)
     found = []
     if guest.is_active:
+        if os.geteuid() == 0 and not host.config.qemu.user:
+            found.append("tainted: running with undesirable elevated privileges")
         if guest.live.qemu_commandline is not None:
             found.append("tainted: use of custom QEMU command line arguments")
         cpu = guest.live.cpu

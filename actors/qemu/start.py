@@ -125,8 +125,12 @@ async def _start(
         changed = learn_ptys(begun.live, answers["query-chardev"])
         threads = tuple(int(one["thread-id"]) for one in answers["query-cpus-fast"])
         run = msgspec.structs.replace(begun.run, threads=threads)
-        if changed or threads:
-            run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number))
+        if "balloon" in answers:
+            # the guest has given nothing back before its driver runs
+            begun.live.current_memory_kib = int(answers["balloon"]["actual"]) // 1024
+            changed = True
+        if changed:
+            run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
         guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
         await _settle(guest, begun.live)
         if not wish.paused and wish.incoming is None:
@@ -348,6 +352,7 @@ async def _answers(
     names = ["qmp_capabilities", "query-chardev", "query-cpus-fast"]
     answers: dict[str, Any] = {}
     for place, question in enumerate(questions):
+        # of the balloon's answers the last one counts
         name = names[place] if place < len(names) else "balloon"
         try:
             answers[name] = await question

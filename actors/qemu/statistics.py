@@ -152,8 +152,12 @@ def find_disk_of(guest: Guest, path: str) -> Disk:
 
 async def _block_counters(guest: Guest) -> dict[str, dict[str, Any]]:
     """QEMU's counters of all disks by alias. Raises as `Guest.ask` does."""
+    return _by_alias(await guest.ask("query-blockstats"))
+
+
+def _by_alias(stats: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for one in await guest.ask("query-blockstats"):
+    for one in stats:
         path = str(one.get("qdev") or "").removeprefix("/machine/peripheral/").partition("/")[0]
         if path:
             found[path] = one["stats"]
@@ -308,19 +312,26 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
     if wanted & StatsTypes.BALLOON:
         found.append(TypedParam.of_ullong("balloon.current", summary["mem"]))
         found.append(TypedParam.of_ullong("balloon.maximum", summary["max_mem"]))
-    asked = [part for kind, part in _ASKED if wanted & kind] if guest.is_active else []
-    if asked and not _is_silent(guest):
-        try:
-            async with asyncio.timeout(BULK_ANSWER_S):
-                for part in await asyncio.gather(*(one(guest) for one in asked)):
-                    found += part
-        except (TimeoutError, VirtError):
-            pass  # it is told without them
+    told = await _asked(guest, wanted)
+    found += told.get(StatsTypes.BALLOON, [])
     if wanted & StatsTypes.VCPU and guest.run is not None:
         found += _vcpu_stats(guest)
     if wanted & StatsTypes.INTERFACE and guest.is_active:
         found += _interface_stats(guest)
-    return DomainStatsRecord(guest.ref, found)
+    return DomainStatsRecord(guest.ref, found + told.get(StatsTypes.BLOCK, []))
+
+
+async def _asked(guest: Guest, wanted: int) -> dict[StatsTypes, list[TypedParam]]:
+    """What only the monitor knows; nothing when it does not answer in time."""
+    kinds = [kind for kind in _ASKED if wanted & kind]
+    if not guest.is_active or not kinds or _is_silent(guest):
+        return {}
+    try:
+        async with asyncio.timeout(BULK_ANSWER_S):
+            parts = await asyncio.gather(*(_ASKED[kind](guest) for kind in kinds))
+    except (TimeoutError, VirtError):
+        return {}
+    return dict(zip(kinds, parts, strict=True))
 
 
 def _is_silent(guest: Guest) -> bool:
@@ -368,19 +379,32 @@ _BULK_BLOCK: Final = (
 async def _block_stats(guest: Guest) -> list[TypedParam]:
     disks = guest.live.devices.disks
     found = [TypedParam.of_uint("block.count", len(disks))]
-    counters = await _block_counters(guest) if disks else {}
+    if not disks:
+        return found
+    stats, nodes = await guest.ask_all([("query-blockstats", None), ("query-named-block-nodes", {"flat": True})])
+    counters = _by_alias(stats)
+    images = {str(one.get("node-name")): one.get("image") or {} for one in nodes}
     for number, disk in enumerate(disks):
         found.append(TypedParam.of_string(f"block.{number}.name", disk.target.dev))
         path = source_path(disk)
         if path:
             found.append(TypedParam.of_string(f"block.{number}.path", path))
+        index = disk.source.index if disk.source is not None else None
+        if index is not None:
+            found.append(TypedParam.of_uint(f"block.{number}.backingIndex", index))
         own = counters.get(disk.alias or "")
         if own is not None:
             found += [TypedParam.of_ullong(f"block.{number}.{ours}", int(own[theirs])) for ours, theirs in _BULK_BLOCK]
+        image = images.get(f"libvirt-{index}-format")
+        if image:
+            highest = int(own.get("wr_highest_offset", 0)) if own is not None else 0
+            found.append(TypedParam.of_ullong(f"block.{number}.allocation", highest))
+            found.append(TypedParam.of_ullong(f"block.{number}.capacity", int(image.get("virtual-size", 0))))
+            found.append(TypedParam.of_ullong(f"block.{number}.physical", int(image.get("actual-size", 0))))
     return found
 
 
-_ASKED: Final = ((StatsTypes.BALLOON, _balloon_stats), (StatsTypes.BLOCK, _block_stats))
+_ASKED: Final = {StatsTypes.BALLOON: _balloon_stats, StatsTypes.BLOCK: _block_stats}
 
 
 def _vcpu_stats(guest: Guest) -> list[TypedParam]:
@@ -395,6 +419,7 @@ def _vcpu_stats(guest: Guest) -> list[TypedParam]:
         if use is not None:
             found.append(TypedParam.of_int(f"vcpu.{number}.state", _RUNNING_VCPU))
             found.append(TypedParam.of_ullong(f"vcpu.{number}.time", use.cpu_ns))
+            found.append(TypedParam.of_ullong(f"vcpu.{number}.delay", use.delay_ns))
     return found
 
 
