@@ -46,7 +46,6 @@ def assign_aliases(domain: Domain, *, builtin: Callable[[Controller], str | None
     _number(devices.hubs, lambda one: "hub")
     _number(devices.shmems, lambda one: "shmem")
     _number(devices.rngs, lambda one: "rng")
-    _number(devices.panics, lambda one: "panic")
     _number(devices.tpms, lambda one: "tpm")
     for memory in devices.memories:
         if memory.alias is None and isinstance(memory.address, DimmAddress) and memory.address.slot is not None:
