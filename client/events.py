@@ -237,7 +237,7 @@ def cursor_from(value: Cursor | str | None) -> Cursor | None:
         from schema.errors import InvalidArguments
 
         try:
-            return Cursor.parse(value)
+            return Cursor.parse(value.strip())  # it may come from a file that an editor ended with a newline
         except WireError as exc:
             raise InvalidArguments(str(exc)) from exc
     return value

@@ -36,8 +36,18 @@ class CannotStart(Exception):
 
 
 def supervisor_pid(paths: Paths) -> int:
-    """The supervisord of the agent, 0 when none runs."""
-    return lock_holder(paths.lock(SUPERVISOR))
+    """The supervisord of the agent, 0 when none runs.
+
+    Raises CannotStart when this user may not know.
+    """
+    lock = paths.lock(SUPERVISOR)
+    try:
+        lock.stat()
+    except PermissionError as exc:
+        raise CannotStart(f"The agent in '{paths.run}' is another user's: {exc.strerror}: '{lock}'") from exc
+    except OSError:
+        return 0
+    return lock_holder(lock)
 
 
 def check_startable(paths: Paths) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from client.command.agent import all_paths
 from client.command.standing import age
-from client.tree import environment
+from client.tree import CannotStart, environment, stop_tree, supervisor_pid
 from settings.paths import resolve_paths
 
 
@@ -32,6 +32,18 @@ def test_the_root_that_was_asked_for_counts_and_no_other(monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert environment(Path("here"), {"VIRTROUPE_ROOT": "/other"})["VIRTROUPE_ROOT"] == str(tmp_path / "here")
     assert "VIRTROUPE_ROOT" not in environment(None, {"VIRTROUPE_ROOT": "/other"})
+
+
+def test_an_agent_of_another_user_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    paths = resolve_paths(tmp_path)
+    assert supervisor_pid(paths) == 0 and not stop_tree(paths)
+
+    def refuse(self: Path, *, follow_symlinks: bool = True) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(CannotStart, match="is another user's: Permission denied"):
+        stop_tree(paths)
 
 
 def test_every_path_is_told() -> None:

@@ -354,7 +354,7 @@ async def test_a_silent_source_does_not_hold_the_cursor_where_the_journal_forget
 
 
 def test_a_cursor_is_taken_as_text_too() -> None:
-    assert cursor_from("3:17") == Cursor(3, 17)
+    assert cursor_from("3:17") == cursor_from("3:17\n") == Cursor(3, 17)
     assert cursor_from(Cursor(3, 17)) == Cursor(3, 17)
     assert cursor_from(None) is None
     with pytest.raises(InvalidArguments, match="'yesterday' is not a cursor"):
