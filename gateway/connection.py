@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from broker.stream import open_ticket
@@ -74,6 +74,9 @@ class MakeLink(Protocol):
 
 class Connection:
     """A client's connection, from its first byte to its last."""
+
+    may_be_told: Callable[[Mapping[str, Any]], bool] | None = None
+    """Which events it may be told of, where that is not all."""
 
     def __init__(
         self,
@@ -225,22 +228,26 @@ class Connection:
                 raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
             if self.read_only and self._is_refused(route, args):
                 raise read_only_refusal(procedure)
-            if route.immediate is not None:
-                result = route.make_result(**route.immediate(self, args))
-                self.reply(event, route.result.encode(result))
-                return
-            forwarder = self.gateway.forwarder
-            if len(self.gateway.tasks) + forwarder.in_flight >= self.gateway.settings.calls_in_flight:
-                raise Busy(0.1)
-            if route.is_direct and self.scope is not None:
-                DirectCall(forwarder, self, self.scope, event, route, args).start()
-                return
+            self._dispatch(event, route, args)
         except XdrError as exc:
             self.fail(event, RpcError(f"Unable to decode message payload: {exc}"), route)
         except VirtError as exc:
             self.fail(event, exc, route)
-        else:
-            self.gateway.spawn(self._answer(event, route, args))
+
+    def _dispatch(self, event: CallReceived, route: Route, args: Any) -> None:
+        """Answers at once, or has it answered. Raises what keeps the call from being made."""
+        if route.immediate is not None:
+            result = route.make_result(**route.immediate(self, args))
+            self.reply(event, route.result.encode(result))
+            return
+        gateway = self.gateway
+        forwarder = gateway.forwarder
+        if len(gateway.tasks) + forwarder.in_flight >= gateway.settings.calls_in_flight:
+            raise Busy(0.1)
+        if route.is_direct and self.scope is not None:
+            DirectCall(forwarder, self, self.scope, event, route, args).start()
+            return
+        gateway.spawn(self._answer(event, route, args))
 
     @staticmethod
     def _is_refused(route: Route, args: Any) -> bool:
@@ -250,16 +257,7 @@ class Connection:
 
     async def _answer(self, event: CallReceived, route: Route, args: Any) -> None:
         try:
-            if route.awaited is not None:
-                result = route.make_result(**await route.awaited(self, route, args))
-                self.reply(event, route.result.encode(result))
-                return
-            assert self.scope is not None
-            answer = await self.gateway.forwarder.forward(self, self.scope, route, args, event.payload)
-            stream = await self._open_stream(event, route, args, answer.ticket) if answer.ticket is not None else None
-            self.reply(event, answer.payload)
-            if stream is not None:
-                stream()
+            await self._produce(event, route, args)
         except VirtError as exc:
             self.fail(event, exc, route)
         except XdrError as exc:
@@ -269,6 +267,19 @@ class Connection:
             self.fail(event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
         finally:
             self.gateway.finished()
+
+    async def _produce(self, event: CallReceived, route: Route, args: Any) -> None:
+        """Answers a call that has to be waited for. Raises why it cannot be."""
+        if route.awaited is not None:
+            result = route.make_result(**await route.awaited(self, route, args))
+            self.reply(event, route.result.encode(result))
+            return
+        assert self.scope is not None
+        answer = await self.gateway.forwarder.forward(self, self.scope, route, args, event.payload)
+        stream = await self._open_stream(event, route, args, answer.ticket) if answer.ticket is not None else None
+        self.reply(event, answer.payload)
+        if stream is not None:
+            stream()
 
     def reply(self, event: CallReceived, payload: bytes) -> None:
         """Sends a call's result."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.reads import READERS, Reader
 from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
-from schema.body import result_struct
+from schema.body import args_struct, result_struct
 from schema.model import Field, Procedure
 from schema.table import need_procedure, procedure_by_number
 
@@ -27,6 +27,7 @@ Shape = Callable[[Any, Any], Any]
 
 _call_name: Final = struct.Struct(">IIi")
 _PROGRAMS: Final = {int(Program.REMOTE): "remote", int(Program.QEMU): "qemu", int(Program.LXC): "lxc"}
+_NUMBERS: Final = {name: number for number, name in _PROGRAMS.items()}
 _UUID_OBJECTS: Final = frozenset({"domain", "network", "network_port", "storage_pool", "nwfilter", "secret"})
 _NAMED_OBJECTS: Final = {
     "interface": "name",
@@ -82,6 +83,7 @@ class Route:
         "immediate",
         "is_direct",
         "key_of",
+        "make_args",
         "make_result",
         "procedure",
         "reader",
@@ -99,6 +101,7 @@ class Route:
         self.before_open = name in specials.before_open
         self.args: XdrCodec = args_codec(procedure)
         self.result: XdrCodec = result_codec(procedure)
+        self.make_args = args_struct(procedure)
         self.make_result = result_struct(procedure)
         self.key_of = key_reader(procedure)
         self.is_direct = not (self.reader or self.immediate or self.awaited or procedure.stream)
@@ -125,6 +128,10 @@ class Routes:
             route = self._known[key] = Route(procedure_by_number(_PROGRAMS[program], number), self._specials)
             self._by_header[_call_name.pack(program, PROGRAM_VERSION, number)] = route
         return route
+
+    def route_of(self, procedure: Procedure) -> Route:
+        """The route of a call of the API."""
+        return self.need(_NUMBERS[procedure.program], procedure.number)
 
 
 def readers_by_header(serves: Container[str]) -> dict[bytes, Reader]:

@@ -9,9 +9,12 @@ import socket
 import struct
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from broker.peer import Peer
+from gateway.access.access import load_access
+from gateway.access.guard import GuardedConnection
 from gateway.admin.client import AdminClient
 from gateway.connection import Connection, MakeLink
 from gateway.documents import Documents
@@ -60,6 +63,8 @@ class Gateway:
         self.max_greetings = config.gateway.max_greetings
         self.greetings = 0  # clients that have not proved yet who they are
         self.reload_tls: Callable[[], None] | None = None
+        policy = config.gateway.access_policy
+        self.access = load_access(Path(policy), log, log_allowed=config.gateway.access_log_all) if policy else None
         self._clients_seen = 0
         self._peer = peer
         self._users: dict[int, str] = {}
@@ -172,11 +177,11 @@ class Gateway:
         make_link: MakeLink = Link,
     ) -> None:
         """Serves a client, of whom it is known who it is."""
-        self.connections.add(
-            Connection(
-                self, sock, caller=caller, number=self.new_client_number(), transport=transport, make_link=make_link
-            )
-        )
+        make: Callable[..., Connection] = Connection
+        if self.access is not None and (judge := self.access.judge_for(caller)) is not None:
+            make = partial(GuardedConnection, access=self.access, judge=judge)
+        number = self.new_client_number()
+        self.connections.add(make(self, sock, caller=caller, number=number, transport=transport, make_link=make_link))
 
     def new_client_number(self) -> int:
         """A number that no client had before."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -46,12 +46,15 @@ class Registration:
     key: bytes | str | None = None
     legacy: bool = False
     pattern: re.Pattern[str] | None = None
+    may: Callable[[Mapping[str, Any]], bool] | None = None
 
     def wants(self, record: Mapping[str, Any]) -> bool:
         """Whether the record is what the client wished for."""
         if record["scope"] not in (self.scope, "") or record["seq"] <= self.after_seq:
             return False
         if self.key is not None and (record["object"] is None or record["object"][1] != self.key):
+            return False
+        if self.may is not None and not self.may(record):
             return False
         return self.pattern is None or self.pattern.search(record["data"].get("event", "")) is not None
 

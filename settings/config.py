@@ -101,6 +101,11 @@ class GatewaySettings:
     tcp_without_authentication: bool = False  # whoever reaches listen_tcp may do everything
     allowed_addresses: tuple[str, ...] = ()  # networks from which clients may come over TCP and TLS; empty: all
 
+    access_policy: str = (
+        ""  # a TOML file that says who may do what (docs/access.md); empty: whoever is let in may do all
+    )
+    access_log_all: bool = False  # what the policy allows is logged too, not only what it refuses
+
     def __post_init__(self) -> None:
         if self.listen_tcp and not self.tcp_without_authentication:
             raise ValueError("'listen_tcp' needs 'tcp_without_authentication = true': nobody is asked who he is there")

@@ -51,7 +51,8 @@ def registration(connection: Connection, event: Event, served_by: str, key: byte
     assert scope is not None
     source = scope.destination(served_by)
     replica = connection.gateway.feed.view(source, scope.uri).replica
-    return Registration(connection, source, scope.uri, event, -1, max(replica.seq, replica.mark), key)
+    after = max(replica.seq, replica.mark)
+    return Registration(connection, source, scope.uri, event, -1, after, key, may=connection.may_be_told)
 
 
 def _register(family: str, argument: str, attribute: str, served_by: str, words: str) -> Immediate:
