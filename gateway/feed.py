@@ -19,6 +19,7 @@ from gateway.routes import readers_by_header
 from schema.body import pack_args, unpack_result
 from schema.errors import DriverDegraded, VirtError
 from schema.table import need_procedure
+from settings.drivers import REMOTE
 
 HELD_MAX: Final = 8192
 SNAPSHOT_DEADLINE_S: Final = 30.0
@@ -287,7 +288,7 @@ class Feed:
         if memory.seq == 0:
             return
         replica.take_over(memory)
-        replica.serves = frozenset(READERS)
+        replica.serves = frozenset() if replica.source == REMOTE else frozenset(READERS)
         self._cursors[replica.source] = place
         self._log("read model made from the journal", source=replica.source, seq=replica.seq)
 
@@ -307,6 +308,8 @@ class Feed:
         return replica.seq > before and not replica.misses_events
 
     async def _learn_what_is_served(self, replica: Replica) -> None:
+        if replica.source == REMOTE:
+            return  # much of what changes on other hosts has no event: the driver asks them each time
         row = need_procedure("actor_capabilities")
         reply = await self._peer.call(replica.source, row.name, pack_args(row, {}), deadline_s=SNAPSHOT_DEADLINE_S)
         replica.serves = frozenset(unpack_result(row, reply.body).procedures)

@@ -55,12 +55,6 @@ class RemoteUri:
         return self.parameters.get("no_verify", "0") in ("", "0")
 
 
-def leads_elsewhere(uri: str) -> bool:
-    """Whether a URI names a transport or a host."""
-    scheme, colon, rest = uri.partition(":")
-    return bool(colon) and ("+" in scheme or (rest.startswith("//") and not rest.startswith("///") and rest != "//"))
-
-
 def parse_remote_uri(text: str) -> RemoteUri:
     """Raises UriError."""
     try:

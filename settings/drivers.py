@@ -57,6 +57,8 @@ _TABLE: Final = (
     Driver("storage", "actors.secondary.storage"),
 )
 
+REMOTE: Final = "remote"
+_TAKE_HOSTS: Final = frozenset(scheme for d in _TABLE if d.name in ("esx", "hyperv") for scheme in d.schemes)
 _SHARING: Final = frozenset({"qemu", "lxc", "xen", "openvz", "bhyve"})
 _SECONDARY: Final = {
     "interface": "interface",
@@ -109,14 +111,25 @@ def find_driver(name: str) -> Driver | None:
 
 
 def driver_for_uri(uri: str) -> str:
-    """The name of the driver that answers `scheme[+transport]://...`. Raises NoDriverForUri."""
-    scheme = uri.partition(":")[0].partition("+")[0].lower()
+    """The name of the driver that answers a URI: `remote` where it leads to another daemon.
+
+    Raises NoDriverForUri.
+    """
+    scheme, _, transport = uri.partition(":")[0].lower().partition("+")
+    if leads_elsewhere(uri) and (transport or scheme not in _TAKE_HOSTS) and find_driver(REMOTE) is not None:
+        return REMOTE
     for drivers in (_own_drivers, known_drivers):
         for driver in drivers():
             if scheme in driver.schemes:
                 return driver.name
     schemes = sorted(scheme for driver in known_drivers() for scheme in driver.schemes)
     raise NoDriverForUri(f"No driver for URI '{uri}'. Known schemes: {', '.join(schemes)}")
+
+
+def leads_elsewhere(uri: str) -> bool:
+    """Whether a URI names a transport or a host."""
+    scheme, colon, rest = uri.partition(":")
+    return bool(colon) and ("+" in scheme or (rest.startswith("//") and rest[2:3] not in ("", "/", "?")))
 
 
 def actor_for(served_by: str, uri: str) -> str:

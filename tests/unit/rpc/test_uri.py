@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpc.uri import UriError, leads_elsewhere, parse_remote_uri
+from rpc.uri import UriError, parse_remote_uri
 
 
 @pytest.mark.parametrize(
@@ -33,18 +33,3 @@ def test_host_user_port_and_verification_are_told() -> None:
 def test_what_leads_nowhere_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(UriError, match=r"URI|transport"):
         parse_remote_uri(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "elsewhere"),
-    [
-        ("qemu:///system", False),
-        ("test:///file.xml", False),
-        ("xen:///", False),
-        ("qemu", False),
-        ("qemu+unix:///system", True),
-        ("qemu://host/system", True),
-    ],
-)
-def test_a_transport_or_a_host_leads_elsewhere(text: str, elsewhere: bool) -> None:
-    assert leads_elsewhere(text) is elsewhere

@@ -19,7 +19,23 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> list[Driver]:
 
 def test_the_driver_of_the_uri_answers_for_guests() -> None:
     assert actor_for("hypervisor", "test:///default") == "test"
-    assert actor_for("daemon", "test+unix:///default?socket=/x") == "test"
+
+
+@pytest.mark.parametrize(
+    ("uri", "driver"),
+    [
+        ("test+unix:///default?socket=/x", "remote"),
+        ("qemu+ssh://host/system", "remote"),
+        ("qemu://host/system", "remote"),
+        ("vz+tls://host/system", "remote"),
+        ("test:///default", "test"),
+        ("test:///a+b.xml", "test"),
+    ],
+)
+def test_a_transport_or_a_host_leads_to_another_daemon(installed: list[Driver], uri: str, driver: str) -> None:
+    installed.append(Driver("remote", "actors.remote"))
+    assert actor_for("hypervisor", uri) == driver
+    assert actor_for("network", uri) == driver
 
 
 def test_a_self_contained_driver_answers_for_its_networks_and_pools() -> None:

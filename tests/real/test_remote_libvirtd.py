@@ -1,0 +1,169 @@
+"""The remote driver against a real libvirtd: what its test driver has, does and tells, and what a restart leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from actors.remote.driver import RemoteActor
+from remoting.connection import connect_daemon
+from schema.enums.domain_event import DomainEventType
+from schema.enums.domain_state import DomainState
+from schema.errors import DomainStateError, HypervisorGone, NoSuchDomain
+from tests.bench.libvirtd import Libvirtd
+from tests.bench.report import CannotRun
+from tests.contract.house import House, open_house
+
+pytestmark = pytest.mark.real
+
+XML = "<domain type='test'><name>far</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def libvirtd(base: Path) -> Iterator[Libvirtd]:
+    try:
+        with Libvirtd(base / "d") as daemon:
+            yield daemon
+    except CannotRun as exc:
+        pytest.skip(str(exc))
+
+
+@pytest.fixture
+async def house(libvirtd: Libvirtd, tmp_path: Path) -> AsyncIterator[House]:
+    scope = libvirtd.uri("test:///default")
+    async with open_house(RemoteActor(), scope, tmp_path) as house:
+        await house.call("connect_open", name=scope, flags=0)
+        yield house
+
+
+def start_again(daemon: Libvirtd) -> None:
+    """Starts a daemon that was ended, at the same socket."""
+    daemon.socket.unlink(missing_ok=True)
+    for name in ("etc", "lib"):
+        shutil.rmtree(daemon.base / name)
+    daemon.__enter__()
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        await asyncio.sleep(0.02)
+
+
+async def test_the_daemons_guests_and_pools_are_known(house: House) -> None:
+    (dom,) = (await house.call("connect_list_all_domains", need_results=1, flags=0)).domains
+    assert dom.name == "test"
+    (entry,) = house.runtime.objects.all("domain")
+    assert (entry.name, entry.summary["state"], entry.summary["vcpus"]) == ("test", DomainState.RUNNING, 2)
+    assert {e.name for e in house.runtime.objects.all("network")} == {"default"}
+    assert {e.name for e in house.runtime.objects.all("storage_pool")} == {"default-pool"}
+    assert (await house.call("connect_get_uri")).uri == house.scope
+
+
+async def test_a_guests_life_is_called_and_told(house: House) -> None:
+    house.broker.records.clear()
+    dom = (await house.call("domain_define_xml_flags", xml=XML, flags=0)).dom
+    await house.call("domain_create_with_flags", dom=dom, flags=0)
+    assert house.runtime.objects.need_domain(dom.uuid).summary["state"] == DomainState.RUNNING
+    await house.call("domain_suspend", dom=dom)
+    assert (await house.call("domain_get_state", dom=dom, flags=0)).state == DomainState.PAUSED
+    await house.call("domain_resume", dom=dom)
+    await house.call("domain_destroy", dom=dom)
+    assert "<name>far</name>" in (await house.call("domain_get_xml_desc", dom=dom, flags=0)).xml
+    await house.call("domain_undefine", dom=dom)
+    await until(lambda: len(house.broker.lifecycle()) >= 6)
+    assert [kind for kind, _ in house.broker.lifecycle()] == [
+        DomainEventType.DEFINED,
+        DomainEventType.STARTED,
+        DomainEventType.SUSPENDED,
+        DomainEventType.RESUMED,
+        DomainEventType.STOPPED,
+        DomainEventType.UNDEFINED,
+    ]
+    assert all(record["scope"] == house.scope for record in house.broker.records if record["object"])
+    assert house.runtime.objects.find("domain", dom.uuid) is None
+
+
+async def test_a_change_without_an_event_is_told_as_a_change(house: House) -> None:
+    dom = (await house.call("domain_lookup_by_name", name="test")).dom
+    before = house.runtime.objects.need_domain(dom.uuid).version
+    await house.call("domain_set_autostart", dom=dom, autostart=1)
+    entry = house.runtime.objects.need_domain(dom.uuid)
+    assert entry.summary["autostart"] is True
+    assert entry.version == before + 1
+    await house.call("domain_set_autostart", dom=dom, autostart=0)
+
+
+async def test_errors_are_the_daemons_own(house: House) -> None:
+    dom = (await house.call("domain_define_xml_flags", xml=XML, flags=0)).dom
+    with pytest.raises(DomainStateError) as caught:
+        await house.call("domain_destroy", dom=dom)
+    await house.call("domain_undefine", dom=dom)
+    error = caught.value
+    assert (int(error.code), int(error.domain), error.str1) == (55, 20, "Requested operation is not valid: %s")
+    assert error.str2 == "domain is not running"
+    with pytest.raises(NoSuchDomain):
+        await house.call("domain_lookup_by_name", name="nobody")
+
+
+async def test_a_restart_of_the_daemon_is_found_by_comparison(base: Path, tmp_path: Path) -> None:
+    daemon = Libvirtd(base / "r")
+    try:
+        daemon.__enter__()
+    except CannotRun as exc:
+        pytest.skip(str(exc))
+    scope = daemon.uri("test:///default")
+    try:
+        async with open_house(RemoteActor(), scope, tmp_path) as house:
+            await house.call("connect_open", name=scope, flags=0)
+            dom = (await house.call("domain_define_xml_flags", xml=XML, flags=0)).dom
+            await house.call("domain_create_with_flags", dom=dom, flags=0)
+            daemon.__exit__(None, None, None)
+            house.broker.records.clear()
+            with pytest.raises(HypervisorGone):
+                await house.call("domain_get_state", dom=dom, flags=0)
+            await asyncio.to_thread(start_again, daemon)
+            # its test driver remembers nothing: the guest that was made is gone, the one it begins with is there
+            await until(lambda: house.runtime.objects.find("domain", dom.uuid) is None, 40)
+            assert [kind for kind, _ in house.broker.lifecycle() if kind != DomainEventType.DEFINED] == [
+                DomainEventType.STOPPED,
+                DomainEventType.UNDEFINED,
+            ]
+            names = (await house.call("connect_list_all_domains", need_results=1, flags=0)).domains
+            assert [dom.name for dom in names] == ["test"]
+    finally:
+        daemon.__exit__(None, None, None)
+
+
+async def test_a_new_process_knows_the_objects_at_once_and_tells_what_changed(
+    libvirtd: Libvirtd, tmp_path: Path
+) -> None:
+    scope = libvirtd.uri("test:///default")
+    holder = await connect_daemon(scope)  # libvirt's test driver forgets everything with its last connection
+    async with open_house(RemoteActor(), scope, tmp_path) as first:
+        await first.call("connect_open", name=scope, flags=0)
+        dom = (await first.call("domain_define_xml_flags", xml=XML, flags=0)).dom
+        broker = first.broker
+    count = len(broker.records)
+    async with open_house(RemoteActor(), scope, tmp_path, broker=broker, epoch=2) as second:
+        assert second.runtime.objects.need_domain(dom.uuid).name == "far"
+        await second.call("connect_open", name=scope, flags=0)
+        await second.call("domain_undefine", dom=dom)
+        assert second.runtime.objects.find("domain", dom.uuid) is None
+    await holder.aclose()
+    told = [record["kind"] for record in broker.records[count:] if record["object"]]
+    assert told.count("domain_event_lifecycle") == 1
