@@ -8,7 +8,7 @@ from lxml import etree
 
 from conf.text import text_of
 from conf.values import Codec, bytes_per_unit, parse_uint
-from schema.errors import ConfigUnsupported, InternalError, InvalidArguments, VirtError, XmlError
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, VirtError, XmlError
 
 
 def path_of(node: etree._Element) -> str:
@@ -125,7 +125,7 @@ def unsupported(words: str) -> Callable[[str], VirtError]:
 
 def internal(words: str) -> Callable[[str], VirtError]:
     """An error of its own for a text that libvirt calls an internal error."""
-    return lambda text: InternalError(words.format(text))
+    return lambda text: RefusedDocument(words.format(text))
 
 
 def malformed(words: str) -> Callable[[str], VirtError]:

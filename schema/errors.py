@@ -37,6 +37,12 @@ class InternalError(VirtError):
     code = ErrorCode.INTERNAL_ERROR
 
 
+class RefusedDocument(InternalError):
+    """A document is refused with words that libvirt calls an internal error; the fault is the document's."""
+
+    expected = True
+
+
 class OutOfMemory(VirtError):
     """The host has no memory left for this."""
 

@@ -22,7 +22,7 @@ from conf.domain.sound import Audio
 from conf.domain.storage_source import NetworkSource, Protocol, SourceType
 from conf.domain.video import Video
 from schema.enums.error import ErrorCode, ErrorDomain
-from schema.errors import ConfigUnsupported, InternalError, VirtError, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlDetailError, XmlError
 
 _USB_PORT = re.compile(r"\d+(\.\d+){0,3}\Z").match
 
@@ -91,10 +91,10 @@ def _check_address(device: Device) -> None:
     if isinstance(address, PciAddress):
         address.check()
     elif isinstance(address, UsbAddress) and address.port is not None and _USB_PORT(address.port) is None:
-        raise InternalError("Cannot parse <address> 'port' attribute")
+        raise RefusedDocument("Cannot parse <address> 'port' attribute")
     boot = device.boot
     if boot is not None and boot.loadparm is not None and not 1 <= len(boot.loadparm) <= 8:
-        raise InternalError(f"loadparm value '{boot.loadparm}' must be between 1 and 8 characters")
+        raise RefusedDocument(f"loadparm value '{boot.loadparm}' must be between 1 and 8 characters")
 
 
 _DRIVES = (DiskBus.IDE, DiskBus.FDC, DiskBus.SCSI, DiskBus.SATA)

@@ -25,7 +25,7 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.os import OsType
 from conf.domain.sound import Audio
-from schema.errors import ConfigUnsupported, InternalError, XmlError
+from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
 
 
 def complete_source(device: Device | Graphics | Audio) -> None:
@@ -72,25 +72,25 @@ def _complete_end(end: CharDevice | RngBackend | Smartcard | RedirDev, *, needs_
             _order_directions(end)
     elif end.type is CharType.TCP:
         if not isinstance(source, TcpSource) or source.host is None:
-            raise InternalError("Missing source host attribute for char device")
+            raise RefusedDocument("Missing source host attribute for char device")
         if source.service is None:
-            raise InternalError("Missing source service attribute for char device")
+            raise RefusedDocument("Missing source service attribute for char device")
         end.protocol = end.protocol or "raw"
     elif end.type is CharType.UNIX:
         if isinstance(source, UnixSource):
             source.mode = source.mode or CharMode.CONNECT
         if needs_path and (not isinstance(source, UnixSource) or source.path is None):
-            raise InternalError("Missing source path attribute for char device")
+            raise RefusedDocument("Missing source path attribute for char device")
     elif end.type in (CharType.FILE, CharType.DEV, CharType.PIPE):
         if not isinstance(source, PathSource) or source.path is None:
-            raise InternalError("Missing source path attribute for char device")
+            raise RefusedDocument("Missing source path attribute for char device")
     elif end.type is CharType.SPICEPORT and (not isinstance(source, SpicePortSource) or source.channel is None):
-        raise InternalError("Missing source channel attribute for char device")
+        raise RefusedDocument("Missing source channel attribute for char device")
     if end.type is not CharType.TCP:
         end.protocol = None
     reconnect = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
     if reconnect is not None and reconnect.enabled and getattr(source, "mode", None) is not CharMode.CONNECT:
-        raise InternalError("chardev reconnect is possible only for connect mode")
+        raise RefusedDocument("chardev reconnect is possible only for connect mode")
 
 
 def _order_directions(end: CharDevice | RngBackend) -> None:
@@ -103,7 +103,7 @@ def _order_directions(end: CharDevice | RngBackend) -> None:
     bound = next((one for one in ends if one.mode is CharMode.BIND), None)
     connected = next((one for one in reversed(ends) if one.mode is CharMode.CONNECT), None)
     if connected is None or connected.service is None:
-        raise InternalError("Missing source service attribute for char device")
+        raise RefusedDocument("Missing source service attribute for char device")
     end.source = bound or connected
     end.second_source = connected if bound is not None else None
 

@@ -15,7 +15,7 @@ from conf.domain.vcpu import (
     VcpuSched,
 )
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported, InternalError, InvalidArguments, XmlError
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
 from util.cpuset import parse_cpuset, write_cpuset
 
 MAX_VCPUS = 16384
@@ -51,7 +51,7 @@ def _normalize_vcpu(domain: Domain) -> None:
     if vcpu.count > MAX_VCPUS:
         raise XmlError(f"Invalid maximum number of vCPUs '{vcpu.count}'")
     if vcpu.count == 0:
-        raise InternalError("CPU IDs in <numa> exceed the <vcpu> count")
+        raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
     if vcpu.current is not None:
         if vcpu.current > vcpu.count:
             raise ConfigUnsupported("maximum vCPU count must not be less than current vCPU count")

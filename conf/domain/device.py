@@ -4,7 +4,7 @@ from conf.domain.address import ADDRESSES, Address
 from conf.element import Element, Empty, attr, child, one_of, value
 from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, UINT, YES_NO, Codec
-from schema.errors import InternalError
+from schema.errors import RefusedDocument
 
 
 def is_user_alias(alias: str) -> bool:
@@ -53,7 +53,7 @@ class Device(Element, trailing=True):
         by="type",
         default=None,
         bad=unsupported("unknown address type '{}'"),
-        missing=lacking(InternalError, "No type specified for device address"),
+        missing=lacking(RefusedDocument, "No type specified for device address"),
     )
 
 

@@ -54,7 +54,7 @@ from conf.element import Element, Empty, attr, child, children, size, text, verb
 from conf.faults import internal, lacking, malformed, unsupported
 from conf.values import INT, UINT, UUID_TEXT, Codec, parse_uuid
 from schema.enums.error import ErrorCode
-from schema.errors import InternalError, VirtError
+from schema.errors import RefusedDocument, VirtError
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_domain` never leaves it."""
@@ -155,7 +155,7 @@ class Domain(Element, tag="domain", root=True):
     type: VirtType = attr(
         "type",
         VirtType,
-        missing=lacking(InternalError, "missing domain type attribute"),
+        missing=lacking(RefusedDocument, "missing domain type attribute"),
         bad=unsupported("invalid domain type {}"),
     )
     id: int | None = attr("id", INT, default=None, live=True)

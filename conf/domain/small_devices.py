@@ -6,7 +6,7 @@ from conf.domain.device import Device, DriverLast, VirtioDriver
 from conf.element import Element, Empty, attr, child, children, text, value
 from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
-from schema.errors import InternalError
+from schema.errors import RefusedDocument
 
 VIRTIO_MODELS = words("virtio", "virtio-transitional", "virtio-non-transitional")
 
@@ -82,7 +82,7 @@ class Watchdog(Device, tag="watchdog"):
     model: str = attr(
         "model",
         words("i6300esb", "ib700", "diag288", "itco"),
-        missing=lacking(InternalError, "watchdog must contain model name"),
+        missing=lacking(RefusedDocument, "watchdog must contain model name"),
     )
     action: WatchdogAction = attr("action", WatchdogAction, default=WatchdogAction.RESET)
 

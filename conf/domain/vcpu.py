@@ -5,7 +5,7 @@ from enum import StrEnum
 from conf.element import Element, Empty, attr, child, children, content, text
 from conf.faults import lacking, malformed
 from conf.values import INT, UINT, ULONG, YES_NO, words
-from schema.errors import InternalError
+from schema.errors import RefusedDocument
 
 
 class Placement(StrEnum):
@@ -64,7 +64,7 @@ class VcpuPin(Element, tag="vcpupin"):
     """The host processors on which one virtual processor may run."""
 
     vcpu: int = attr("vcpu", UINT)
-    cpuset: str = attr("cpuset", str, missing=lacking(InternalError, "missing cpuset for vcpupin"))
+    cpuset: str = attr("cpuset", str, missing=lacking(RefusedDocument, "missing cpuset for vcpupin"))
 
 
 class EmulatorPin(Element, tag="emulatorpin"):

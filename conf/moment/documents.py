@@ -11,7 +11,7 @@ from conf.domain.domain import Domain
 from conf.domain.rules import DomainRules
 from conf.flags import ParseFlags, XmlFlags
 from conf.moment.moment import Checkpoint, CheckpointDisk, Snapshot, SnapshotDisk, SnapshotMemory
-from schema.errors import ConfigUnsupported, InternalError
+from schema.errors import ConfigUnsupported, RefusedDocument
 
 INTERNAL: Final = "internal"
 NO: Final = "no"
@@ -21,15 +21,15 @@ BITMAP: Final = "bitmap"
 def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = False) -> Snapshot:
     """The snapshot that a document describes; of a new one the guest is not taken from the document.
 
-    Raises XmlDetailError and XmlError, and InternalError when one that is made known again misses its time.
+    Raises XmlDetailError and XmlError, and RefusedDocument when one that is made known again misses its time.
     """
     root = parse_document(xml, name="domain_snapshot", root="domainsnapshot")
     snapshot = Snapshot.parse(root, ParseFlags.INACTIVE)
     if redefine:
         if snapshot.creation_time is None:
-            raise InternalError("missing creationTime from existing snapshot")
+            raise RefusedDocument("missing creationTime from existing snapshot")
         if snapshot.state is None:
-            raise InternalError("missing state from existing snapshot")
+            raise RefusedDocument("missing state from existing snapshot")
         if snapshot.domain is not None:
             complete_domain(snapshot.domain, rules, ParseFlags.INACTIVE)
     else:
@@ -43,7 +43,7 @@ def parse_checkpoint(xml: str | bytes, rules: DomainRules, *, redefine: bool = F
     checkpoint = Checkpoint.parse(root, ParseFlags.INACTIVE)
     if redefine:
         if checkpoint.creation_time is None:
-            raise InternalError("missing creationTime from existing checkpoint")
+            raise RefusedDocument("missing creationTime from existing checkpoint")
         if checkpoint.domain is not None:
             complete_domain(checkpoint.domain, rules, ParseFlags.INACTIVE)
     else:

@@ -9,7 +9,7 @@ from conf.document import parse_document
 from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
 from conf.text import text_of
 from conf.values import UUID_TEXT
-from schema.errors import ConfigUnsupported, ErrorCode, InternalError, VirtError, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, ErrorCode, RefusedDocument, VirtError, XmlDetailError, XmlError
 
 _BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
 _ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
@@ -27,7 +27,7 @@ def parse_network(xml: str | bytes) -> Network:
         raise _no_name()
     uuid = root.find("uuid")
     if uuid is not None and not _is_uuid(text_of(uuid)):
-        raise InternalError("malformed uuid element")
+        raise RefusedDocument("malformed uuid element")
     network = Network.parse(root)
     if network.uuid == NO_UUID:
         network.uuid = uuid4()

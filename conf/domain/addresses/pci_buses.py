@@ -11,7 +11,7 @@ from enum import IntFlag
 
 from conf.domain.address import PciAddress
 from conf.domain.controller import PciModel
-from schema.errors import InternalError, XmlError
+from schema.errors import RefusedDocument, XmlError
 
 FUNCTIONS = 8
 LAST_SLOT = 31
@@ -197,7 +197,7 @@ class PciBuses:
 
     def _add(self, bus: PciBus) -> int:
         if len(self.buses) >= MAX_BUSES:
-            raise InternalError("No more available PCI slots")
+            raise RefusedDocument("No more available PCI slots")
         self.buses.append(bus)
         return len(self.buses) - 1
 
@@ -221,7 +221,7 @@ class PciBuses:
         if needs & (Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE):
             return self._add(new_bus(PciModel.PCIE_ROOT_PORT))
         wanted = next((name for kind, name in _NAMES.items() if needs & kind), "")
-        raise InternalError(
+        raise RefusedDocument(
             f"a PCI slot is needed to connect a PCI controller model='{wanted}', but none is available, and it cannot "
             "be automatically added"
         )
