@@ -27,6 +27,7 @@ from conf.domain.sound import Audio
 from conf.domain.video import Video, VideoModel, VideoType
 from conf.flags import ParseFlags
 from conf.network.parts import VirtualPort, VirtualPortParameters
+from conf.nwfilter.reference import tidy_parameters
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 
@@ -332,6 +333,8 @@ def _complete_interface(device: Interface, rules: DomainRules) -> None:
         _normalize_driver(device)
     if device.type not in (InterfaceType.ETHERNET, InterfaceType.NETWORK, InterfaceType.BRIDGE):
         device.filterref = None
+    if device.filterref is not None:
+        tidy_parameters(device.filterref)
     ends = [device.ips, device.source.ips if device.source is not None else []]
     for ip in (one for ips in ends for one in ips):
         ip.family = ip.family or "ipv4"

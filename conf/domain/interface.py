@@ -7,6 +7,7 @@ from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, children, echo, one_of, text, value
 from conf.faults import malformed
 from conf.network.parts import Bandwidth, IpAddress, Route, VirtualPort, Vlan
+from conf.nwfilter.reference import FilterRef
 from conf.values import INT, MAC, ON_OFF, UINT, ULONG, YES_NO, words
 
 
@@ -222,20 +223,6 @@ class InterfaceBackend(Element, tag="backend", empty=Empty.OMIT):
     tap: str | None = attr("tap", str, default=None)
     vhost: str | None = attr("vhost", str, default=None)
     log_file: str | None = attr("logFile", str, default=None)
-
-
-class FilterParameter(Element, tag="parameter"):
-    """A value for a filter's variable."""
-
-    name: str = attr("name", str)
-    value: str = attr("value", str)
-
-
-class FilterRef(Element, tag="filterref"):
-    """The network filter of the interface."""
-
-    filter: str = attr("filter", str)
-    parameters: list[FilterParameter] = children(FilterParameter, default=[])
 
 
 class RxFrames(Element, tag="rx", empty=Empty.OMIT):

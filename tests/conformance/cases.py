@@ -13,6 +13,7 @@ from conf.host_interface.documents import parse_host_interface, write_host_inter
 from conf.network.documents import parse_network, write_network
 from conf.network.port import parse_network_port, write_network_port
 from conf.node_device.documents import parse_node_device, write_node_device
+from conf.nwfilter.documents import parse_filter_binding, parse_nwfilter, write_filter_binding, write_nwfilter
 from conf.secret.documents import parse_secret, write_secret
 from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
 from schema.errors import VirtError
@@ -122,6 +123,14 @@ def _node_device(case: Case, source: bytes) -> str:
     return write_node_device(parse_node_device(source))
 
 
+def _nwfilter(case: Case, source: bytes) -> str:
+    return write_nwfilter(parse_nwfilter(source))
+
+
+def _filter_binding(case: Case, source: bytes) -> str:
+    return write_filter_binding(parse_filter_binding(source))
+
+
 ROUND_TRIPS: dict[str, RoundTrip] = {
     "domain": _domain,
     "network": _network,
@@ -129,10 +138,12 @@ ROUND_TRIPS: dict[str, RoundTrip] = {
     "storagevol": _volume,
     "interface": _interface,
     "nodedev": _node_device,
+    "nwfilter": _nwfilter,
+    "nwfilterbinding": _filter_binding,
     "secret": lambda case, source: write_secret(parse_secret(source)),
     "networkport": lambda case, source: write_network_port(parse_network_port(source)),
 }
 """How a document of each kind is read and written."""
 
-AREAS = ("domain", "interface", "network", "nodedev", "lxc", "qemu", "secret", "storage")
+AREAS = ("domain", "interface", "network", "nodedev", "nwfilter", "lxc", "qemu", "secret", "storage")
 """The areas that have cases for documents."""
