@@ -87,7 +87,7 @@ class Reception:
         self._departed: dict[bytes, Caller] = {}  # clients that are gone while calls of theirs are under way
         self._lifelines: dict[str, Lifeline] = {}  # of actors
         self._of_user: dict[int, int] = {}  # connections of each user
-        self._reserved: dict[str, int] = {}  # epochs that are being written
+        self._reserved: dict[str, Incarnation] = {}  # the newest that were ever sent to the disk, granted or not yet
         self._cut: Callable[[Lifeline], None] = Lifeline.close
         self.refused: dict[str, int] = {}
 
@@ -173,11 +173,9 @@ class Reception:
             self._with_user_name(who.uid, lambda: self._resume(lifeline, actor, routing_id, epoch))
         else:
             # while one epoch is being written, the next one at this door must not be granted the same number
-            number = max(actor.epoch, self._reserved.get(actor.name, 0)) + 1
-            granted = Incarnation(number, who.pid)
-            self._reserved[actor.name] = number
-            epochs = {**self._epochs(), actor.name: granted}
-            save = self._paths.broker_state
+            granted = Incarnation(self._newest(actor).epoch + 1, who.pid)
+            self._reserved[actor.name] = granted
+            epochs, save = self._epochs(), self._paths.broker_state
             self._worker.submit(lambda: save_epochs(save, epochs), lambda r: self._grant(lifeline, actor, granted, r))
 
     def _grant(self, lifeline: Lifeline, actor: Actor, granted: Incarnation, result: object) -> None:
@@ -185,7 +183,7 @@ class Reception:
             self._log.error("epoch not saved", actor=actor.name, error=str(result))
             self._refuse(lifeline, HostSystemError(result.errno or 5, f"cannot save the epoch of '{actor.name}'"))
             return
-        newest = self._reserved[actor.name]
+        newest = self._reserved[actor.name].epoch
         if granted.epoch != newest:
             self._refuse(lifeline, Fenced(f"epoch {granted.epoch} of '{actor.name}' is over, the newest is {newest}"))
             return
@@ -285,9 +283,8 @@ class Reception:
     def burn(self, actor: Actor) -> None:
         """The incarnation that was fenced must not resume, not even at the next broker: its epoch is over."""
         self._registry.burn(actor)
-        self._reserved[actor.name] = max(actor.epoch, self._reserved.get(actor.name, 0))
-        epochs = self._epochs()
-        save = self._paths.broker_state
+        self._reserved[actor.name] = self._newest(actor)
+        epochs, save = self._epochs(), self._paths.broker_state
 
         def saved(result: object) -> None:
             if isinstance(result, OSError):
@@ -295,8 +292,13 @@ class Reception:
 
         self._worker.submit(lambda: save_epochs(save, epochs), saved)
 
+    def _newest(self, actor: Actor) -> Incarnation:
+        reserved = self._reserved.get(actor.name, Incarnation(0, 0))
+        return reserved if reserved.epoch > actor.epoch else Incarnation(actor.epoch, actor.pid)
+
     def _epochs(self) -> dict[str, Incarnation]:
-        return {actor.name: Incarnation(actor.epoch, actor.pid) for actor in self._registry if actor.epoch}
+        # those that are being written for another actor at this moment belong to it as well
+        return {actor.name: newest for actor in self._registry if (newest := self._newest(actor)).epoch}
 
     def kill(self, actor: Actor) -> None:
         """Ends the process of a role that the warden does not look after; supervisord starts it again."""
