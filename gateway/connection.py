@@ -9,6 +9,7 @@ import asyncio
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -33,7 +34,7 @@ from rpc.session import (
     ServerSession,
     StreamReceived,
 )
-from rpc.xdr import XdrError
+from rpc.xdr import XdrError, hole_codec
 from schema.enums.admin import ClientTransport
 from schema.errors import (
     Busy,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from gateway.server import Gateway
 
 OUT_HIGH: Final = 4 << 20  # a client that has not taken this much gets no more calls answered
+FAILED_KEPT: Final = 64  # sparse streams that failed, whose holes may still be under way
 OUT_MAX: Final = 64 << 20  # nor is it told more events: it is disconnected, which it notices, unlike a lost event
 
 
@@ -104,6 +106,7 @@ class Connection:
         self.pings = 0
         self._session = ServerSession(pending_max=gateway.settings.max_client_requests)
         self._streams: dict[int, ClientStream] = {}
+        self._failed_sparse: deque[int] = deque(maxlen=FAILED_KEPT)
         self._room: asyncio.Event = asyncio.Event()
         self._now = self.heard_at
         self._drop_on_reply = False
@@ -163,7 +166,7 @@ class Connection:
                 elif kind is CallRefused:
                     self._refuse(event)  # type: ignore[arg-type]
                 elif kind is HoleReceived:
-                    raise RemoteProtocolError("a hole in a stream that has none")
+                    self._hole(event)  # type: ignore[arg-type]
         except (PacketError, RemoteProtocolError) as exc:
             self.gateway.log.info("client broke the protocol", reason=str(exc), **self._who())
             link.abort()
@@ -403,7 +406,12 @@ class Connection:
                 return
             self._session.open_stream(event.program, event.procedure, event.serial)
             self._streams[event.serial] = ClientStream(
-                self, event.serial, stream, reopen, confirmed=route.procedure.stream == "write"
+                self,
+                event.serial,
+                stream,
+                reopen,
+                confirmed=route.procedure.stream == "write",
+                sparse=bool(getattr(args, "flags", 0) & route.procedure.sparse_flag),
             )
 
         return start
@@ -421,6 +429,26 @@ class Connection:
             stream.abort()
             self.stream_finished(event.serial)
 
+    def _hole(self, event: HoleReceived) -> None:
+        stream = self._streams.get(event.serial)
+        if stream is None:
+            if event.serial not in self._failed_sparse:
+                raise RemoteProtocolError("a hole in a stream that is none")
+            return  # it failed on this side: what the client still sends is dropped
+        try:
+            hole = hole_codec().decode(event.payload)
+        except XdrError as exc:
+            raise RemoteProtocolError(str(exc)) from exc
+        if not stream.is_sparse or hole["length"] < 0 or hole["flags"]:
+            raise RemoteProtocolError("a hole that this stream cannot have")
+        stream.receive_hole(hole["length"])
+
+    def stream_hole(self, serial: int, length: int) -> None:
+        """Sends a stretch of zeros of a stream."""
+        if not self.link.closing and serial in self._streams:
+            payload = hole_codec().encode({"length": length, "flags": 0})
+            self.link.write(self._session.stream_hole(serial, payload))
+
     def stream_data(self, serial: int, data: bytes) -> None:
         """Sends a piece of a stream."""
         if not self.link.closing and serial in self._streams:
@@ -434,7 +462,10 @@ class Connection:
 
     def stream_failed(self, serial: int, error: VirtError) -> None:
         """Tells of a stream's failure."""
-        if self._streams.pop(serial, None) is not None and not self.link.closing:
+        stream = self._streams.pop(serial, None)
+        if stream is not None and stream.is_sparse:
+            self._failed_sparse.append(serial)
+        if stream is not None and not self.link.closing:
             driver = self.scope.driver if self.scope is not None else ""
             self.link.write(self._session.stream_failed(serial, error_payload(error, None, driver)))
         self._pause_or_resume()

@@ -19,6 +19,7 @@ from rpc.packet import STREAM_DATA_MAX
 from schema.errors import OperationFailed, VirtError
 
 HELD_MAX: Final = 1 << 20
+HOLE_COST: Final = 256  # what a hole that waits counts against the bound, for it has no bytes
 STUCK_AFTER_S: Final = 30.0
 SURVIVING: Final = frozenset({"domain_open_console", "domain_open_channel"})
 
@@ -31,6 +32,9 @@ class StreamClient(Protocol):
 
     def stream_data(self, serial: int, data: bytes) -> None:
         """Sends a piece; an empty one is the end."""
+
+    def stream_hole(self, serial: int, length: int) -> None:
+        """Sends that many zeros without sending them."""
 
     def stream_finished(self, serial: int) -> None:
         """Confirms a finish or an abort."""
@@ -56,13 +60,15 @@ class ClientStream:
         reopen: Callable[[], Awaitable[Ticket | None]] | None,
         *,
         confirmed: bool,
+        sparse: bool = False,
     ) -> None:
+        self.is_sparse = sparse
         self._client = client
         self._serial = serial
         self._stream = stream
         self._reopen = reopen
         self._reopening: asyncio.Task[None] | None = None
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[bytes | int] = deque()  # data, and lengths of holes
         self._news = asyncio.Event()
         self._finishing = False
         self._over = False
@@ -86,6 +92,13 @@ class ClientStream:
             self.held += len(data)
             self._news.set()
 
+    def receive_hole(self, length: int) -> None:
+        """Takes a stretch of zeros from the client."""
+        if not self._over and not self._finishing:
+            self._inbox.append(length)
+            self.held += HOLE_COST
+            self._news.set()
+
     def finish(self) -> None:
         """The client is done: what it sent is delivered, then it is told so."""
         self._finishing = True
@@ -104,10 +117,10 @@ class ClientStream:
         try:
             while True:
                 while self._inbox:
-                    data = self._inbox.popleft()
+                    item = self._inbox.popleft()
                     async with asyncio.timeout(STUCK_AFTER_S):
-                        await self._write(data)
-                    self.held -= len(data)
+                        await self._write(item)
+                    self.held -= HOLE_COST if isinstance(item, int) else len(item)
                     self._client.stream_took()
                 if self._finishing:
                     await self._finish()
@@ -119,11 +132,14 @@ class ClientStream:
         except VirtError as exc:
             self._fail(exc)
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, item: bytes | int) -> None:
         while not self._sink_is_gone:
             stream = self._stream
             try:
-                await stream.write(data)
+                if isinstance(item, int):
+                    await stream.write_hole(item)
+                else:
+                    await stream.write(item)
                 return
             except _BROKEN:
                 if self._reopen is None:
@@ -157,6 +173,11 @@ class ClientStream:
         try:
             while True:
                 data = await self._read()
+                if isinstance(data, int):
+                    if not self._over:
+                        self._client.stream_hole(self._serial, data)
+                    await self._client.stream_room()
+                    continue
                 if not data:
                     if self._confirmed:
                         self._ended.set_result(None)
@@ -173,11 +194,16 @@ class ClientStream:
         except _BROKEN:
             self._fail(OperationFailed("the other end of the stream went away"))
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> bytes | int:
+        """Data, or the length of a hole where the client takes holes; nothing when the driver is done."""
         while True:
             stream = self._stream
             try:
-                return await stream.read()
+                if not self.is_sparse:
+                    return await stream.read()
+                while (item := await stream.read_frame()) == b"":
+                    pass
+                return b"" if item is None else item
             except _BROKEN:
                 if self._reopen is None or self._over:
                     raise

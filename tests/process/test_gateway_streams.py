@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from broker.wire import STREAM_PAYLOAD_MAX, StreamKind, pack_frame, unpack_frame_header
-from rpc.packet import PacketType, Status
-from schema.errors import DomainStateError
+from broker.wire import STREAM_PAYLOAD_MAX, StreamKind, pack_frame, pack_value, unpack_frame_header
+from rpc.packet import Packet, PacketType, Program, Status
+from rpc.xdr import hole_codec
+from schema.errors import DomainStateError, to_wire
 from schema.objects import StorageVolRef
+from schema.table import need_procedure
 from tests.fakes.rpc_client import RpcClient
 from tests.fakes.scripted_peer import Answer
 from tests.process.gateway_in_loop import House, made_house
@@ -203,3 +205,112 @@ async def test_stream_ends_with_its_client(house: House, tickets: Tickets) -> No
     client.writer.close()
     assert await asyncio.wait_for(reader.read(), 5) == b""
     writer.close()
+
+
+# --- holes ---
+
+SPARSE = 1
+VOL = StorageVolRef("pool", "vol", "/pool/vol")
+
+
+async def open_volume(house: House, client: RpcClient, tickets: Tickets, call: str, flags: int = SPARSE) -> int:
+    house.peer.answers[call] = lambda args: tickets.answer()
+    serial = client.send_call(call, vol=VOL, offset=0, length=0, flags=flags)
+    assert (await client.reply(serial)).status == Status.OK
+    return serial
+
+
+def send_hole(client: RpcClient, call: str, serial: int, length: int, flags: int = 0) -> None:
+    payload = hole_codec().encode({"length": length, "flags": flags})
+    number = need_procedure(call).number
+    client.send(Packet(Program.REMOTE, 1, number, PacketType.STREAM_HOLE, serial, Status.CONTINUE, payload))
+
+
+async def test_holes_of_an_upload_reach_the_driver_as_holes(house: House, tickets: Tickets) -> None:
+    async with await house.opened() as client:
+        serial = await open_volume(house, client, tickets, "storage_vol_upload")
+        reader, writer = await tickets.accept()
+        client.send_stream("storage_vol_upload", serial, Status.CONTINUE, b"head")
+        send_hole(client, "storage_vol_upload", serial, 1 << 40)
+        client.send_stream("storage_vol_upload", serial, Status.CONTINUE, b"tail")
+        client.send_stream("storage_vol_upload", serial, Status.OK)
+        assert await tickets.frame(reader) == (StreamKind.DATA, b"head")
+        assert await tickets.frame(reader) == (StreamKind.HOLE, (1 << 40).to_bytes(8, "big"))
+        assert await tickets.frame(reader) == (StreamKind.DATA, b"tail")
+        assert (await tickets.frame(reader))[0] is StreamKind.END
+        writer.write(pack_frame(StreamKind.END))
+        packet = await client.packet()
+        assert (packet.type, packet.status) == (PacketType.STREAM, Status.OK)
+        writer.close()
+
+
+async def test_holes_of_a_download_reach_the_client_as_holes(house: House, tickets: Tickets) -> None:
+    async with await house.opened() as client:
+        serial = await open_volume(house, client, tickets, "storage_vol_download")
+        _, writer = await tickets.accept()
+        writer.write(pack_frame(StreamKind.DATA, b"head"))
+        writer.write(pack_frame(StreamKind.HOLE, (1 << 40).to_bytes(8, "big")) + pack_frame(StreamKind.END))
+        told = [await client.packet() for _ in range(3)]
+        assert [packet.type for packet in told] == [PacketType.STREAM, PacketType.STREAM_HOLE, PacketType.STREAM]
+        assert told[1].status == Status.CONTINUE
+        assert hole_codec().decode(told[1].payload) == {"length": 1 << 40, "flags": 0}
+        assert (told[2].status, told[2].payload) == (Status.CONTINUE, b"")
+        client.send_stream("storage_vol_download", serial, Status.OK)
+        assert (await client.packet()).status == Status.OK
+        writer.close()
+
+
+async def test_a_client_that_takes_no_holes_gets_zeros(house: House, tickets: Tickets) -> None:
+    async with await house.opened() as client:
+        await open_volume(house, client, tickets, "storage_vol_download", flags=0)
+        _, writer = await tickets.accept()
+        writer.write(pack_frame(StreamKind.HOLE, (300_000).to_bytes(8, "big")) + pack_frame(StreamKind.END))
+        data = b""
+        while (packet := await client.packet()).payload:
+            assert packet.type == PacketType.STREAM
+            data += packet.payload
+        assert data == bytes(300_000)
+        writer.close()
+
+
+@pytest.mark.parametrize(("sparse", "length", "flags"), [(0, 1, 0), (SPARSE, -1, 0), (SPARSE, 1, 1)])
+async def test_a_hole_that_cannot_be_ends_the_connection(
+    house: House, tickets: Tickets, sparse: int, length: int, flags: int
+) -> None:
+    async with await house.opened() as client, await house.opened() as other:
+        serial = await open_volume(house, client, tickets, "storage_vol_upload", sparse)
+        await tickets.accept()
+        send_hole(client, "storage_vol_upload", serial, length, flags)
+        assert await client.is_closed()
+        assert (await other.call("connect_get_uri")).uri
+
+
+async def test_holes_behind_a_failure_are_dropped(house: House, tickets: Tickets) -> None:
+    async with await house.opened() as client:
+        serial = await open_volume(house, client, tickets, "storage_vol_upload")
+        _, writer = await tickets.accept()
+        writer.write(pack_frame(StreamKind.ERROR, pack_value(to_wire(DomainStateError("no room")))))
+        packet = await client.packet()
+        assert packet.status == Status.ERROR
+        send_hole(client, "storage_vol_upload", serial, 4096)
+        client.send_stream("storage_vol_upload", serial, Status.OK)
+        assert (await client.call("connect_get_uri")).uri
+        writer.close()
+
+
+async def test_many_holes_do_not_pile_up(house: House, tickets: Tickets) -> None:
+    async with await house.opened() as client:
+        serial = await open_volume(house, client, tickets, "storage_vol_upload")
+        reader, writer = await tickets.accept()
+        for _ in range(40_000):
+            send_hole(client, "storage_vol_upload", serial, 4096)
+        client.send_stream("storage_vol_upload", serial, Status.OK)
+        (connection,) = house.gateway.connections
+        await house.until(lambda: connection.link.is_paused)
+        holes = 0
+        while (frame := await tickets.frame(reader))[0] is StreamKind.HOLE:
+            holes += 1
+        assert (holes, frame[0]) == (40_000, StreamKind.END)
+        writer.write(pack_frame(StreamKind.END))
+        assert (await client.packet()).status == Status.OK
+        writer.close()
