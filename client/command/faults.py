@@ -1,4 +1,4 @@
-"""Errors as a person meets them: one line that says what is wrong, what to do next, and the exit code."""
+"""Errors as a person meets them: a line that says what is wrong, what to do next, and the exit code."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from client.errors import (
     OperationDenied,
     ResourceBusy,
     VirtError,
+    XmlDetailError,
 )
 
 OK: Final = 0
@@ -114,6 +115,9 @@ def report(error: VirtError, *, as_json: bool) -> int:
         }
         sys.stderr.write(to_json({"error": told}, indent=None) + "\n")
     else:
-        message = printable(" ".join(error.message.split()))
+        if isinstance(error, XmlDetailError):  # a line of the document, and below it a mark where it is wrong
+            message = "\n".join(printable(line) for line in error.message.splitlines())
+        else:
+            message = printable(" ".join(error.message.split()))
         sys.stderr.write(f"error: {message}" + (f" ({hint})" if hint else "") + "\n")
     return code

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from broker.wire import Cursor
 from client.command.arguments import kib_of
+from client.command.faults import report
 from client.command.output import facts, plain, printable, size, table, to_json
+from client.errors import InvalidArguments, XmlDetailError
 from client.facts import Version
 from schema.enums.domain_state import DomainState
 from schema.objects import DomainRef
@@ -79,3 +81,11 @@ def test_memory_is_shown_in_the_largest_unit(kib: int | None, words: str) -> Non
 def test_amounts_of_memory_are_exact(amount: int, unit: str) -> None:
     power = {"": 0, "k": 0, "m": 1, "g": 2, "t": 3}[unit.lower()[:1]]
     assert kib_of(f"{amount}{unit}") == amount * 1024**power
+
+
+def test_where_a_document_is_wrong_is_shown_below_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    error = XmlDetailError("(domain_definition):2: expected '>'\n<os\x1b[2J>\n---^")
+    assert report(error, as_json=False) == 1
+    assert capsys.readouterr().err == "error: (domain_definition):2: expected '>'\n<os\\x1b[2J>\n---^\n"
+    report(InvalidArguments("one\nthing"), as_json=False)
+    assert capsys.readouterr().err.count("\n") == 1
