@@ -98,6 +98,7 @@ def test_console_outlives_the_driver_and_ends_with_the_guest(house: GatewayHouse
         virsh_session(house.uri(URI), "start", "--console", guest.name) as console,
     ):
         console.wait_for(READY, 120)
+        console.wait_for("/ # ", 60)
         console.type("echo one-$((40+2))\n")
         console.wait_for("one-42")
         pid = qemu_pid(guest.uuid)
