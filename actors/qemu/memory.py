@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -14,6 +14,7 @@ from actors.qemu.live import balloon_path, has_balloon, stats_period
 from actors.qemu.process_memory import resident_kib
 from actors.runtime.calls import Calls
 from conf.domain.documents import write_domain
+from conf.domain.domain import Domain
 from conf.flags import XmlFlags
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainMemoryModFlags as MemoryFlags
@@ -87,7 +88,7 @@ async def _set_maximum(host: QemuHost, guest: Guest, memory: int, which: int) ->
     await _define(host, guest, config)
 
 
-async def _define(host: QemuHost, guest: Guest, config: Any) -> None:
+async def _define(host: QemuHost, guest: Guest, config: Domain) -> None:
     text = write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
     record = msgspec.structs.replace(guest.record, xml=text, facts=records.facts_of(config))
     await host.write(guest, record, config=config)

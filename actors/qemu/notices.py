@@ -5,8 +5,8 @@ A change that a call has asked for is told by that call (`guest.expected`), so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,7 +14,7 @@ from actors.qemu import states
 from actors.qemu.ending import after_shutdown, panicked
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
-from actors.qemu.monitor.protocol import Notice
+from actors.qemu.monitor.protocol import Data, Notice
 from conf.domain.clock import LifecycleAction
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
@@ -39,7 +39,7 @@ from schema.enums.domain_state import (
 from schema.errors import VirtError
 from schema.objects import GraphicsAddress, GraphicsIdentity
 
-Handler = Callable[[QemuHost, Guest, Mapping[str, Any]], None]
+Handler = Callable[[QemuHost, Guest, Data], None]
 
 
 def on_notice(host: QemuHost, guest: Guest, notice: Notice) -> None:
@@ -72,7 +72,7 @@ def on_gone(host: QemuHost, guest: Guest) -> None:
     reconnect_soon(host, guest)
 
 
-def _stop(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _stop(host: QemuHost, guest: Guest, data: Data) -> None:
     if "STOP" in guest.expected or guest.got_shutdown or guest.state is not DomainState.RUNNING:
         return
     reason, detail = DomainPausedReason.UNKNOWN, DomainEventSuspendedDetailType.PAUSED
@@ -85,13 +85,13 @@ def _stop(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     host.change_state(guest, DomainState.PAUSED, reason, [states.suspended(guest, detail)], origin="guest")
 
 
-def _resume(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _resume(host: QemuHost, guest: Guest, data: Data) -> None:
     if "RESUME" in guest.expected or guest.state is not DomainState.PAUSED:
         return
     host.change_state(guest, DomainState.RUNNING, DomainRunningReason.UNPAUSED, [states.resumed(guest)], origin="guest")
 
 
-def _shutdown(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _shutdown(host: QemuHost, guest: Guest, data: Data) -> None:
     if guest.got_shutdown or guest.destroys:
         return
     if data.get("reason") == "host-signal" and guest.state is DomainState.SHUTDOWN:
@@ -107,14 +107,14 @@ def _shutdown(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     host.runtime.spawn(after_shutdown(host, guest), f"shutdown of {guest.name}")
 
 
-def _reset(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _reset(host: QemuHost, guest: Guest, data: Data) -> None:
     if data.get("guest") and guest.live.on_reboot is LifecycleAction.DESTROY:
         guest.got_shutdown = True
         host.runtime.spawn(after_shutdown(host, guest), f"reboot of {guest.name}")
     _tell(host, guest, "domain_event_reboot", {})
 
 
-def _rtc_change(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _rtc_change(host: QemuHost, guest: Guest, data: Data) -> None:
     _tell(host, guest, "domain_event_rtc_change", {"offset": int(data.get("offset", 0))})
 
 
@@ -129,7 +129,7 @@ _WATCHDOG: Final = {
 }
 
 
-def _watchdog(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _watchdog(host: QemuHost, guest: Guest, data: Data) -> None:
     action = _WATCHDOG.get(str(data.get("action")), DomainEventWatchdogAction.NONE)
     if action is DomainEventWatchdogAction.PAUSE:
         guest.expected.add("WATCHDOG")
@@ -143,7 +143,7 @@ _IO_ACTIONS: Final = {
 }
 
 
-def _block_io_error(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _block_io_error(host: QemuHost, guest: Guest, data: Data) -> None:
     action = _IO_ACTIONS.get(str(data.get("action")), DomainEventIOErrorAction.NONE)
     disk = find_disk(guest.live, str(data.get("qom-path") or data.get("device") or ""), str(data.get("node-name", "")))
     path = source_path(disk) if disk is not None else ""
@@ -156,7 +156,7 @@ def _block_io_error(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> No
     _tell(host, guest, "domain_event_io_error_reason", {**facts, "reason": reason})
 
 
-def _balloon_change(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _balloon_change(host: QemuHost, guest: Guest, data: Data) -> None:
     actual = int(data.get("actual", 0)) // 1024
     guest.balloon_kib = actual
     live = guest.live
@@ -168,13 +168,13 @@ def _balloon_change(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> No
         host.publish(guest, [("domain_event_balloon_change", {"dom": guest.ref, "actual": actual})], origin="guest")
 
 
-def _device_deleted(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _device_deleted(host: QemuHost, guest: Guest, data: Data) -> None:
     alias = data.get("device")
     if isinstance(alias, str) and alias:
         _tell(host, guest, "domain_event_device_removed", {"devAlias": alias})
 
 
-def _tray_moved(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _tray_moved(host: QemuHost, guest: Guest, data: Data) -> None:
     disk = find_disk(guest.live, str(data.get("id") or data.get("device") or ""), "")
     if disk is None:
         return
@@ -182,11 +182,11 @@ def _tray_moved(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     _tell(host, guest, "domain_event_tray_change", {"devAlias": disk.alias or "", "reason": int(reason)})
 
 
-def _guest_panicked(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _guest_panicked(host: QemuHost, guest: Guest, data: Data) -> None:
     host.runtime.spawn(panicked(host, guest), f"panic of {guest.name}")
 
 
-def _suspend(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _suspend(host: QemuHost, guest: Guest, data: Data) -> None:
     detail = DomainEventPMSuspendedDetailType.MEMORY
     told = [
         states.lifecycle(guest, DomainEventType.PMSUSPENDED, detail),
@@ -195,11 +195,11 @@ def _suspend(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     host.change_state(guest, DomainState.PMSUSPENDED, DomainPMSuspendedReason.UNKNOWN, told, origin="guest")
 
 
-def _suspend_disk(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _suspend_disk(host: QemuHost, guest: Guest, data: Data) -> None:
     _tell(host, guest, "domain_event_pmsuspend_disk", {"reason": 0})
 
 
-def _wakeup(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _wakeup(host: QemuHost, guest: Guest, data: Data) -> None:
     told: list[states.Told] = [("domain_event_pmwakeup", {"dom": guest.ref, "reason": 0})]
     if guest.state is DomainState.PMSUSPENDED:
         told.insert(0, states.started(guest, DomainEventStartedDetailType.WAKEUP))
@@ -209,7 +209,7 @@ def _wakeup(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
 
 
 def _graphics(phase: DomainEventGraphicsPhase) -> Handler:
-    def handle(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+    def handle(host: QemuHost, guest: Guest, data: Data) -> None:
         server, client = data.get("server") or {}, data.get("client") or {}
         names = [
             GraphicsIdentity(kind, str(client[key]))
@@ -235,14 +235,14 @@ _FAMILIES: Final = {
 }
 
 
-def _address(end: Mapping[str, Any]) -> GraphicsAddress:
+def _address(end: Data) -> GraphicsAddress:
     family = _FAMILIES.get(str(end.get("family", "unix")), DomainEventGraphicsAddressType.UNIX)
     node = str(end.get("host", ""))
     service = str(end.get("service") or end.get("port") or "")
     return GraphicsAddress(int(family), node, service)
 
 
-def _port_state(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
+def _port_state(host: QemuHost, guest: Guest, data: Data) -> None:
     """A program in the guest opened or closed its end of a channel."""
     alias, is_open = data.get("id"), bool(data.get("open"))
     for channel in guest.live.devices.channels:
@@ -278,7 +278,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
 }
 
 
-def _tell(host: QemuHost, guest: Guest, kind: str, data: Mapping[str, Any]) -> None:
+def _tell(host: QemuHost, guest: Guest, kind: str, data: Data) -> None:
     """Publishes what changes nothing about the guest."""
     try:
         entry = host.need_domain(guest.key)

@@ -293,7 +293,7 @@ async def connect_get_all_domain_stats(
     if doms:
         guests = [host.guest(one) for one in doms]
     else:
-        selects: Any = domain_selection(flags & LIST_DOMAINS_FLAGS)
+        selects = domain_selection(flags & LIST_DOMAINS_FLAGS)
         guests = [guest for guest in host.guests.values() if selects(guest.summary())]
     return list(await asyncio.gather(*(_stats_of(guest, wanted) for guest in guests)))
 

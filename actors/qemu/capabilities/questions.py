@@ -5,12 +5,13 @@ Everything is asked in one write: no question depends on an answer. What an emul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
+from actors.qemu.monitor.protocol import Data
 
-Question = tuple[str, Mapping[str, Any] | None]
+Question = tuple[str, Data | None]
 
 ASKED_DEVICES: Final = (
     "virtio-blk-pci",
@@ -104,7 +105,7 @@ def capabilities_from_answers(
         raise ValueError(f"'{emulator}' gave an answer that cannot be used: {exc!r}") from exc
 
 
-def _machine(one: Mapping[str, Any]) -> Machine:
+def _machine(one: Data) -> Machine:
     return Machine(
         name=str(one["name"]),
         alias=one.get("alias"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from actors.qemu.command.blockdev import secret_object
-from actors.qemu.command.launch import Launch
+from actors.qemu.command.launch import Launch, secret_of
 from actors.qemu.command.line import CommandLine, comma_doubled, on_off
 from actors.qemu.command.protocols import tls_object
 from conf.domain.chardev import (
@@ -26,9 +26,14 @@ from schema.errors import ConfigUnsupported
 class HostEnd(Protocol):
     """What serial ports, channels, redirected devices and random number generators have in common."""
 
-    type: CharType
-    source: CharSource | None
-    protocol: str | None
+    @property
+    def type(self) -> CharType | None: ...
+
+    @property
+    def source(self) -> CharSource | None: ...
+
+    @property
+    def protocol(self) -> str | None: ...
 
 
 def socket_words(launch: Launch, name: str, path: str, is_server: bool, reconnect_s: int | None = None) -> str:
@@ -59,12 +64,8 @@ def _has_tls(launch: Launch, end: HostEnd) -> bool:
 def _add_tls(launch: Launch, line: CommandLine, name: str) -> None:
     password = None
     if launch.options.chardev_tls_secret:
-        from uuid import UUID
-
-        from conf.domain.secrets import SecretRef
-
         password = f"{name}-secret0"
-        data, vector = launch.host.secret(SecretRef(uuid=UUID(launch.options.chardev_tls_secret)))
+        data, vector = launch.host.secret(secret_of(launch.options.chardev_tls_secret))
         line.add_json("-object", secret_object(password, data, vector))
     line.add_json("-object", tls_object(f"obj{name}_tls0", launch.options.chardev_tls_folder, "client", True, password))
 

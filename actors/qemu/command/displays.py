@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.device import address_properties, virtio_properties
-from actors.qemu.command.launch import Launch, alias_of, is_x86
+from actors.qemu.command.launch import Launch, alias_of, is_x86, secret_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled, on_off
 from actors.qemu.command.protocols import tls_object
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
@@ -102,7 +102,7 @@ def _add_vnc(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
         password = None
         if options.vnc_tls_secret:
             password = "vnc-tls-creds0-secret0"
-            data, vector = launch.host.secret(_secret_ref(options.vnc_tls_secret))
+            data, vector = launch.host.secret(secret_of(options.vnc_tls_secret))
             line.add_json("-object", secret_object(password, data, vector))
         line.add_json(
             "-object",
@@ -122,14 +122,6 @@ def _add_vnc(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     line.add("-vnc", words)
     if graphics.keymap:
         line.add("-k", graphics.keymap)
-
-
-def _secret_ref(uuid: str) -> Any:
-    from uuid import UUID
-
-    from conf.domain.secrets import SecretRef
-
-    return SecretRef(uuid=UUID(uuid))
 
 
 def _bracketed(address: str) -> str:

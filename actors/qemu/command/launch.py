@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from actors.qemu.capabilities.model import Capabilities, Machine
 from conf.domain.controller import Controller, ControllerType
@@ -182,6 +183,11 @@ def is_q35(machine: str) -> bool:
 def is_x86(arch: str) -> bool:
     """An architecture with a BIOS."""
     return arch in ("x86_64", "i686")
+
+
+def secret_of(uuid: str) -> SecretRef:
+    """The secret that a setting of the host names."""
+    return SecretRef(uuid=UUID(uuid))
 
 
 def alias_of(device: Device) -> str:

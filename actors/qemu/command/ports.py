@@ -33,7 +33,7 @@ def _smartcard(launch: Launch, line: CommandLine, card: Smartcard) -> Properties
         properties.update({f"cert{n}": name for n, name in enumerate(card.certificates, 1)})
         properties["db"] = card.database or _DEFAULT_CERTIFICATES
         return {**properties, "id": alias, **address_properties(launch, card)}
-    add_chardev(launch, line, card, f"char{alias}", alias, vmc="smartcard")  # type: ignore[arg-type]
+    add_chardev(launch, line, card, f"char{alias}", alias, vmc="smartcard")
     return {
         "driver": "ccid-card-passthru",
         "chardev": f"char{alias}",

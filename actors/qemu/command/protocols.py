@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-from actors.qemu.command.launch import Launch
+from actors.qemu.command.launch import Launch, secret_of
 from actors.qemu.command.line import Properties
 from conf.domain.secrets import Auth, Encryption
-from conf.domain.storage_source import Host, NetworkSource, Protocol, Transport
+from conf.domain.storage_source import Host, Initiator, NetworkSource, Protocol, Transport
 from schema.errors import ConfigUnsupported
 
 Steps = list[tuple[str, Properties]]
@@ -110,7 +110,7 @@ def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Prop
         password = None
         if launch.options.nbd_tls_secret:
             password = f"{tls}-secret0"
-            data, vector = launch.host.secret(_by_uuid(launch.options.nbd_tls_secret))
+            data, vector = launch.host.secret(secret_of(launch.options.nbd_tls_secret))
             steps.append(("-object", _secret(password, data, vector)))
         steps.append(("-object", tls_object(tls, launch.options.nbd_tls_folder, "client", True, password)))
         properties["tls-creds"] = tls
@@ -130,15 +130,9 @@ def tls_object(name: str, folder: str, endpoint: str, verify: bool, password: st
     }
 
 
-def _by_uuid(uuid: str) -> Any:
-    from uuid import UUID
-
-    from conf.domain.secrets import SecretRef
-
-    return SecretRef(uuid=UUID(uuid))
-
-
-def iscsi(name: str, hosts: list[Host], initiator: Any, user: str | None, secret: str | None) -> Properties:
+def iscsi(
+    name: str, hosts: list[Host], initiator: Initiator | None, user: str | None, secret: str | None
+) -> Properties:
     """An iSCSI logical unit: `target` or `target/lun`. Raises ConfigUnsupported for a malformed unit number."""
     if len(hosts) != 1:
         raise ConfigUnsupported("iSCSI backing is supported only for a single host")

@@ -104,7 +104,7 @@ def add_rngs(launch: Launch, line: CommandLine) -> None:
         alias = alias_of(rng)
         backend = rng.backend
         if backend.model == "egd":
-            add_chardev(launch, line, backend, f"char{alias}", alias)  # type: ignore[arg-type]
+            add_chardev(launch, line, backend, f"char{alias}", alias)
             line.add_json("-object", {"qom-type": "rng-egd", "id": f"obj{alias}", "chardev": f"char{alias}"})
         elif backend.model == "builtin":
             line.add_json("-object", {"qom-type": "rng-builtin", "id": f"obj{alias}"})

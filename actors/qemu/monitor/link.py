@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from actors.qemu.monitor.protocol import (
     Answer,
+    Data,
     Greeting,
     LocalMonitorError,
     Message,
@@ -23,7 +24,7 @@ from actors.qemu.monitor.protocol import (
     Session,
 )
 
-Command = tuple[str, Mapping[str, Any] | None]
+Command = tuple[str, Data | None]
 
 
 class MonitorGone(Exception):
@@ -77,7 +78,7 @@ class Monitor(asyncio.Protocol):
             self._transport.write(bytes(out))
         return futures
 
-    async def execute(self, name: str, arguments: Mapping[str, Any] | None = None) -> Any:
+    async def execute(self, name: str, arguments: Data | None = None) -> Any:
         """The value of one command. Raises CommandRefused and MonitorGone."""
         (future,) = self.submit([(name, arguments)])
         return await future

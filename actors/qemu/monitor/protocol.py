@@ -16,6 +16,10 @@ import msgspec
 LINE_MAX: Final = 64 * 1024 * 1024  # the longest known answer (query-qmp-schema) has 0.3 MiB
 
 
+Data = Mapping[str, Any]
+"""A JSON object of QEMU's: what a command is given, or what an event tells."""
+
+
 class RemoteMonitorError(Exception):
     """The monitor broke the rules of its protocol; the text says how."""
 
@@ -63,7 +67,7 @@ class Notice:
     """An event, with the time at which QEMU saw it (seconds since 1970)."""
 
     name: str
-    data: Mapping[str, Any]
+    data: Data
     time_s: float
 
 
@@ -81,7 +85,7 @@ class Session:
         self._pending = bytearray()
         self._next_id = 1
 
-    def command(self, name: str, arguments: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
+    def command(self, name: str, arguments: Data | None = None) -> tuple[int, bytes]:
         """The command's id and the bytes to send. Raises LocalMonitorError after `close`."""
         if self.state is State.CLOSED:
             raise LocalMonitorError("the session is closed")
