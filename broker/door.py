@@ -95,6 +95,11 @@ class Door:
 
     def accept(self, now: float) -> Lifeline | None:
         """The next peer that knocks."""
+        sock = self.take()
+        return None if sock is None else Lifeline(sock, self, peer_credentials(sock), now)
+
+    def take(self) -> socket.socket | None:
+        """The socket of the next one that connects."""
         try:
             sock, _ = self.sock.accept()
         except OSError as exc:
@@ -102,7 +107,7 @@ class Door:
                 self._turn_away()
             return None
         sock.setblocking(False)
-        return Lifeline(sock, self, peer_credentials(sock), now)
+        return sock
 
     def close(self) -> None:
         """Nobody else comes in."""

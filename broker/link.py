@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from broker.lifeline import ANSWER_WITHIN_S, knock, told_why
+from broker.unsent import Unsent
 from broker.wire import PROLOGUE_MAX, WireError
-from broker.zmtp import GREETING_LENGTH, FrameReader, ZmtpError, check_greeting, greeting, pack_message, ready_command
+from broker.zmtp import GREETING_LENGTH, FrameReader, ZmtpError, check_greeting, greeting, pack_three, ready_command
 
 READ_BYTES: Final = 256 * 1024
 FRAME_MAX: Final = 256 * 1024 * 1024
 UNSENT_MAX: Final = 64 * 1024 * 1024  # bytes that may wait for a broker that does not read
-PARTS_AT_ONCE: Final = 256  # the kernel takes no more than 1024
 DRAIN_STEP_S: Final = 0.005
 
 OnMessage = Callable[[bytes, bytes, bytes], None]
@@ -44,8 +44,7 @@ class Link:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._reader = FrameReader(FRAME_MAX)
         self._early: list[list[bytes]] = []  # messages that came with the end of the handshake
-        self._unsent: list[bytes | memoryview] = []
-        self._unsent_bytes = 0
+        self._unsent = Unsent(self._socket)
         self._is_open = True
         self._is_planned = False  # whether `_flush` will run by itself
         self._is_full = False  # whether the kernel has no room
@@ -83,14 +82,13 @@ class Link:
 
     def send(self, destination: bytes, header: bytes, body: bytes) -> bool:
         """Whether there was room for it. What is sent in one turn of the loop leaves together."""
-        return self.write(pack_message((destination, header, body)))
+        return self.write(pack_three(destination, header, body))
 
     def write(self, data: bytes) -> bool:
         """Whether there was room for these bytes of the protocol."""
-        if not self._is_open or self._unsent_bytes > UNSENT_MAX:
+        if not self._is_open or self._unsent.size > UNSENT_MAX:
             return False
         self._unsent.append(data)
-        self._unsent_bytes += len(data)
         if not self._is_planned:
             self._is_planned = True
             self._loop.call_soon(self._flush)
@@ -100,7 +98,7 @@ class Link:
         """Waits until what was sent has left, but no longer than that."""
         self._flush()
         end = self._loop.time() + within_s
-        while self._is_open and self._unsent and self._loop.time() < end:
+        while self._is_open and self._unsent.size and self._loop.time() < end:
             await asyncio.sleep(DRAIN_STEP_S)
 
     def close(self) -> None:
@@ -137,33 +135,16 @@ class Link:
 
     def _flush(self) -> None:
         self._is_planned = self._is_full
-        unsent = self._unsent
-        if not unsent or not self._is_open:
+        if not self._unsent.size or not self._is_open:
             return
         try:
-            if len(unsent) == 1:
-                sent = self._socket.send(unsent[0], socket.MSG_NOSIGNAL)
-            else:
-                sent = self._socket.sendmsg(unsent[:PARTS_AT_ONCE], (), socket.MSG_NOSIGNAL)
-        except BlockingIOError:
-            sent = 0
+            full = not self._unsent.send()
         except OSError:
-            unsent.clear()  # the reader, or the lifeline, sees the end
-            self._unsent_bytes = 0
+            self._unsent.clear()  # the reader, or the lifeline, sees the end
             return
-        self._unsent_bytes -= sent
-        if not self._unsent_bytes:
-            unsent.clear()
-        else:
-            done = 0
-            while sent >= len(unsent[done]):
-                sent -= len(unsent[done])
-                done += 1
-            unsent[done] = memoryview(unsent[done])[sent:]
-            del unsent[:done]
-        if self._is_full is not bool(unsent):
-            self._is_full = self._is_planned = bool(unsent)
-            if unsent:
+        if self._is_full is not full:
+            self._is_full = self._is_planned = full
+            if full:
                 self._loop.add_writer(self._socket.fileno(), self._flush)
             else:
                 self._loop.remove_writer(self._socket.fileno())

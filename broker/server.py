@@ -1,7 +1,10 @@
 """The broker's loop: it waits for sockets, moves messages, and never for anything else.
 
-libzmq's descriptors tell edges, not levels: whatever was sent on a socket may have eaten the edge of something that
-came in. So a socket that was used is looked at again before the loop sleeps (`is_dirty`).
+A pass takes what each connection has, then hands events to the journal, then writes what is to be sent: what came
+together leaves together, and no reply is ahead of the events of its call.
+
+libzmq's descriptors tell edges, not levels: whatever was sent on the event socket may have eaten the edge of something
+that came in. So it is looked at again before the loop sleeps (`is_dirty`).
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from broker.policy import CallerKind, Policy
 from broker.reception import Reception
 from broker.registry import BEATLESS_AFTER_STALL_S, PLATFORM, Actor, Registry, State
 from broker.replays import Replays
+from broker.router import Router
 from broker.routing import TICK_S, Routing
-from broker.sockets import Publisher, Router, make_folder
+from broker.sockets import Publisher, make_folder
 from broker.status import status_of
 from broker.subscriptions import Subscriptions
 from broker.wire import HEADER, VERSION, CallPrologue, Flag, Kind, WireError, pack_header, pack_value, unpack_value
@@ -39,8 +43,7 @@ from settings.config import Config
 from settings.paths import Paths
 from util.structured_log import StructuredLog
 
-BUDGET: Final = 256  # messages of one socket before the others get their turn
-PASSES: Final = 8  # passes before doors and timers get theirs, while messages keep coming
+BUDGET: Final = 256  # subscriptions that are taken before calls get their turn
 RETIRE_S: Final = 10.0
 METRICS_AFTER_S: Final = 0.5  # the first thing is that peers come back
 SLACK: Final = 1024  # more places in a pipe than calls it may hold: acknowledgements and the like
@@ -114,20 +117,15 @@ class Server:
         make_folder(paths.clients_route.parent, 0o755)
         actor_hwm = 2 * settings.calls_per_actor + SLACK
         client_hwm = 2 * settings.calls_per_client + SLACK
+        limits = settings.client_message_max
+        ways = (
+            ("actors", paths.actors_route, actors_mode, settings.actor_message_max, actor_hwm),
+            ("clients", paths.clients_route, 0o666, limits, client_hwm),
+            ("clients-ro", paths.clients_route_read_only, 0o666, limits, client_hwm),
+        )
         self.routers = {
-            "actors": Router(
-                self._context, paths.actors_route, actors_mode, message_max=settings.actor_message_max, hwm=actor_hwm
-            ),
-            "clients": Router(
-                self._context, paths.clients_route, 0o666, message_max=settings.client_message_max, hwm=client_hwm
-            ),
-            "clients-ro": Router(
-                self._context,
-                paths.clients_route_read_only,
-                0o666,
-                message_max=settings.client_message_max,
-                hwm=client_hwm,
-            ),
+            name: Router(path, mode, name, self, self._dispatch, message_max=message_max, hwm=hwm)
+            for name, path, mode, message_max, hwm in ways
         }
         self._routers = tuple(self.routers.values())
         self._actors = self.routers["actors"]
@@ -157,14 +155,12 @@ class Server:
             Door(paths.clients_door, 0o666, "clients"),
             Door(paths.clients_door_read_only, 0o666, "clients-ro"),
         )
-        for router in self.routers.values():
-            self._watch(router.fd, router.signal)
-        self._watch(self.publisher.fd, lambda: setattr(self.publisher, "is_dirty", True))
+        self.watch(self.publisher.fd, lambda: setattr(self.publisher, "is_dirty", True))
         for door in self._doors:
-            self._watch(door.fileno(), lambda door=door: self.lifelines.knock(door, time.monotonic()))  # type: ignore[misc]
+            self.watch(door.fileno(), lambda door=door: self.lifelines.knock(door, time.monotonic()))  # type: ignore[misc]
         for worker in (self._disk, self._reading):
-            self._watch(worker.fd, worker.deliver)
-        self._watch(self._wake, lambda: None)
+            self.watch(worker.fd, worker.deliver)
+        self.watch(self._wake, lambda: None)
         now = time.monotonic()
         self._next_tick = now
         self._next_alive = now
@@ -185,9 +181,9 @@ class Server:
             due = min(self._next_tick, self.intake.due_at)
             if now >= due:
                 self._timers(now)
+                self._move()
                 continue
-            # what is still dirty did not get its turn: then nothing is waited for
-            for fd, _ in poll(0 if self._is_dirty() else due - now):
+            for fd, _ in poll(due - now):
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler()
@@ -207,51 +203,23 @@ class Server:
             signal.signal(number, lambda *_: self.stop())
 
     def _move(self) -> None:
-        for _ in range(PASSES):
-            moved = False
-            for router in self._routers:
-                if router.is_dirty:
-                    router.is_dirty = False
-                    self._drain(router)
-                    moved = True
-            if not self.intake.is_idle:
-                self.intake.flush(time.monotonic())
-                moved = True
-            if self.publisher.is_dirty:
-                self.publisher.is_dirty = False
-                self._drain_subscriptions()
-            if not moved:
-                return
-
-    def _is_dirty(self) -> bool:
-        return any(router.is_dirty for router in self._routers)
-
-    def _drain(self, router: Router) -> None:
-        receive, dispatch = router.receive, self._dispatch
-        # one look is cheaper than one failure; with many messages one failure is cheaper than many looks
-        if not router.is_signalled and not router.has_more():
-            return
-        router.is_signalled = False
-        try:
-            for count in range(BUDGET):
-                message = receive()
-                if message is not None:
-                    dispatch(*message)
-                if count < 2 and not router.has_more():
-                    return
-        except zmq.Again:
-            return
-        except Exception as exc:  # noqa: BLE001 - one message must not end the calls of everybody
-            self._fault(exc)
-        router.is_dirty = router.is_signalled = True
+        if not self.intake.is_idle:
+            self.intake.flush(time.monotonic())
+        if self.publisher.is_dirty:
+            self.publisher.is_dirty = False
+            self._drain_subscriptions()
+        for router in self._routers:
+            if router.planned:
+                router.flush()
 
     def _read_lifeline(self, fd: int) -> None:
         try:
             self.lifelines.read(fd)
         except Exception as exc:  # noqa: BLE001 - one peer must not end the calls of everybody
-            self._fault(exc)
+            self.fault(exc)
 
-    def _fault(self, exc: Exception) -> None:
+    def fault(self, exc: Exception) -> None:
+        """Tells of an exception of our own making."""
         self.faults += 1
         where = "".join(traceback.format_exception(exc)[-3:])
         self.log.error("internal error", error=repr(exc), where=where)
@@ -308,6 +276,22 @@ class Server:
             return SENT
         return GONE
 
+    # -- Watching
+
+    def watch(self, fd: int, handler: Callable[[], None]) -> None:
+        """Calls `handler` whenever the descriptor can be read."""
+        self._epoll.register(fd, select.EPOLLIN)
+        self._handlers[fd] = handler
+
+    def want_room(self, fd: int, wanted: bool) -> None:
+        """Whether the handler is also called when it can be written."""
+        self._epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT if wanted else select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Not any more."""
+        self._epoll.unregister(fd)
+        del self._handlers[fd]
+
     # -- Announcer
 
     def acknowledge(self, actor: Actor, seq: int, resend: bool) -> None:
@@ -334,12 +318,12 @@ class Server:
     def moved_in(self, caller: Caller, door: str) -> None:
         """From now on this peer's messages count."""
         router = self.routers[door]
-        router.granted[caller.routing_id] = caller
+        router.grant(caller)
         self._router_of[caller] = router
 
     def moved_out(self, caller: Caller, door: str) -> None:
         """From now on they do not."""
-        self.routers[door].granted.pop(caller.routing_id, None)
+        self.routers[door].revoke(caller)
         self._router_of.pop(caller, None)
 
     def actor_gone(self, actor: Actor, epoch: int, pid: int, orderly: bool) -> None:
@@ -408,12 +392,9 @@ class Server:
             self.routing.end(call, exc)
 
     def _lifeline_gone(self, lifeline: Lifeline, why: str) -> None:
-        if lifeline.door.name == "actors":
+        if lifeline.door.name == "actors" and lifeline.owner is not None:
             # what the process still said before it ended is worth more than a verdict
-            self._actors.is_dirty = True
-            while self._actors.is_dirty:
-                self._actors.is_dirty = False
-                self._drain(self._actors)
+            self._actors.read_rest(lifeline.owner.routing_id)
             self.intake.flush(time.monotonic())
         self.reception.gone(lifeline, why)
 
@@ -434,6 +415,8 @@ class Server:
             self.metrics.start()
         self.routing.tick(now)
         self.lifelines.drop_silent(now)
+        for router in self._routers:
+            router.drop_silent(now)
         self._check_hangs(now)
         if now >= self._next_alive:
             self._next_alive = now + 0.5
@@ -479,10 +462,6 @@ class Server:
         self._epoll.close()
         os.close(self._wake)
         self.log.info("broker stopped")
-
-    def _watch(self, fd: int, handler: Callable[[], None]) -> None:
-        self._epoll.register(fd, select.EPOLLIN)
-        self._handlers[fd] = handler
 
     def _watch_lifeline(self, fd: int) -> None:
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP)

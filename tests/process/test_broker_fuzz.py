@@ -159,7 +159,7 @@ async def storm(house: BrokerHouse, rounds: int, seed: int) -> None:
     assert unpack_value(answer.body)["arguments"] == {"n": -1}
     assert house.broker.poll() is None, house.log.read_text(encoding="utf-8")
     assert "Traceback" not in house.log.read_text(encoding="utf-8")
-    assert "internal error" not in house.log.read_text(encoding="utf-8")
+    assert "broker: internal error" not in house.log.read_text(encoding="utf-8")
     assert rss_kib(house.broker.pid) - before < 20_000
     for stranger in (*strangers, subscriber):
         stranger.close(linger=0)
