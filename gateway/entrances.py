@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.admin.answers import ADMIN_CLIENTS_MAX, AdminAnswers
 from gateway.admin.client import AdminClient
+from gateway.drop_in import DropIn
 from gateway.listening import BACKLOG, bind_unix
 from gateway.tls import NotAllowed, TlsLink, server_context, shake_hands
 from schema.enums.admin import ClientTransport
 from settings.config import Config
-from settings.paths import Paths
+from settings.paths import Paths, libvirt_folder
 from util.structured_log import StructuredLog
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ class Entrances:
         if self._settings.listen_tls and self._load_certificates():
             self._bind_tcp(self._settings.listen_tls, self._admit_tls)
         self._answers: AdminAnswers | None = None
+        self._drop_in = DropIn(libvirt_folder(), paths, log) if self._settings.drop_in else None
+        if self._drop_in is not None:
+            self._drop_in.make()
 
     def _load_certificates(self) -> bool:
         """Whether there are certificates; without them there is no TLS, and everything else is served."""
@@ -90,6 +94,8 @@ class Entrances:
 
     def end(self) -> None:
         """An orderly stop: the paths go."""
+        if self._drop_in is not None:
+            self._drop_in.remove()
         self._paths.libvirt_admin_socket.unlink(missing_ok=True)
 
     # --- who comes ---

@@ -91,6 +91,7 @@ class GatewaySettings:
     documents_settle_s: float = 2.0  # unchanged for so long, a guest's XML is fetched for the cache; 0: never
     socket_group: str = ""  # group that may use the read-write socket; empty: the agent's own user only
     calls_in_flight: Positive = 8192
+    drop_in: bool = False  # libvirt's own socket paths lead here, so that clients that are told nothing come here too
     listen_tls: str = ""  # "HOST:PORT" (":16514" for every address) to serve libvirt's clients over TLS
     tls_certificate: str = "/etc/pki/libvirt/servercert.pem"
     tls_key: str = "/etc/pki/libvirt/private/serverkey.pem"

@@ -197,6 +197,14 @@ def system_paths() -> Paths:
     )
 
 
+def libvirt_folder() -> Path:
+    """Where libvirt's clients look for its daemon when they are not told."""
+    if os.geteuid() == 0:
+        return Path("/run/libvirt")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return (Path(runtime) if runtime else _xdg("XDG_CACHE_HOME", Path.home() / ".cache")) / "libvirt"
+
+
 def _xdg(variable: str, default: Path) -> Path:
     value = os.environ.get(variable, "")
     return Path(value) if value.startswith("/") else default

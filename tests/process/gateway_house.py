@@ -34,10 +34,9 @@ class GatewayHouse(BrokerHouse):
 
     def start(self, role: str) -> int:
         """Starts a role's process."""
-        modules = {"gateway": "gateway", "broker": "broker"}
         with (self.root / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-m", modules.get(role, f"actors.{role}")],
+                self.command(role),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -45,6 +44,15 @@ class GatewayHouse(BrokerHouse):
             )
         self._started[role] = process
         return process.pid
+
+    def command(self, role: str) -> list[str]:
+        """How a role's process is started."""
+        modules = {"gateway": "gateway", "broker": "broker"}
+        return [sys.executable, "-I", "-m", modules.get(role, f"actors.{role}")]
+
+    def end(self, role: str) -> None:
+        """Ends a role's process in order and waits until it is gone."""
+        self.kill(role, signal.SIGTERM)
 
     def kill(self, role: str, number: int = signal.SIGKILL) -> None:
         """Ends a role's process and waits until it is gone."""
