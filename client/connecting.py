@@ -11,6 +11,7 @@ from typing import Any, Final
 from client.connection import Connection
 from client.link import WAIT_S, open_link
 from client.uri import default_uri, scope_of
+from settings.drivers import leads_elsewhere
 from settings.paths import Paths, resolve_paths, system_paths
 
 URI_VARIABLE: Final = "VIRTROUPE_URI"
@@ -45,8 +46,11 @@ class Connecting:
 
     async def _connect(self) -> Connection:
         root = self._root or os.environ.get(ROOT_VARIABLE)
+        given = self._uri or os.environ.get(URI_VARIABLE)
+        if given and self._root is None and leads_elsewhere(given):
+            return await self._connect_daemon(given)
         paths = resolve_paths(Path(root)) if root else paths_in_reach()
-        uri = self._uri or os.environ.get(URI_VARIABLE) or default_uri(paths)
+        uri = given or default_uri(paths)
         scope = scope_of(uri)
         link = await open_link(paths, read_only=self._read_only, program=self._program, wait_s=self._wait_s)
         conn = Connection(link, uri, scope, read_only=self._read_only)
@@ -56,6 +60,12 @@ class Connecting:
             await conn.aclose()
             raise
         return conn
+
+    async def _connect_daemon(self, uri: str) -> Connection:
+        from client.remote_link import open_daemon_link
+
+        link = await open_daemon_link(uri, read_only=self._read_only, wait_s=self._wait_s)
+        return Connection(link, uri, uri, read_only=self._read_only)
 
 
 def paths_in_reach() -> Paths:
@@ -82,6 +92,10 @@ def connect(
     Without `root` the environment's VIRTROUPE_ROOT, else the user's own agent or, where that does not run, the
     system's. `wait_s` is how long to wait for an agent that is being restarted; one that is not there at all is an
     error at once.
+
+    A URI with a transport or a host (`qemu+unix:///system?socket=...`, `qemu+ssh://host/system`) needs no agent:
+    libvirt's own protocol is spoken to the daemon there. With `root` that agent's driver `remote` is asked to do so
+    instead, which gives its events a journal.
 
     Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what
     the driver says of it.

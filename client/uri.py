@@ -7,6 +7,7 @@ from typing import Final
 
 from client.errors import InvalidArguments
 from settings.config import Config, ConfigError, load_config
+from settings.drivers import leads_elsewhere
 from settings.paths import Paths
 
 QEMU: Final = "qemu:///system"
@@ -14,20 +15,14 @@ TEST: Final = "test:///default"
 
 
 def scope_of(uri: str) -> str:
-    """The URI as drivers know it: without the way to the daemon, which this library does not take.
+    """The URI as drivers know it: that of another daemon as it stands, any other with its driver in lower case.
 
-    `test+unix:///default?socket=S`, as virsh wants it, is `test:///default`.
-    Raises InvalidArguments for a URI of another host, and for a text that is none.
+    Raises InvalidArguments for a text that is no URI.
     """
-    scheme, colon, rest = uri.partition(":")
-    driver, _, transport = scheme.partition("+")
+    driver, colon, rest = uri.partition(":")
     if not colon or not driver or not rest.startswith("/"):
         raise InvalidArguments(f"'{uri}' is not a connection URI such as '{QEMU}'")
-    if transport not in ("", "unix"):
-        raise InvalidArguments(f"'{uri}' names the transport '{transport}', this library reaches only the local agent")
-    if transport:
-        rest = rest.partition("?")[0]
-    return f"{driver.lower()}:{rest}"
+    return uri if leads_elsewhere(uri) else f"{driver.lower()}:{rest}"
 
 
 def default_uri(paths: Paths) -> str:

@@ -67,6 +67,7 @@ class DaemonConnection:
         self._session = ClientSession()
         self._calls: dict[int, tuple[Procedure, asyncio.Future[Any]]] = {}
         self._gated: set[int] = set()
+        self._held: set[asyncio.Task[None]] = set()
         self._streams: dict[int, DaemonStream] = {}
         self._gate = asyncio.Semaphore(CALLS_MAX)
         self._keepalive_s = keepalive_s
@@ -167,6 +168,11 @@ class DaemonConnection:
         """The rules of this connection."""
         return self._session
 
+    def hold(self, task: asyncio.Task[None]) -> None:
+        """Keeps a task until it ends, or ends it with the connection."""
+        self._held.add(task)
+        task.add_done_callback(self._held.discard)
+
     # --- life ---
 
     async def open(self, *, read_only: bool) -> None:
@@ -192,9 +198,10 @@ class DaemonConnection:
             with contextlib.suppress(VirtError):
                 await self.call("connect_close", timeout=2.0)
         self._end(HypervisorGone(f"the connection to '{self.uri.text}' was closed here"))
-        for task in self._tasks:
+        tasks = [*self._tasks, *self._held]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._channel.aclose()
 
     async def _read(self) -> None:
