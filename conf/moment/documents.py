@@ -2,53 +2,85 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
+
+from lxml import etree
 
 from conf.document import parse_document
 from conf.domain.disk import Disk
 from conf.domain.documents import complete_domain
 from conf.domain.domain import Domain
 from conf.domain.rules import DomainRules
+from conf.domain.storage_source import BlockSource, FileSource
 from conf.flags import ParseFlags, XmlFlags
 from conf.moment.moment import Checkpoint, CheckpointDisk, Snapshot, SnapshotDisk, SnapshotMemory
-from schema.errors import ConfigUnsupported, RefusedDocument
+from schema.errors import ConfigUnsupported, InternalError, XmlError
 
 INTERNAL: Final = "internal"
+EXTERNAL: Final = "external"
 NO: Final = "no"
 BITMAP: Final = "bitmap"
+STATES: Final = frozenset(
+    ("nostate", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended", "disk-snapshot")
+)
+"""What a guest can be in when it is kept."""
+_KNOWN: Final = ParseFlags.INACTIVE | ParseFlags.SKIP_VALIDATE
+_NAME = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*\Z").match
 
 
 def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = False) -> Snapshot:
-    """The snapshot that a document describes; of a new one the guest is not taken from the document.
+    """The snapshot that a document describes; of a new one only what a user may choose is taken from the document.
 
-    Raises XmlDetailError and XmlError, and RefusedDocument when one that is made known again misses its time.
+    Raises XmlDetailError and XmlError, and InternalError when one that is made known again misses its time.
     """
     root = parse_document(xml, name="domain_snapshot", root="domainsnapshot")
+    _drop_domain(root, redefine=redefine)
     snapshot = Snapshot.parse(root, ParseFlags.INACTIVE)
+    for disk in snapshot.disks:
+        _tidy_disk(disk)
+    _check_memory(snapshot.memory)
     if redefine:
+        if snapshot.name is None:
+            raise XmlError("a redefined snapshot must have a name")
         if snapshot.creation_time is None:
-            raise RefusedDocument("missing creationTime from existing snapshot")
+            raise InternalError("missing creationTime from existing snapshot")
         if snapshot.state is None:
-            raise RefusedDocument("missing state from existing snapshot")
-        if snapshot.domain is not None:
-            complete_domain(snapshot.domain, rules, ParseFlags.INACTIVE)
+            raise InternalError("missing state from existing snapshot")
+        if snapshot.state not in STATES:
+            raise XmlError(f"Invalid state '{snapshot.state}' in domain snapshot XML")
+        for domain in (snapshot.domain, snapshot.inactive_domain):
+            if domain is not None:
+                complete_domain(domain, rules, _KNOWN)
     else:
-        snapshot.domain = None
+        snapshot.state = snapshot.parent = snapshot.creation_time = None
+        snapshot.domain = snapshot.inactive_domain = snapshot.cookie = snapshot.active = None
     return snapshot
 
 
 def parse_checkpoint(xml: str | bytes, rules: DomainRules, *, redefine: bool = False) -> Checkpoint:
     """The checkpoint that a document describes. Raises as `parse_snapshot` does."""
     root = parse_document(xml, name="domain_checkpoint", root="domaincheckpoint")
+    _drop_domain(root, redefine=redefine)
     checkpoint = Checkpoint.parse(root, ParseFlags.INACTIVE)
+    if checkpoint.name is not None and _NAME(checkpoint.name) is None:
+        raise XmlError(f"name '{checkpoint.name}' is no name for a checkpoint")
     if redefine:
+        if checkpoint.name is None:
+            raise XmlError("a redefined checkpoint must have a name")
         if checkpoint.creation_time is None:
-            raise RefusedDocument("missing creationTime from existing checkpoint")
+            raise InternalError("missing creationTime from existing checkpoint")
         if checkpoint.domain is not None:
-            complete_domain(checkpoint.domain, rules, ParseFlags.INACTIVE)
+            complete_domain(checkpoint.domain, rules, _KNOWN)
     else:
-        checkpoint.domain = None
+        checkpoint.parent = checkpoint.creation_time = checkpoint.domain = None
     return checkpoint
+
+
+def date(moment: Snapshot | Checkpoint, now: int) -> None:
+    """Gives a new moment its time, and its time as a name if it has none."""
+    moment.creation_time = now
+    moment.name = moment.name or str(now)
 
 
 def write_moment(moment: Snapshot | Checkpoint, *, secure: bool = False) -> str:
@@ -88,6 +120,39 @@ def fit_checkpoint(checkpoint: Checkpoint, domain: Domain) -> None:
             CheckpointDisk(name=disk.target.dev, checkpoint=BITMAP if records else NO, bitmap=name if records else None)
         )
     checkpoint.disks = disks
+
+
+def _drop_domain(root: etree._Element, *, redefine: bool) -> None:
+    """Definitions count only in what is made known again, and then only whole ones: old documents hold a UUID alone."""
+    for tag in ("domain", "inactiveDomain"):
+        for node in root.findall(tag):
+            if not redefine or node.get("type") is None:
+                root.remove(node)
+
+
+def _tidy_disk(disk: SnapshotDisk) -> None:
+    if disk.driver is not None and disk.driver.type is None and disk.driver.metadata_cache is None:
+        disk.driver = None
+    if isinstance(disk.source, FileSource | BlockSource) and disk.source == type(disk.source)():
+        disk.source = None
+    if disk.snapshot is None and (disk.driver is not None or disk.source is not None):
+        disk.snapshot = EXTERNAL
+    path = getattr(disk.source, "file", None) or getattr(disk.source, "dev", None)
+    if path is not None and not path.startswith("/"):
+        raise XmlError(f"disk snapshot image path '{path}' must be absolute")
+
+
+def _check_memory(memory: SnapshotMemory | None) -> None:
+    if memory is None:
+        return
+    if memory.file is not None:
+        memory.snapshot = memory.snapshot or EXTERNAL
+        if memory.snapshot != EXTERNAL:
+            raise XmlError(f"memory filename '{memory.file}' requires external snapshot")
+        if not memory.file.startswith("/"):
+            raise XmlError(f"memory snapshot file path ({memory.file}) must be absolute")
+    elif memory.snapshot == EXTERNAL:
+        raise XmlError("external memory snapshots require a filename")
 
 
 def _disk_named(domain: Domain, name: str) -> Disk:

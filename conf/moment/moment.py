@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
+from conf.domain.disk import MetadataCache
 from conf.domain.domain import Domain
-from conf.element import Element, attr, child, children, text
-from conf.values import INT, UINT, words
+from conf.domain.storage_source import SOURCES, SourceType, StorageSource
+from conf.element import Element, Empty, attr, child, children, echo, flag, one_of, text, verbatim
+from conf.faults import lacking
+from conf.values import INT, ULONG, UUID_TEXT, words
+from schema.errors import XmlError
 
 
 class Parent(Element, tag="parent"):
     """The moment before."""
 
     name: str = text("name", str)
+
+
+class DomainStub(Element, tag="domain"):
+    """A guest of which nothing but its identity is known."""
+
+    uuid: UUID = text("uuid", UUID_TEXT)
+
+
+class InactiveDomain(Domain, tag="inactiveDomain", root=True):
+    """The guest's persistent definition beside that of the running one."""
 
 
 class SnapshotMemory(Element, tag="memory"):
@@ -20,15 +36,31 @@ class SnapshotMemory(Element, tag="memory"):
     file: str | None = attr("file", str, default=None)
 
 
-class SnapshotDisk(Element, tag="disk"):
-    """How one disk is kept."""
+class SnapshotDriver(Element, tag="driver", empty=Empty.OMIT):
+    """The format of the new image."""
 
-    name: str = attr("name", str)
+    type: str | None = attr("type", str, default=None)
+    metadata_cache: MetadataCache | None = child(MetadataCache, default=None)
+
+
+class SnapshotDisk(Element, tag="disk"):
+    """How one disk is kept; the image is the new one, below which the old one stays."""
+
+    name: str = attr("name", str, missing=lacking(XmlError, "missing name from disk snapshot element"))
     snapshot: str | None = attr("snapshot", words("no", "internal", "external", "manual"), default=None)
+    type: SourceType = attr(
+        "type",
+        SourceType,
+        default=SourceType.FILE,
+        shown=lambda self, flags: self.type if self.driver is not None or self.source is not None else None,
+    )
+    delete_in_progress: bool = flag("snapshotDeleteInProgress", default=False)
+    driver: SnapshotDriver | None = child(SnapshotDriver, default=None)
+    source: StorageSource | None = one_of(*SOURCES, by_parent="type", default=None)
 
 
 class Snapshot(Element, tag="domainsnapshot", root=True):
-    """A saved state of a guest."""
+    """A saved state of a guest; `active` is libvirt's own note on the current one."""
 
     name: str | None = text("name", str, default=None)
     description: str | None = text("description", str, default=None)
@@ -38,15 +70,21 @@ class Snapshot(Element, tag="domainsnapshot", root=True):
     memory: SnapshotMemory | None = child(SnapshotMemory, default=None)
     disks: list[SnapshotDisk] = children(SnapshotDisk, default=[], within="disks")
     domain: Domain | None = child(Domain, default=None)
+    stub: DomainStub | None = echo(
+        DomainStub, shown=lambda self, flags: self.stub if self.domain is None and self.stub is not None else None
+    )
+    inactive_domain: InactiveDomain | None = child(InactiveDomain, default=None)
+    cookie: str | None = verbatim("cookie", default=None)
+    active: int | None = text("active", INT, default=None)
 
 
 class CheckpointDisk(Element, tag="disk"):
     """Whether changes of one disk are recorded, and under which name."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "missing name from disk checkpoint element"))
     checkpoint: str | None = attr("checkpoint", words("no", "bitmap"), default=None)
     bitmap: str | None = attr("bitmap", str, default=None)
-    size: int | None = attr("size", UINT, default=None)
+    size: int | None = attr("size", ULONG, default=None)
 
 
 class Checkpoint(Element, tag="domaincheckpoint", root=True):

@@ -18,6 +18,7 @@ from conf.secret.documents import parse_secret, write_secret
 from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
 from schema.errors import VirtError
 from tests.conformance.drivers import rules_for
+from tests.conformance.moments import backup_round_trip, checkpoint_round_trip, snapshot_round_trip
 from tests.shared import SHARED, shared_json
 
 Case = dict[str, Any]
@@ -140,10 +141,13 @@ ROUND_TRIPS: dict[str, RoundTrip] = {
     "nodedev": _node_device,
     "nwfilter": _nwfilter,
     "nwfilterbinding": _filter_binding,
+    "snapshot": snapshot_round_trip,
+    "checkpoint": checkpoint_round_trip,
+    "backup": backup_round_trip,
     "secret": lambda case, source: write_secret(parse_secret(source)),
     "networkport": lambda case, source: write_network_port(parse_network_port(source)),
 }
 """How a document of each kind is read and written."""
 
-AREAS = ("domain", "interface", "network", "nodedev", "nwfilter", "lxc", "qemu", "secret", "storage")
+AREAS = ("domain", "interface", "network", "nodedev", "nwfilter", "lxc", "moments", "qemu", "secret", "storage")
 """The areas that have cases for documents."""
