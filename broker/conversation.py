@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from broker.wire import CallPrologue, Cursor, Kind, WireError, call_id, split_body, unpack_reply_prologue, unpack_value
 from schema.errors import InvalidMessage, VirtError, from_wire
+
+_REPLY: Final = int(Kind.REPLY)
 
 
 class HistoryLost(Exception):
@@ -18,8 +20,7 @@ class HistoryLost(Exception):
         self.head = head
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The outcome of a call that succeeded. `seq` is the source's number after it, for reading one's own writes."""
 
     source: str
@@ -27,7 +28,6 @@ class Reply:
     seq: int
     body: bytes
     ticket: dict[str, Any] | None
-    outcome_time: float
 
 
 @dataclass(slots=True, eq=False)
@@ -106,18 +106,20 @@ class Outgoing:
             self.future.set_exception(error)
 
 
-def settle(out: Outgoing, source: bytes, kind: int, body: bytes, now: float) -> None:
+def settle(out: Outgoing, source: bytes, kind: int, body: bytes) -> None:
     """Tells what a REPLY, ERROR or REPLAY_PART says; one that is not understood is a failure too."""
+    outcome: Any
     try:
-        if kind == Kind.REPLAY_PART:
-            outcome: Any = unpack_value(body)
-        else:
+        if kind == _REPLY:
             packed, rest = split_body(body)
             prologue = unpack_reply_prologue(packed)
-            if kind == Kind.ERROR:
-                outcome = from_wire(unpack_value(rest))
-            else:
-                outcome = Reply(source.decode(), prologue.epoch, prologue.seq, rest, prologue.ticket, now)
+            outcome = Reply(source.decode(), prologue.epoch, prologue.seq, rest, prologue.ticket)
+        elif kind == Kind.REPLAY_PART:
+            outcome = unpack_value(body)
+        else:
+            packed, rest = split_body(body)
+            unpack_reply_prologue(packed)
+            outcome = from_wire(unpack_value(rest))
     except (WireError, VirtError, UnicodeDecodeError) as exc:
         outcome = InvalidMessage(f"the outcome of '{out.procedure}' is not understood: {exc}")
     if isinstance(outcome, VirtError):

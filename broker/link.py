@@ -165,9 +165,16 @@ class Link:
             self._is_over("")
             return
         on_message = self._on_message
-        for frames in messages:
-            if len(frames) == 3:
-                on_message(frames[0], frames[1], frames[2])
+        # what is answered at once leaves at the end of this, without another turn of the loop
+        was_planned, self._is_planned = self._is_planned, True
+        try:
+            for frames in messages:
+                if len(frames) == 3:
+                    on_message(frames[0], frames[1], frames[2])
+        finally:
+            self._is_planned = was_planned
+            if not was_planned:
+                self._flush()
 
     def _lifeline_readable(self) -> None:
         try:

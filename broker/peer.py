@@ -70,6 +70,8 @@ REPLAY_RECORDS: Final = 1024
 
 _BROKER: Final = b"broker"
 _OUTCOMES: Final = frozenset({int(Kind.REPLY), int(Kind.ERROR), int(Kind.REPLAY_PART)})
+_CALL, _REPLY, _CANCEL = int(Kind.CALL), int(Kind.REPLY), int(Kind.CANCEL)  # members cost more where there are many
+_RESEND, _URGENT = int(Flag.RESEND), int(Flag.URGENT)
 
 
 class Peer:
@@ -85,6 +87,7 @@ class Peer:
         self._handler = handler
         self._program = program
         self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # for subscriptions alone
         self._link: Link | None = None
         self._resume: tuple[bytes, Any] | None = None
@@ -177,10 +180,9 @@ class Peer:
         name = prologue.procedure
         if len(body) > self._message_max:
             raise InvalidArguments(f"{name}: {len(body)} bytes of arguments, {self._message_max} are allowed")
-        deadline = None if deadline_s is None else self._loop.time() + deadline_s
-        flags = int(Flag.URGENT) if urgent else 0
+        deadline = None if deadline_s is None else self._clock() + deadline_s
         whole = join_body(pack_call_prologue(prologue), body)
-        return Outgoing(outcome, Kind.CALL, destination.encode(), name, flags, whole, deadline)
+        return Outgoing(outcome, _CALL, destination.encode(), name, _URGENT if urgent else 0, whole, deadline)
 
     async def head(self) -> Cursor:
         """Where the journal ends now."""
@@ -254,7 +256,7 @@ class Peer:
     def reply(self, call: IncomingCall, body: bytes, *, seq: int, ticket: dict[str, Any] | None = None) -> None:
         """The call's result. Without a broker it is dropped: the caller will ask again."""
         prologue = pack_reply_prologue(ReplyPrologue(self.epoch, seq, ticket))
-        self._post(call.source, pack_header(Kind.REPLY, call.correlation), join_body(prologue, body))
+        self._post(call.source, pack_header(_REPLY, call.correlation), join_body(prologue, body))
 
     def fail(self, call: IncomingCall, error: VirtError, *, seq: int) -> None:
         """The call's error. Without a broker it is dropped: the caller will ask again."""
@@ -424,8 +426,8 @@ class Peer:
     def _send(self, correlation: int, out: Outgoing) -> None:
         ttl_ms = 0
         if out.deadline is not None:
-            ttl_ms = max(1, int((out.deadline - self._loop.time()) * 1000))
-        flags = out.flags | int(Flag.RESEND) if out.is_sent else out.flags
+            ttl_ms = max(1, int((out.deadline - self._clock()) * 1000))
+        flags = out.flags | _RESEND if out.is_sent else out.flags
         link = self._link
         if link is None:
             return
@@ -441,7 +443,7 @@ class Peer:
 
     def _sweep(self) -> None:
         self._sweeper = None
-        now = self._loop.time()
+        now = self._clock()
         timed = False
         for correlation, out in list(self._outgoing.items()):
             if out.deadline is None:
@@ -459,7 +461,7 @@ class Peer:
     def _ask_replay(self, after: Cursor, sources: Sequence[str] | None) -> asyncio.Task[dict[str, Any]]:
         request = {"after": list(after), "sources": None if sources is None else list(sources), "limit": REPLAY_RECORDS}
         future: asyncio.Future[dict[str, Any]] = self._loop.create_future()
-        out = Outgoing(future, Kind.REPLAY, _BROKER, "", 0, pack_value(request), self._loop.time() + 60.0)
+        out = Outgoing(future, Kind.REPLAY, _BROKER, "", 0, pack_value(request), self._clock() + 60.0)
         return self._loop.create_task(self._outcome(self._begin(out), future))
 
     # -- receiving
@@ -469,12 +471,12 @@ class Peer:
         if kind in _OUTCOMES:
             out = self._outgoing.pop(correlation, None)
             if out is not None and not out.future.done():
-                settle(out, source, kind, body, self._loop.time())
-        elif kind == Kind.CALL:
+                settle(out, source, kind, body)
+        elif kind == _CALL:
             self._incoming(source, flags, ttl_ms, correlation, body)
         elif self._handler is None:
             return
-        elif kind == Kind.CANCEL:
+        elif kind == _CANCEL:
             self._handler.on_cancel(source, correlation)
         elif kind == Kind.EVENT_ACK:
             self._handler.on_event_ack(correlation, bool(flags & Flag.GAP))
@@ -484,7 +486,7 @@ class Peer:
             self._handler.on_registered(self.last)
 
     def _incoming(self, source: bytes, flags: int, ttl_ms: int, correlation: int, body: bytes) -> None:
-        deadline = self._loop.time() + ttl_ms / 1000 if ttl_ms else None
+        deadline = self._clock() + ttl_ms / 1000 if ttl_ms else None
         try:
             packed, rest = split_body(body)
             call = IncomingCall(source, correlation, flags, deadline, unpack_call_prologue(packed), rest)

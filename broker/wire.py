@@ -26,6 +26,7 @@ _prologue_length = struct.Struct(">H")
 _correlation = struct.Struct(">Q")
 _door_length = struct.Struct(">I")
 _frame = struct.Struct(">BI")
+_pack_header = HEADER.pack
 HEADER_LENGTH: Final = HEADER.size
 DOOR_HEADER_LENGTH: Final = _door_length.size
 FRAME_HEADER_LENGTH: Final = _frame.size
@@ -152,6 +153,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_call = msgspec.msgpack.Decoder(CallPrologue).decode
 _decode_reply = msgspec.msgpack.Decoder(ReplyPrologue).decode
 _decode_record = msgspec.msgpack.Decoder(RecordHead).decode
+_KEY_TYPES: Final = (bytes, str, type(None))  # a union would be made anew for each call
 _ARRAY_OF_THREE: Final = b"\x93"
 _ARRAY_OF_SIX: Final = b"\x96"
 
@@ -168,7 +170,7 @@ def call_id(public: bytes, correlation: int) -> bytes:
 
 def pack_header(kind: int, correlation: int, ttl_ms: int = 0, flags: int = 0) -> bytes:
     """The 16 header bytes. A time to live beyond 32 bits is cut to the longest possible."""
-    return HEADER.pack(VERSION, kind, flags, min(ttl_ms, TTL_MAX_MS), correlation)
+    return _pack_header(VERSION, kind, flags, ttl_ms if ttl_ms < TTL_MAX_MS else TTL_MAX_MS, correlation)
 
 
 def unpack_header(data: bytes) -> Header:
@@ -194,7 +196,7 @@ def split_body(body: bytes) -> tuple[bytes, bytes]:
     """Prologue and rest of a body. Raises WireError when the lengths do not agree."""
     if len(body) < 2:
         raise WireError("body is too short for a prologue")
-    (length,) = _prologue_length.unpack_from(body)
+    length = body[0] << 8 | body[1]
     if length > PROLOGUE_MAX:
         raise WireError(f"prologue of {length} bytes, at most {PROLOGUE_MAX} are allowed")
     if len(body) < 2 + length:
@@ -215,7 +217,7 @@ def unpack_call_prologue(data: bytes) -> CallPrologue:
         prologue = _decode_call(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise WireError(f"not a call's prologue: {exc}") from exc
-    if not isinstance(prologue.key, bytes | str | None):
+    if not isinstance(prologue.key, _KEY_TYPES):
         raise WireError("the key of a prologue is bytes, a string or nil")
     return prologue
 

@@ -151,7 +151,7 @@ def pack_result(procedure: Procedure, value: object) -> bytes:
 
 
 def _whole_result(codec: Codec, value: object) -> Mapping[str, object] | msgspec.Struct:
-    if isinstance(value, Mapping | codec.struct):
+    if isinstance(value, (dict, codec.struct, Mapping)):
         return value
     fields = codec.fields
     if value is None and (not fields or not fields[0].optional):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TICK_S: Final = 0.25
 STOP_GRACE_S: Final = 3.0
+GC_THRESHOLDS: Final = (20_000, 20, 100)
 EXIT_FENCED: Final = 70
 EXIT_FAILED: Final = 1
 VERSION: Final = "1"
@@ -109,6 +110,7 @@ class Stage:
         finally:
             gc.enable()
             gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)  # a call leaves no circles behind
         await runtime.intents.undo_open()
         runtime.publisher.begin(port, epoch, last)
         recovery.publish(runtime.objects, runtime.publisher, lambda old, new: actor.differences(host, old, new))

@@ -44,6 +44,9 @@ ABANDON_AFTER_S: Final = 0.15
 """How long a handler may take to clean up after its deadline before the caller is answered without it."""
 
 
+_RESEND: Final = int(Flag.RESEND)
+
+
 class ReplyPort(Protocol):
     """The part of the broker's peer that answers need."""
 
@@ -200,7 +203,7 @@ class Dispatcher:
             deadline,
             prologue.trace,
             bool(caller.get("read_only")),
-            bool(call.flags & Flag.RESEND),
+            bool(call.flags & _RESEND),
             prologue.idempotency_key,
         )
         if current.idempotency_key is not None:

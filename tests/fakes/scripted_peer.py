@@ -158,7 +158,7 @@ class ScriptedPeer:
             values, ticket = values.values, values.ticket
         found = find_procedure(procedure)
         assert found is not None
-        return Reply(destination, self.epoch, self.seq, pack_result(found, values), ticket, 0.0)
+        return Reply(destination, self.epoch, self.seq, pack_result(found, values), ticket)
 
     def begin_call(
         self,

@@ -58,10 +58,10 @@ class FakeBroker:
             raise self.error
         if procedure == "actor_capabilities":
             answer = pack_result(need_procedure(procedure), ["domain_lookup_by_name"])
-            return Reply("test", self.epoch, self.seq, answer, None, 0.0)
+            return Reply("test", self.epoch, self.seq, answer, None)
         row = need_procedure("actor_snapshot")
         answer = pack_result(row, {"epoch": self.epoch, "seq": self.seq, "objects": self.objects})
-        return Reply("test", self.epoch, self.seq, answer, None, 0.0)
+        return Reply("test", self.epoch, self.seq, answer, None)
 
 
 class House:
