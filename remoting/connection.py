@@ -219,7 +219,7 @@ class DaemonConnection:
             why = exc.strerror or str(exc)
         except (RemoteProtocolError, PacketError, XdrError) as exc:
             why = f"the daemon broke the protocol: {exc}"
-        said = bytes(self._channel.said).decode(errors="replace").strip()
+        said = await self._channel.last_words()
         self._end(HypervisorGone(f"the connection to '{self.uri.text}' ended: {why}{f' ({said})' if said else ''}"))
 
     async def _wait_for_streams(self) -> None:
@@ -282,15 +282,18 @@ class DaemonConnection:
     async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
         unanswered = 0
+        asked_at = loop.time()
         while self.is_open:
             await asyncio.sleep(self._keepalive_s)
-            if loop.time() - self._heard < self._keepalive_s:
+            if self._heard >= asked_at:
                 unanswered = 0
+            if loop.time() - self._heard < self._keepalive_s:
                 continue
             if unanswered >= KEEPALIVE_COUNT:
                 self._end(HypervisorGone(f"'{self.uri.text}' does not answer any more"))
                 return
             unanswered += 1
+            asked_at = loop.time()
             self._channel.writer.write(PING_BYTES)
 
     def _end(self, why: VirtError) -> None:

@@ -23,6 +23,7 @@ BUFFER: Final = 1 << 20
 SYSTEM_SOCKET: Final = "/run/libvirt/libvirt-sock"
 PKI_FOLDER: Final = Path("/etc/pki")
 _END_S: Final = 2.0
+_WORDS_S: Final = 0.5
 _STDERR_MAX: Final = 4096
 
 
@@ -35,6 +36,12 @@ class Channel:
     process: asyncio.subprocess.Process | None = None
     said: bytearray = field(default_factory=bytearray)
     listening: asyncio.Task[None] | None = None
+
+    async def last_words(self) -> str:
+        """What its program said before it ended."""
+        if self.listening is not None:
+            await asyncio.wait({self.listening}, timeout=_WORDS_S)
+        return bytes(self.said).decode(errors="replace").strip()
 
     def close(self) -> None:
         """Lets go of it at once; what was written may still be on its way."""
