@@ -165,10 +165,11 @@ class DaemonLink:
                 await self._register(conn)
 
     async def _register(self, conn: DaemonConnection) -> None:
-        for event in all_events():
-            name = _REGISTER.get(event.family)
-            if event.event_id is None or name is None:
-                continue
+        await asyncio.gather(*(self._register_one(conn, event) for event in all_events()))
+
+    async def _register_one(self, conn: DaemonConnection, event: Event) -> None:
+        name = _REGISTER.get(event.family)
+        if event.event_id is not None and name is not None:
             argument = need_procedure(name).args[1].name
             with contextlib.suppress(VirtError):  # what the daemon's driver does not tell nobody hears of
                 await conn.call(name, {"eventID": event.event_id, argument: None}, timeout=self._wait_s)

@@ -10,15 +10,16 @@ from typing import Any
 
 from rpc.packet import EVENT_SERIAL, PONG_BYTES, PROGRAM_VERSION, PacketType, Program, Status, pack_parts
 from rpc.session import CallReceived, PingReceived, ServerSession
-from rpc.xdr import args_codec, event_codec, result_codec
+from rpc.xdr import args_codec, error_codec, event_codec, result_codec
 from schema.body import result_struct
+from schema.objects import ErrorRecord
 from schema.table import need_event, procedure_by_number
 
 Answer = Callable[[Any], dict[str, Any]]
 
 
 class FarDaemon:
-    """What it answers, by procedure; a call without an answer hangs."""
+    """What it answers, by procedure. What is in `hangs` gets no answer, anything else is not supported."""
 
     def __init__(self, socket: Path) -> None:
         self.socket = socket
@@ -32,6 +33,7 @@ class FarDaemon:
             "connect_close": lambda args: {},
             "connect_get_hostname": lambda args: {"hostname": "far"},
         }
+        self.hangs = {"domain_reboot"}
         self.writers: list[asyncio.StreamWriter] = []
 
     @property
@@ -56,6 +58,10 @@ class FarDaemon:
         procedure = procedure_by_number("remote", call.procedure)
         self.asked.append(procedure.name)
         answer = self.answers.get(procedure.name)
+        if answer is None and procedure.name not in self.hangs:
+            error = ErrorRecord(3, 12, "not supported", 2, None, "%s", "not supported", None, -1, -1, None)
+            payload = error_codec().encode(error)
+            writer.write(session.error(call.program, PROGRAM_VERSION, call.procedure, call.serial, payload))
         if answer is not None:
             values = answer(args_codec(procedure).decode(call.payload))
             payload = result_codec(procedure).encode(result_struct(procedure)(**values))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -80,3 +83,22 @@ def kill_actor(agent: Agent, name: str) -> None:
             return
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+async def test_the_library_speaks_to_our_gateway_as_to_any_daemon(far: Agent) -> None:
+    uri = far.libvirt_uri("test:///default")
+    async with virtroupe.connect(uri) as conn, conn.events(kinds=["lifecycle"]) as stream:
+        assert [guest.name for guest in await conn.list_guests()] == ["test"]
+        dom = await conn.domain("test")
+        await dom.suspend()
+        await dom.resume()
+        async with asyncio.timeout(10):
+            seen = [await anext(stream), await anext(stream)]
+    assert [event.data["event"] for event in seen if isinstance(event, Event)] == [3, 4]
+
+
+def test_the_command_speaks_to_a_daemon_without_an_agent(far: Agent, near: Agent) -> None:
+    uri = far.libvirt_uri("test:///default")
+    words = [str(Path(sys.executable).with_name("virtroupe")), "-c", uri, "list", "--json"]
+    (guest,) = json.loads(near._checked(words, True, None, 60.0).stdout)
+    assert guest["name"] == "test"

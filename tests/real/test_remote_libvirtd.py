@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 
 from actors.remote.driver import RemoteActor
+from broker.stream import Stream, open_ticket
 from remoting.connection import connect_daemon
 from schema.enums.domain_event import DomainEventType
 from schema.enums.domain_state import DomainState
-from schema.errors import DomainStateError, HypervisorGone, NoSuchDomain
+from schema.errors import DomainStateError, ErrorCode, HypervisorGone, NoSuchDomain, VirtError
+from schema.objects import StorageVolRef
 from tests.bench.libvirtd import Libvirtd
 from tests.bench.report import CannotRun
 from tests.contract.house import House, open_house
 
 pytestmark = pytest.mark.real
 
+VOLUME = "<volume><name>v.img</name><capacity>1048576</capacity></volume>"
 XML = "<domain type='test'><name>far</name><memory>65536</memory><os><type>hvm</type></os></domain>"
 
 
@@ -167,3 +170,55 @@ async def test_a_new_process_knows_the_objects_at_once_and_tells_what_changed(
     await holder.aclose()
     told = [record["kind"] for record in broker.records[count:] if record["object"]]
     assert told.count("domain_event_lifecycle") == 1
+
+
+async def test_a_volume_goes_up_and_comes_down_past_the_broker(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    scope = libvirtd.uri("qemu:///system")
+    pool_xml = f"<pool type='dir'><name>actors</name><target><path>{tmp_path}</path></target></pool>"
+    data = bytes(range(256)) * 4096
+    async with open_house(RemoteActor(), scope, tmp_path) as house:
+        await house.call("connect_open", name=scope, flags=0)
+        pool = (await house.call("storage_pool_create_xml", xml=pool_xml, flags=0)).pool
+        assert house.runtime.objects.find("storage_pool", pool.uuid) is not None
+        vol = (await house.call("storage_vol_create_xml", pool=pool, xml=VOLUME, flags=0)).vol
+        async with await stream_of(house, "storage_vol_upload", vol=vol, offset=0, length=len(data), flags=0) as up:
+            await up.write(data)
+            await up.finish()
+            assert await up.read() == b""
+        assert (tmp_path / "v.img").read_bytes() == data
+        async with await stream_of(house, "storage_vol_download", vol=vol, offset=0, length=0, flags=0) as down:
+            got = bytearray()
+            while piece := await down.read():
+                got += piece
+        assert bytes(got) == data
+        with pytest.raises(VirtError) as caught:
+            await house.call(
+                "storage_vol_upload", vol=StorageVolRef(pool.name, "none", "none"), offset=0, length=0, flags=0
+            )
+        assert caught.value.code == ErrorCode.NO_STORAGE_VOL
+        await house.call("storage_pool_destroy", pool=pool)
+        assert house.runtime.objects.find("storage_pool", pool.uuid) is None
+
+
+async def test_a_sparse_volume_comes_down_with_its_holes(libvirtd: Libvirtd, tmp_path: Path) -> None:
+    scope = libvirtd.uri("qemu:///system")
+    pool_xml = f"<pool type='dir'><name>sparse</name><target><path>{tmp_path}</path></target></pool>"
+    async with open_house(RemoteActor(), scope, tmp_path) as house:
+        await house.call("connect_open", name=scope, flags=0)
+        pool = (await house.call("storage_pool_create_xml", xml=pool_xml, flags=0)).pool
+        xml = VOLUME.replace("1048576</capacity>", "1048576</capacity><allocation>0</allocation>")
+        vol = (await house.call("storage_vol_create_xml", pool=pool, xml=xml, flags=0)).vol
+        async with await stream_of(house, "storage_vol_download", vol=vol, offset=0, length=0, flags=1) as down:
+            items = []
+            while (item := await down.read_frame()) is not None:
+                items.append(item)
+        assert sum(item if isinstance(item, int) else len(item) for item in items) == 1048576
+        assert any(isinstance(item, int) for item in items)
+        await house.call("storage_pool_destroy", pool=pool)
+
+
+async def stream_of(house: House, procedure: str, **args: object) -> Stream:
+    """The stream of a call, taken up as a client does."""
+    call = house.post(procedure, **args)
+    await house.outcome(call)
+    return await open_ticket(house.broker.outcomes[call.id][-1][3])
