@@ -2,6 +2,7 @@
 
 from lxml import etree
 
+from conf.schemas import check_schema
 from schema.errors import XmlDetailError, XmlError
 
 MAX_BYTES = 8 * 1024 * 1024
@@ -11,11 +12,14 @@ _CONTEXT_COLUMNS = 79
 NUL = b"\0"
 
 
-def parse_document(xml: bytes | str, *, name: str = "document", root: str | None = None) -> etree._Element:
+def parse_document(
+    xml: bytes | str, *, name: str = "document", root: str | None = None, validate: bool = False
+) -> etree._Element:
     """The root element of a document.
 
     `name` stands for the file in error messages (`(domain_definition)`). Raises XmlDetailError when the text is not
-    well-formed, XmlError when it is too long, holds a DOCTYPE, a NUL byte or broken UTF-8, or has another root.
+    well-formed, XmlError when it is too long, holds a DOCTYPE, a NUL byte or broken UTF-8, or has another root;
+    with `validate` also XmlInvalidSchema and OperationUnsupported, as `check_schema` does.
     """
     data = xml.encode("utf-8", "surrogatepass") if isinstance(xml, str) else bytes(xml)
     if len(data) > MAX_BYTES:
@@ -47,6 +51,8 @@ def parse_document(xml: bytes | str, *, name: str = "document", root: str | None
         raise XmlError("document type declarations are not allowed")
     if root is not None and node.tag != root:
         raise XmlError(f"expecting root element of '{root}', not '{etree.QName(node).localname}'")
+    if validate:
+        check_schema(node)
     return node
 
 

@@ -22,3 +22,4 @@ class ParseFlags(IntFlag):
     SKIP_VALIDATE = 2
     STATUS = 4
     ABI_UPDATE = 8
+    VALIDATE = 16

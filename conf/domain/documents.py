@@ -83,7 +83,7 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
     that cannot be; errors that name no origin get `ErrorDomain.DOMAIN`.
     """
     try:
-        node = parse_document(xml, name="domain_definition", root="domain")
+        node = parse_document(xml, name="domain_definition", root="domain", validate=bool(flags & ParseFlags.VALIDATE))
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
             domain.uuid = defaults.new_uuid(rules)

@@ -7,9 +7,11 @@ from conf.host_interface.interface import HostInterface, InterfaceType
 from schema.errors import XmlError
 
 
-def parse_host_interface(xml: str | bytes) -> HostInterface:
+def parse_host_interface(xml: str | bytes, *, validate: bool = False) -> HostInterface:
     """The interface that a document describes. Raises XmlDetailError and XmlError."""
-    interface = HostInterface.parse(parse_document(xml, name="interface_definition", root="interface"))
+    interface = HostInterface.parse(
+        parse_document(xml, name="interface_definition", root="interface", validate=validate)
+    )
     if interface.start is None:
         raise XmlError("interface misses the start mode")
     if interface.type is not InterfaceType.ETHERNET:

@@ -18,9 +18,9 @@ from conf.moment.backup import (
 from schema.errors import ConfigUnsupported, XmlError
 
 
-def parse_backup(xml: str | bytes) -> Backup:
+def parse_backup(xml: str | bytes, *, validate: bool = False) -> Backup:
     """The backup that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
-    backup = Backup.parse(parse_document(xml, name="domain_backup", root="domainbackup"))
+    backup = Backup.parse(parse_document(xml, name="domain_backup", root="domainbackup", validate=validate))
     server = backup.server
     if server is not None:
         if backup.mode is not BackupMode.PULL:

@@ -29,12 +29,12 @@ _KNOWN: Final = ParseFlags.INACTIVE | ParseFlags.SKIP_VALIDATE
 _NAME = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*\Z").match
 
 
-def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = False) -> Snapshot:
+def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = False, validate: bool = False) -> Snapshot:
     """The snapshot that a document describes; of a new one only what a user may choose is taken from the document.
 
     Raises XmlDetailError and XmlError, and InternalError when one that is made known again misses its time.
     """
-    root = parse_document(xml, name="domain_snapshot", root="domainsnapshot")
+    root = parse_document(xml, name="domain_snapshot", root="domainsnapshot", validate=validate)
     _drop_domain(root, redefine=redefine)
     snapshot = Snapshot.parse(root, ParseFlags.INACTIVE)
     for disk in snapshot.disks:
@@ -58,9 +58,11 @@ def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = Fal
     return snapshot
 
 
-def parse_checkpoint(xml: str | bytes, rules: DomainRules, *, redefine: bool = False) -> Checkpoint:
+def parse_checkpoint(
+    xml: str | bytes, rules: DomainRules, *, redefine: bool = False, validate: bool = False
+) -> Checkpoint:
     """The checkpoint that a document describes. Raises as `parse_snapshot` does."""
-    root = parse_document(xml, name="domain_checkpoint", root="domaincheckpoint")
+    root = parse_document(xml, name="domain_checkpoint", root="domaincheckpoint", validate=validate)
     _drop_domain(root, redefine=redefine)
     checkpoint = Checkpoint.parse(root, ParseFlags.INACTIVE)
     if checkpoint.name is not None and _NAME(checkpoint.name) is None:

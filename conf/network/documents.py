@@ -16,12 +16,12 @@ _ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
 MISSING_NAME = "missing name information"
 
 
-def parse_network(xml: str | bytes) -> Network:
+def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
     """The network that a document describes.
 
     Raises XmlDetailError and XmlError for a document that cannot be read, ConfigUnsupported for one that cannot be had.
     """
-    root = parse_document(xml, name="network_definition", root="network")
+    root = parse_document(xml, name="network_definition", root="network", validate=validate)
     name = root.find("name")
     if name is None or not text_of(name):
         raise _no_name()

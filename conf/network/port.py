@@ -46,9 +46,9 @@ class NetworkPort(Element, tag="networkport"):
     plug: Plug | None = child(Plug, default=None)
 
 
-def parse_network_port(xml: str | bytes) -> NetworkPort:
+def parse_network_port(xml: str | bytes, *, validate: bool = False) -> NetworkPort:
     """The port that a document describes. Raises XmlDetailError and XmlError."""
-    return NetworkPort.parse(parse_document(xml, name="networkport_definition", root="networkport"))
+    return NetworkPort.parse(parse_document(xml, name="networkport_definition", root="networkport", validate=validate))
 
 
 def write_network_port(port: NetworkPort) -> str:

@@ -6,9 +6,9 @@ from conf.document import parse_document
 from conf.node_device.device import NodeDevice
 
 
-def parse_node_device(xml: str | bytes) -> NodeDevice:
+def parse_node_device(xml: str | bytes, *, validate: bool = False) -> NodeDevice:
     """The device that a document describes. Raises XmlDetailError and XmlError."""
-    return NodeDevice.parse(parse_document(xml, name="node_device_definition", root="device"))
+    return NodeDevice.parse(parse_document(xml, name="node_device_definition", root="device", validate=validate))
 
 
 def write_node_device(device: NodeDevice) -> str:

@@ -30,13 +30,13 @@ _WITH_PORTS: Final = frozenset({6, 17, 33, 132})
 _PORTS: Final = ("source_port_start", "source_port_end", "target_port_start", "target_port_end")
 
 
-def parse_nwfilter(xml: str | bytes) -> NWFilter:
+def parse_nwfilter(xml: str | bytes, *, validate: bool = False) -> NWFilter:
     """The filter that a document describes.
 
     Raises XmlDetailError and XmlError for a document that cannot be read, InternalError and InvalidArguments for rules
     that say what no packet can be, as libvirt does.
     """
-    filter = NWFilter.parse(parse_document(xml, name="nwfilter_definition", root="filter"))
+    filter = NWFilter.parse(parse_document(xml, name="nwfilter_definition", root="filter", validate=validate))
     if filter.uuid == NO_UUID:
         filter.uuid = uuid4()
     prefix = _checked_chain(filter.chain)
@@ -57,9 +57,11 @@ def write_nwfilter(filter: NWFilter) -> str:
     return filter.to_xml()
 
 
-def parse_filter_binding(xml: str | bytes) -> FilterBinding:
+def parse_filter_binding(xml: str | bytes, *, validate: bool = False) -> FilterBinding:
     """The binding that a document describes. Raises XmlDetailError, XmlError, InternalError."""
-    binding = FilterBinding.parse(parse_document(xml, name="nwfilterbinding_definition", root="filterbinding"))
+    binding = FilterBinding.parse(
+        parse_document(xml, name="nwfilterbinding_definition", root="filterbinding", validate=validate)
+    )
     tidy_parameters(binding.filterref)
     return binding
 

@@ -17,9 +17,9 @@ _MISSING = {
 }
 
 
-def parse_secret(xml: str | bytes) -> Secret:
+def parse_secret(xml: str | bytes, *, validate: bool = False) -> Secret:
     """The secret that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
-    secret = Secret.parse(parse_document(xml, name="secret_definition", root="secret"))
+    secret = Secret.parse(parse_document(xml, name="secret_definition", root="secret", validate=validate))
     if secret.uuid == NO_UUID:
         secret.uuid = uuid4()
     usage = secret.usage

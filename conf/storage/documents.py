@@ -54,9 +54,9 @@ _VOLUME_FORMATS: Final = frozenset(
 )
 
 
-def parse_pool(xml: str | bytes) -> Pool:
+def parse_pool(xml: str | bytes, *, validate: bool = False) -> Pool:
     """The pool that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
-    pool = Pool.parse(parse_document(xml, name="storage_pool_definition", root="pool"))
+    pool = Pool.parse(parse_document(xml, name="storage_pool_definition", root="pool", validate=validate))
     if pool.name is None:
         pool.name = pool.source.name
     if pool.name is None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from conf.document import parse_document
 from conf.domain.documents import parse_domain, write_domain
 from conf.flags import ParseFlags, XmlFlags
 from conf.host_interface.documents import parse_host_interface, write_host_interface
@@ -14,9 +15,10 @@ from conf.network.documents import parse_network, write_network
 from conf.network.port import parse_network_port, write_network_port
 from conf.node_device.documents import parse_node_device, write_node_device
 from conf.nwfilter.documents import parse_filter_binding, parse_nwfilter, write_filter_binding, write_nwfilter
+from conf.schemas import check_schema
 from conf.secret.documents import parse_secret, write_secret
 from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
-from schema.errors import VirtError
+from schema.errors import VirtError, XmlInvalidSchema
 from tests.conformance.drivers import rules_for
 from tests.conformance.moments import backup_round_trip, checkpoint_round_trip, snapshot_round_trip
 from tests.shared import SHARED, shared_json
@@ -49,6 +51,10 @@ class Outcome:
         return not self.difference
 
 
+SCHEMA_KINDS = ("schema-valid", "schema-invalid")
+"""Kinds of cases whose documents are only validated."""
+
+
 def group_of(case: Case) -> str:
     """The heading under which a case is counted."""
     return "/".join(str(case[key]) for key in ("area", "kind", "object"))
@@ -79,6 +85,16 @@ def run(case: Case) -> Outcome:
         return Outcome(case, "")
     lines = difflib.unified_diff(wanted.splitlines(), written.splitlines(), "libvirt", "ours", lineterm="", n=0)
     return Outcome(case, "\n".join(lines) or "differs in blanks")
+
+
+def schema_verdict(case: Case) -> str:
+    """What is wrong when the case's document meets its schema; empty when the two agree as the case says."""
+    node = parse_document((SHARED / "corpus" / case["input"]).read_bytes())
+    try:
+        check_schema(node, case["schema"])
+    except XmlInvalidSchema as exc:
+        return "" if case["kind"] == "schema-invalid" else str(exc)
+    return "this document should not validate" if case["kind"] == "schema-invalid" else ""
 
 
 def _read(case: Case, source: bytes) -> Outcome:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.conformance.cases import ROUND_TRIPS, Case, run
+from conf.schemas import has_schema
+from tests.conformance.cases import ROUND_TRIPS, SCHEMA_KINDS, Case, run, schema_verdict
 from tests.conformance.test_qemu_argv import verdict
 from tests.shared import need_shared
 
@@ -70,6 +71,8 @@ def _why_not(case: Case) -> str:
         if found == "domain" and case.get("driver") not in WITH_RULES:
             return f"no rules of the driver '{case.get('driver')}' yet"
         return ""
+    if kind in SCHEMA_KINDS:
+        return "" if has_schema(case["schema"]) else f"the schema {case['schema']} is not installed on this host"
     if kind == "xml-to-argv" and case.get("driver") == "qemu" and found == "domain":
         if case["caps"]["mode"] == "latest" or case["expectation"] == "parse-error":
             return ""
@@ -80,6 +83,8 @@ def _why_not(case: Case) -> str:
 def _difference(case: Case) -> str:
     if case["kind"] == "xml-roundtrip":
         return run(case).difference
+    if case["kind"] in SCHEMA_KINDS:
+        return schema_verdict(case)
     if case["caps"]["mode"] == "latest":
         said = verdict(case)
         return "" if said == "pass" else said
