@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Any, Final, Protocol
 
+import msgspec
+
 from broker.policy import CallerKind, Rule
 from broker.registry import Actor
 from broker.wire import call_id, pack_value, public_id
@@ -84,41 +86,23 @@ class Caller:
         self.total = 0
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One call until its outcome is with its caller."""
 
-    __slots__ = (
-        "answer",
-        "body",
-        "caller",
-        "correlation",
-        "deadline",
-        "desk",
-        "flags",
-        "is_cancelled",
-        "resends",
-        "rule",
-        "sent_at",
-        "since",
-        "tick",
-    )
-
-    def __init__(
-        self, caller: Caller, correlation: int, rule: Rule, flags: int, body: bytes, deadline: float | None, now: float
-    ) -> None:
-        self.caller = caller
-        self.correlation = correlation
-        self.rule = rule
-        self.flags = flags
-        self.body = body
-        self.deadline = deadline
-        self.since = now
-        self.sent_at: float | None = None
-        self.resends = 0
-        self.is_cancelled = False
-        self.tick: int | None = None
-        self.desk: Desk | None = None
-        self.answer: tuple[bytes, bytes, bytes] | None = None  # an outcome that its caller has no room for yet
+    caller: Caller
+    correlation: int
+    rule: Rule
+    flags: int
+    body: bytes
+    deadline: float | None
+    since: float
+    sent_at: float | None = None
+    resends: int = 0
+    is_cancelled: bool = False
+    tick: int | None = None
+    desk: Desk | None = None
+    answer: tuple[bytes, bytes, bytes] | None = None
+    """An outcome that its caller has no room for yet."""
 
     @property
     def key(self) -> tuple[bytes, int]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from broker.wire import CallPrologue, Cursor, Kind, WireError, call_id, split_body, unpack_reply_prologue, unpack_value
 from schema.errors import InvalidMessage, VirtError, from_wire
@@ -20,7 +21,7 @@ class HistoryLost(Exception):
         self.head = head
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True):
     """The outcome of a call that succeeded. `seq` is the source's number after it, for reading one's own writes."""
 
     source: str
@@ -30,8 +31,7 @@ class Reply(NamedTuple):
     ticket: dict[str, Any] | None
 
 
-@dataclass(slots=True, eq=False)
-class IncomingCall:
+class IncomingCall(msgspec.Struct, eq=False):
     """A call to be answered by exactly one `reply` or `fail`. The caller inside the prologue is the broker's word."""
 
     source: bytes
@@ -76,29 +76,17 @@ class Outcome(Protocol):
         """It failed."""
 
 
-class Outgoing:
+class Outgoing(msgspec.Struct, eq=False):
     """A message to the broker that has an outcome."""
 
-    __slots__ = ("body", "deadline", "destination", "flags", "future", "is_sent", "kind", "procedure")
-
-    def __init__(
-        self,
-        future: Outcome,
-        kind: int,
-        destination: bytes,
-        procedure: str,
-        flags: int,
-        body: bytes,
-        deadline: float | None,
-    ) -> None:
-        self.future = future
-        self.kind = kind
-        self.destination = destination
-        self.procedure = procedure
-        self.flags = flags
-        self.body = body
-        self.deadline = deadline
-        self.is_sent = False
+    future: Outcome
+    kind: int
+    destination: bytes
+    procedure: str
+    flags: int
+    body: bytes
+    deadline: float | None
+    is_sent: bool = False
 
     def fail(self, error: VirtError) -> None:
         """Its outcome is an error."""

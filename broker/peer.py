@@ -147,7 +147,7 @@ class Peer:
         """
         prologue = CallPrologue(procedure, scope, key, idempotency_key, trace, caller)
         future: asyncio.Future[Reply] = self._loop.create_future()
-        correlation = self._begin(self._call_of(future, destination, prologue, body, deadline_s, urgent))
+        correlation = self.begin_call(future, destination, prologue, body, deadline_s=deadline_s, urgent=urgent)
         reply: Reply = await self._outcome(correlation, future)
         return reply
 
@@ -160,29 +160,19 @@ class Peer:
         *,
         deadline_s: float | None = 60.0,
         urgent: bool = False,
-    ) -> None:
+    ) -> int:
         """Makes a call whose outcome is told to `outcome` as soon as it is there, without a task that waits.
 
         `outcome` gets a Reply, or the VirtError that `call` would raise; it must not raise itself.
-        Raises what keeps the call from being made.
+        Gives the call's correlation id. Raises what keeps the call from being made.
         """
-        self._begin(self._call_of(outcome, destination, prologue, body, deadline_s, urgent))
-
-    def _call_of(
-        self,
-        outcome: Outcome,
-        destination: str,
-        prologue: CallPrologue,
-        body: bytes,
-        deadline_s: float | None,
-        urgent: bool,
-    ) -> Outgoing:
         name = prologue.procedure
         if len(body) > self._message_max:
             raise InvalidArguments(f"{name}: {len(body)} bytes of arguments, {self._message_max} are allowed")
         deadline = None if deadline_s is None else self._clock() + deadline_s
         whole = join_body(pack_call_prologue(prologue), body)
-        return Outgoing(outcome, _CALL, destination.encode(), name, _URGENT if urgent else 0, whole, deadline)
+        flags = _URGENT if urgent else 0
+        return self._begin(Outgoing(outcome, _CALL, destination.encode(), name, flags, whole, deadline))
 
     async def head(self) -> Cursor:
         """Where the journal ends now."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from broker.peer import Reply
 from broker.wire import CallPrologue
 from gateway.routes import Route
@@ -22,44 +24,39 @@ if TYPE_CHECKING:
     from gateway.scopes import Scope
 
 
-class DirectCall:
+class DirectCall(msgspec.Struct, eq=False):
     """One such call, told its outcome by the peer.
 
     A client that goes away cancels nothing, so it is never done before its outcome comes.
     """
 
-    __slots__ = ("_args", "_connection", "_destination", "_event", "_forwarder", "_route", "_scope")
-
-    def __init__(
-        self, forwarder: Forwarder, connection: Connection, scope: Scope, event: CallReceived, route: Route, args: Any
-    ) -> None:
-        self._forwarder = forwarder
-        self._connection = connection
-        self._scope = scope
-        self._event = event
-        self._route = route
-        self._args = args
-        self._destination = ""
+    forwarder: Forwarder
+    connection: Connection
+    scope: Scope
+    event: CallReceived
+    route: Route
+    args: Any
+    destination: str = ""
 
     def start(self) -> None:
         """Sends the call. Raises what keeps it from being sent."""
-        procedure = self._route.procedure
-        forwarder = self._forwarder
+        procedure = self.route.procedure
+        forwarder = self.forwarder
         try:
-            self._destination = self._scope.destination(procedure.served_by)
+            self.destination = self.scope.destination(procedure.served_by)
         except NoDriverForUri as exc:
             raise OperationFailed(str(exc)) from exc
-        args = self._args
+        args = self.args
         forwarder.peer.begin_call(
             self,
-            self._destination,
+            self.destination,
             CallPrologue(
                 procedure.name,
-                self._scope.uri,
-                self._route.key_of(args),
+                self.scope.uri,
+                self.route.key_of(args),
                 None,
-                forwarder.new_trace(self._connection, procedure),
-                self._connection.claim,
+                forwarder.new_trace(self.connection, procedure),
+                self.connection.claim,
             ),
             forwarder.pack(procedure, args),
             deadline_s=procedure.deadline_s,
@@ -73,42 +70,42 @@ class DirectCall:
 
     def set_result(self, reply: Reply, /) -> None:
         """Answers the client; a change waits for the read model first, if that is behind."""
-        self._forwarder.in_flight -= 1
-        route = self._route
+        self.forwarder.in_flight -= 1
+        route = self.route
         try:
             result = unpack_result(route.procedure, reply.body)
             if route.shape is not None:
-                result = route.shape(self._args, result)
+                result = route.shape(self.args, result)
             payload = route.result.encode(result)
         except VirtError as exc:
-            self._connection.fail(self._event, exc, route)
+            self.connection.fail(self.event, exc, route)
         except XdrError as exc:
-            self._connection.fail(self._event, RpcError(f"Unable to encode message payload: {exc}"), route)
+            self.connection.fail(self.event, RpcError(f"Unable to encode message payload: {exc}"), route)
         except Exception as exc:  # noqa: BLE001 - the peer's loop calls this; every call ends in an answer
-            connection = self._connection
+            connection = self.connection
             connection.gateway.log.error("a reply failed here", procedure=route.procedure.name, error=repr(exc))
-            connection.fail(self._event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
+            connection.fail(self.event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
         else:
-            waiting = self._forwarder.catching_up(self._destination, reply, is_read=route.procedure.is_read)
+            waiting = self.forwarder.catching_up(self.destination, reply, is_read=route.procedure.is_read)
             if waiting is None:
-                self._connection.reply(self._event, payload)
+                self.connection.reply(self.event, payload)
             else:
-                self._connection.gateway.spawn(self._reply_after(waiting, payload))
+                self.connection.gateway.spawn(self._reply_after(waiting, payload))
 
     async def _reply_after(self, waiting: Any, payload: bytes) -> None:
         try:
             await waiting
         finally:
-            self._connection.reply(self._event, payload)
-            self._connection.gateway.finished()
+            self.connection.reply(self.event, payload)
+            self.connection.gateway.finished()
 
     def set_exception(self, exception: VirtError, /) -> None:
         """Tells the client of the failure; an empty list where the actor with the objects is not installed."""
-        self._forwarder.in_flight -= 1
-        route = self._route
+        self.forwarder.in_flight -= 1
+        route = self.route
         empty = route.empty
         is_unsupported = exception.code == ErrorCode.NO_SUPPORT
-        if is_unsupported and empty is not None and self._scope.lacks(route.procedure.served_by):
-            self._connection.reply(self._event, route.result.encode(empty))
+        if is_unsupported and empty is not None and self.scope.lacks(route.procedure.served_by):
+            self.connection.reply(self.event, route.result.encode(empty))
         else:
-            self._connection.fail(self._event, exception, route)
+            self.connection.fail(self.event, exception, route)

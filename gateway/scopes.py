@@ -51,7 +51,7 @@ class Calling(Protocol):
         *,
         deadline_s: float | None = 60.0,
         urgent: bool = False,
-    ) -> None:
+    ) -> object:
         """One call, as `broker.peer.Peer.begin_call`."""
 
 

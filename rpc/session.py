@@ -11,6 +11,8 @@ from collections.abc import Container
 from enum import Enum
 from typing import Final, NamedTuple
 
+import msgspec
+
 from rpc.packet import (
     CALL,
     CALL_WITH_FDS,
@@ -48,7 +50,7 @@ class Auth(Enum):
     DONE = "done"
 
 
-class CallReceived(NamedTuple):
+class CallReceived(msgspec.Struct, frozen=True):
     """The client asks for something."""
 
     program: int

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from schema.body import pack_result
 from schema.model import Procedure
@@ -13,14 +14,13 @@ from schema.model import Procedure
 _current: Final[ContextVar[CurrentCall | None]] = ContextVar("virtroupe_call", default=None)
 
 
-@dataclass(slots=True, eq=False)
-class CurrentCall:
+class CurrentCall(msgspec.Struct, eq=False):
     """What a handler may want to know of its call. `deadline` is in the loop's time."""
 
     id: bytes
     procedure: Procedure
     scope: str = ""
-    caller: dict[str, Any] = field(default_factory=dict)
+    caller: dict[str, Any] = msgspec.field(default_factory=dict)
     deadline: float | None = None
     trace: str | None = None
     read_only: bool = False
