@@ -172,17 +172,22 @@ class FarSide:
 
     async def _serve(self, conn: DaemonConnection) -> None:
         await self._register(conn)
-        await self._compare(conn)
-        self._compared.set()
         loop = asyncio.get_running_loop()
-        next_compare = loop.time() + COMPARE_S
+        next_compare = await self._compare_timed(conn)
+        self._compared.set()
         while conn.is_open:
             item = await self._next_item(conn, next_compare - loop.time())
             if item is not None:
                 await self._work_off(conn, item)
             elif conn.is_open and loop.time() >= next_compare:
-                await self._compare(conn)
-                next_compare = loop.time() + COMPARE_S
+                next_compare = await self._compare_timed(conn)
+
+    async def _compare_timed(self, conn: DaemonConnection) -> float:
+        """Compares, and gives when to do so again: it may take a twentieth of the time at most."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._compare(conn)
+        return loop.time() + max(COMPARE_S, 20 * (loop.time() - began))
 
     async def _next_item(self, conn: DaemonConnection, timeout_s: float) -> Item | None:
         if not self._items:

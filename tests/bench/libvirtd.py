@@ -12,6 +12,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -68,6 +69,11 @@ class Libvirtd:
             f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n',
             encoding="ascii",
         )
+        self.launch()
+        return self
+
+    def launch(self) -> None:
+        """Starts the daemon on the folders that are there, also after its end. Raises CannotRun."""
         with (self.base / "init.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -87,13 +93,21 @@ class Libvirtd:
                 start_new_session=True,
             )
         end = time.monotonic() + _START_S
-        while not self.socket.exists():
+        while not self._answers():
             if time.monotonic() > end or self._process.poll() is not None:
                 log = (self.base / "init.log").read_text(errors="replace")[-500:]
                 self.__exit__(None, None, None)
                 raise CannotRun(f"libvirtd did not start: {log}")
             time.sleep(0.05)
-        return self
+
+    def _answers(self) -> bool:
+        # the file is there a moment before anybody listens at it, and may be that of a daemon that ended
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

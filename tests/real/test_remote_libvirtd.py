@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,6 +23,7 @@ from schema.objects import StorageVolRef
 from tests.bench.libvirtd import Libvirtd
 from tests.bench.report import CannotRun
 from tests.contract.house import House, open_house
+from tests.real.guest import RealGuest, needs_qemu, qemu_pid
 
 pytestmark = pytest.mark.real
 
@@ -55,9 +58,7 @@ async def house(libvirtd: Libvirtd, tmp_path: Path) -> AsyncIterator[House]:
 def start_again(daemon: Libvirtd) -> None:
     """Starts a daemon that was ended, at the same socket."""
     daemon.socket.unlink(missing_ok=True)
-    for name in ("etc", "lib"):
-        shutil.rmtree(daemon.base / name)
-    daemon.__enter__()
+    daemon.launch()
 
 
 async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
@@ -215,6 +216,55 @@ async def test_a_sparse_volume_comes_down_with_its_holes(libvirtd: Libvirtd, tmp
         assert sum(item if isinstance(item, int) else len(item) for item in items) == 1048576
         assert any(isinstance(item, int) for item in items)
         await house.call("storage_pool_destroy", pool=pool)
+
+
+async def test_a_running_guest_outlives_its_daemon_and_nothing_is_invented(base: Path, tmp_path: Path) -> None:
+    needs_qemu()
+    guest = RealGuest("vt-remote", boots=False)
+    daemon = Libvirtd(base / "q")
+    try:
+        daemon.__enter__()
+    except CannotRun as exc:
+        pytest.skip(str(exc))
+    scope = daemon.uri("qemu:///system")
+    try:
+        async with open_house(RemoteActor(), scope, tmp_path) as house:
+            await house.call("connect_open", name=scope, flags=0)
+            dom = (await house.call("domain_define_xml_flags", xml=guest.xml(), flags=0)).dom
+            await house.call("domain_create_with_flags", dom=dom, flags=0, deadline_s=60)
+            await until(lambda: len(house.broker.lifecycle()) >= 3)
+            assert house.broker.lifecycle() == [(0, 0), (4, 0), (2, 0)]
+            daemon.__exit__(None, None, None)
+            await asyncio.to_thread(start_again, daemon)
+            await connected(house)
+            assert (await house.call("domain_get_state", dom=dom, flags=0)).state == DomainState.RUNNING
+            assert len(house.broker.lifecycle()) == 3, house.broker.lifecycle()
+            assert "<name>vt-remote</name>" in (await house.call("domain_get_xml_desc", dom=dom, flags=0)).xml
+            async with await stream_of(house, "domain_open_console", dom=dom, dev_name=None, flags=0) as console:
+                await house.call("domain_destroy", dom=dom, deadline_s=60)
+                async with asyncio.timeout(10):
+                    while await console.read():
+                        pass
+            await house.call("domain_undefine", dom=dom)
+            await until(lambda: house.broker.lifecycle()[-1][0] == DomainEventType.UNDEFINED)
+            ends = [kind for kind, _ in house.broker.lifecycle()[3:] if kind != DomainEventType.SHUTDOWN]
+            assert ends == [DomainEventType.STOPPED, DomainEventType.UNDEFINED]
+    finally:
+        daemon.__exit__(None, None, None)
+        if (pid := qemu_pid(guest.uuid)) is not None:
+            os.kill(pid, signal.SIGKILL)
+
+
+async def connected(house: House) -> None:
+    """Waits until the far side answers again."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            await house.call("connect_get_hostname")
+        except HypervisorGone:
+            assert time.monotonic() < end
+        else:
+            return
 
 
 async def stream_of(house: House, procedure: str, **args: object) -> Stream:
