@@ -47,7 +47,7 @@ from actors.qemu.resources import HostPorts, StartResources, find_render_node
 from actors.runtime.context import find_call
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
-from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
+from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError, VirtError
 from settings.paths import check_socket_length
 
@@ -105,6 +105,7 @@ async def _start(
     host: QemuHost, guest: Guest, config: Domain, caps: Capabilities, number: int, folder: Path, wish: Wish
 ) -> None:
     async with AsyncExitStack() as undo:
+        undo.callback(_tell_failure, host, guest)
         guest.held = []
         undo.callback(setattr, guest, "held", None)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -324,8 +325,22 @@ def _forget_process(guest: Guest) -> None:
     guest.expected.clear()
 
 
+def _failed(guest: Guest) -> Record:
+    """What is kept of a guest that is off because its start failed."""
+    record: Record = msgspec.structs.replace(
+        guest.record, run=None, off_reason=int(DomainShutoffReason.FAILED), off_since=time.time()
+    )
+    return record
+
+
+def _tell_failure(host: QemuHost, guest: Guest) -> None:
+    guest.adopt(_failed(guest))
+    if guest.record.xml is not None:
+        host.publish(guest)
+
+
 async def _unwrite(host: QemuHost, guest: Guest) -> None:
-    record: Record = msgspec.structs.replace(guest.record, run=None)
+    record = _failed(guest)
     path = records.path_of(record.uuid)
     try:
         if record.xml is not None:

@@ -285,7 +285,7 @@ async def test_a_guest_that_cannot_start_says_why_and_leaves_nothing(root: Path)
             await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
         assert qemu_pid(guest.uuid) is None
         assert not list((root / "run" / "qemu").glob("domain-*"))
-        assert await guest.state(house) == (DomainState.SHUTOFF, DomainShutoffReason.UNKNOWN)
+        assert await guest.state(house) == (DomainState.SHUTOFF, DomainShutoffReason.FAILED)
 
 
 async def test_the_guest_outlives_a_killed_driver_with_its_limits_untouched(root: Path) -> None:

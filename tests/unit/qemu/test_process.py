@@ -40,6 +40,14 @@ def spawn(tmp_path: Path, argv: list[str], **more: object) -> GuestProcess:
     return spawn_process(argv, environment={"A": "b"}, log=tmp_path / "log", **more)  # type: ignore[arg-type]
 
 
+async def program_runs(pid: int) -> None:
+    """The kernel shows a program's arguments a moment after its caller goes on."""
+    for _ in range(500):
+        if Path(f"/proc/{pid}/cmdline").read_bytes() and Path(f"/proc/{pid}/environ").read_bytes():
+            return
+        await asyncio.sleep(0.01)
+
+
 async def links_of(pid: int, names: set[str]) -> dict[str, str]:
     """A process's descriptors, once it has no others; a program that starts opens some for a moment."""
     for _ in range(500):
@@ -57,6 +65,7 @@ async def test_it_leads_a_session_of_its_own_with_nothing_of_ours(tmp_path: Path
     read, write = os.pipe()
     process = spawn(tmp_path, SLEEP, inherit=[write])
     try:
+        await program_runs(process.pid)
         assert os.getsid(process.pid) == process.pid != os.getsid(0)
         assert Path(f"/proc/{process.pid}/environ").read_bytes() == b"A=b\0"
         links = await links_of(process.pid, {"0", "1", "2", str(write)})
@@ -115,6 +124,7 @@ async def test_a_process_is_found_by_an_argument(tmp_path: Path) -> None:
     marker = f"marker-of-{tmp_path}"
     process = spawn(tmp_path, [*SLEEP, marker])
     try:
+        await program_runs(process.pid)
         assert find_pids_by_argument(marker) == [process.pid]
         assert find_pids_by_argument(marker + "x") == []
     finally:
