@@ -165,5 +165,8 @@ ROUND_TRIPS: dict[str, RoundTrip] = {
 }
 """How a document of each kind is read and written."""
 
-AREAS = ("domain", "interface", "network", "nodedev", "nwfilter", "lxc", "moments", "qemu", "secret", "storage")
+AREAS = (
+    *("bhyve", "domain", "interface", "lxc", "moments", "network"),
+    *("nodedev", "nwfilter", "qemu", "secret", "storage"),
+)
 """The areas that have cases for documents."""

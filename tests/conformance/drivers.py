@@ -7,6 +7,8 @@ from typing import Any
 
 from lxml import etree
 
+from actors.bhyve.rules import BhyveRules
+from actors.lxc.rules import LxcRules
 from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.rules import QemuRules
 from conf.domain.domain import VirtType
@@ -31,9 +33,22 @@ class CorpusQemu(QemuRules):
         return bytes(range(count))
 
 
+class CorpusBhyve(BhyveRules):
+    """bhyve, with the corpus' idea of chance."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Zeros."""
+        return bytes(count)
+
+
 def rules_for(case: dict[str, Any]) -> DomainRules:
     """The rules of the case's driver, with the emulator that the case describes."""
-    if case.get("driver") != "qemu":
+    driver = case.get("driver")
+    if driver == "lxc":
+        return LxcRules()
+    if driver == "bhyve":
+        return CorpusBhyve(has_many_ports="BHYVE_CAP_AHCI32SLOT" in case.get("bhyve_caps", ()))
+    if driver != "qemu":
         return CorpusGeneric()
     gic = "2" if case.get("gic") in ("GIC_NONE", "GIC_V2") else "3"
     is_recorded = "file" in case.get("caps", {})

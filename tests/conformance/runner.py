@@ -13,7 +13,7 @@ from tests.conformance.cases import ROUND_TRIPS, SCHEMA_KINDS, Case, run, schema
 from tests.conformance.test_qemu_argv import verdict
 from tests.shared import need_shared
 
-WITH_RULES = ("generic", "qemu")
+WITH_RULES = ("generic", "qemu", "lxc", "bhyve")
 """The drivers whose rules for definitions are written."""
 
 
