@@ -228,7 +228,7 @@ class Connection:
                 raise OperationFailed(f"file descriptors cannot be passed to {procedure.function}")
             args = route.args.decode(event.payload)
             if self.scope is None and not route.before_open:
-                raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
+                self.need_scope()
             if self.read_only and self._is_refused(route, args):
                 raise read_only_refusal(procedure)
             self._dispatch(event, route, args)
@@ -277,8 +277,7 @@ class Connection:
             result = route.make_result(**await route.awaited(self, route, args))
             self.reply(event, route.result.encode(result))
             return
-        assert self.scope is not None
-        answer = await self.gateway.forwarder.forward(self, self.scope, route, args, event.payload)
+        answer = await self.gateway.forwarder.forward(self, self.need_scope(), route, args, event.payload)
         stream = await self._open_stream(event, route, args, answer.ticket) if answer.ticket is not None else None
         self.reply(event, answer.payload)
         if stream is not None:
@@ -322,6 +321,12 @@ class Connection:
         # The bytes that carry them may still be under way; those that come later are bounded by the link.
         for fd in self.link.take_fds(count):
             os.close(fd)
+
+    def need_scope(self) -> Scope:
+        """The connection name that is open; it may have been closed since a call came. Raises InternalError."""
+        if self.scope is None:
+            raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
+        return self.scope
 
     def close_after_reply(self) -> None:
         """The next reply is the last thing the client gets."""
@@ -394,8 +399,7 @@ class Connection:
             raise (HostSystemError(errno, "Cannot open stream") if errno else OperationFailed(str(exc))) from exc
         reopen = None
         if route.procedure.name in SURVIVING:
-            scope = self.scope
-            assert scope is not None
+            scope = self.need_scope()
 
             async def reopen() -> Ticket | None:
                 return (await self.gateway.forwarder.forward(self, scope, route, args, event.payload)).ticket

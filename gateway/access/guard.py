@@ -182,8 +182,7 @@ class GuardedConnection(Connection):
         try:
             result = await self._ask(call, args)
         except UnsupportedCall:
-            assert self.scope is not None
-            if not self.scope.lacks(row.served_by):
+            if not self.need_scope().lacks(row.served_by):
                 raise
             return []
         judge = self._judge
@@ -191,11 +190,10 @@ class GuardedConnection(Connection):
         return [item for item in getattr(result, list_field(row)) if judge.may(rule.object, rule.name, _listed(item))]
 
     async def _ask(self, call: str, args: Mapping[str, Any]) -> Any:
-        assert self.scope is not None
         row = need_procedure(call)
         route = self.gateway.routes.route_of(row)
         made = route.make_args(**args)
-        result, _ = await self.gateway.forwarder.ask(self, self.scope, route, made, route.args.encode(made))
+        result, _ = await self.gateway.forwarder.ask(self, self.need_scope(), route, made, route.args.encode(made))
         return result
 
     def _may_be_told(self, record: Mapping[str, Any]) -> bool:

@@ -68,8 +68,7 @@ async def _close(connection: Connection, route: Route, args: Any) -> Mapping[str
 
 
 def _get_uri(connection: Connection, args: Any) -> Mapping[str, Any]:
-    assert connection.scope is not None
-    return {"uri": connection.scope.uri}
+    return {"uri": connection.need_scope().uri}
 
 
 async def _supports_feature(connection: Connection, route: Route, args: Any) -> Mapping[str, Any]:
@@ -77,9 +76,7 @@ async def _supports_feature(connection: Connection, route: Route, args: Any) -> 
     if feature == FEATURE_PROGRAM_KEEPALIVE:
         connection.wants_keepalive = True
         return {"supported": 1}
-    scope = connection.scope
-    if scope is None:
-        raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
+    scope = connection.need_scope()
     if feature in _OURS:
         return {"supported": _OURS[feature]}
     try:

@@ -47,8 +47,7 @@ def add_to(specials: Specials) -> None:
 
 def registration(connection: Connection, event: Event, served_by: str, key: bytes | str | None = None) -> Registration:
     """A registration for what happens from now on."""
-    scope = connection.scope
-    assert scope is not None
+    scope = connection.need_scope()
     source = scope.destination(served_by)
     replica = connection.gateway.feed.view(source, scope.uri).replica
     after = max(replica.seq, replica.mark)
