@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from lxml import etree
-
 from conf.domain.documents import parse_domain
 from conf.flags import XmlFlags
 from conf.moment.backups import fit_backup, parse_backup, write_backup
 from conf.moment.documents import date, parse_checkpoint, parse_snapshot, write_moment
 from conf.moment.moment import Checkpoint, DomainStub, Parent, Snapshot
+from conf.text import escape
 from tests.conformance.drivers import rules_for
 
 SUFFIX = "SUFFIX"
@@ -36,14 +35,16 @@ def checkpoint_round_trip(case: dict[str, Any], source: bytes) -> str:
     redefine = "VIR_DOMAIN_CHECKPOINT_PARSE_REDEFINE" in case.get("parse_flags", ())
     checkpoint = parse_checkpoint(source, rules_for(case), redefine=redefine)
     _complete(checkpoint, case, redefine=redefine)
-    if case.get("add_disk_vda_bitmap"):
-        next(disk for disk in checkpoint.disks if disk.name == "vda").bitmap = checkpoint.name
+    for disk in checkpoint.disks:
+        if disk.name == "vda" and case.get("add_disk_vda_bitmap"):
+            disk.bitmap = checkpoint.name
     return write_moment(checkpoint, secure=True)
 
 
 def backup_round_trip(case: dict[str, Any], source: bytes) -> str:
     """A backup of a guest that has the disks of the document and one more."""
-    names = [node.get("name", "") for node in etree.fromstring(source).iterfind("disks/disk")]
+    backup = parse_backup(source)
+    names = [escape(disk.name) for disk in backup.disks]
     disks = "".join(
         f"<disk type='file'><driver type='qcow2'/><source file='/fake/{name}.qcow2'/><target dev='{name}'/></disk>"
         for name in (*names, EXTRA_DISK)
@@ -52,7 +53,6 @@ def backup_round_trip(case: dict[str, Any], source: bytes) -> str:
         "<domain type='test'><name>d</name><memory>1</memory><os><type arch='x86_64'>hvm</type></os>"
         f"<devices>{disks}</devices></domain>"
     )
-    backup = parse_backup(source)
     fit_backup(backup, parse_domain(text, rules_for(case)), SUFFIX)
     return write_backup(backup, XmlFlags.SECURE)
 
