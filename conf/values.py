@@ -72,6 +72,16 @@ def parse_any_base(text: str) -> int:
     return value
 
 
+_OCTAL = re.compile(r"0*[0-7]{1,3}\Z").match
+
+
+def parse_mode(text: str) -> int:
+    """The permissions of a file, in octal."""
+    if len(text) > 24 or _OCTAL(text) is None:
+        raise ValueError(text)
+    return int(text, 8)
+
+
 INT: Codec[int] = Codec(parse_int, str, "Expected integer value")
 UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")

@@ -74,7 +74,14 @@ class ScsiModel(StrEnum):
     AM53C974 = "am53c974"
 
 
-INDEX: Codec[int] = Codec(parse_any_base, str, "Expected integer value")
+def _parse_index(text: str) -> int:
+    value = parse_any_base(text)
+    if value >= 1 << 31:
+        raise ValueError(text)
+    return value
+
+
+INDEX: Codec[int] = Codec(_parse_index, str, "Expected integer value")
 """The number of a controller."""
 
 

@@ -9,6 +9,7 @@ from conf.domain import defaults_chardev, defaults_controller, defaults_disk, de
 from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.chardev import CharDevice, ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
+from conf.domain.controller import Controller
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.domain import NO_UUID, Domain, VirtType
@@ -34,6 +35,8 @@ from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 
 def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
     """Fills in everything that a definition leaves open."""
+    for controller in domain.devices.controllers:
+        defaults_controller.check_kind(controller)
     _normalize(domain, flags)
     domain.seclabels = [_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels]
     if domain.genid == NO_UUID:
@@ -117,6 +120,8 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
         defaults_graphics.normalize(device, flags)
     elif isinstance(device, Disk):
         defaults_disk.normalize(device)
+    elif isinstance(device, Controller):
+        defaults_controller.check_kind(device)
     elif isinstance(device, Shmem):
         device.model = device.model or "ivshmem"
         if device.size is not None:

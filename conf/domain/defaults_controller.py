@@ -4,14 +4,35 @@ from __future__ import annotations
 
 from conf.domain.address import CcidAddress, DriveAddress, VirtioSerialAddress
 from conf.domain.chardev import Channel, Console
-from conf.domain.controller import Controller, ControllerType
+from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel, UsbModel
 from conf.domain.disk import DiskBus
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
+from schema.errors import InternalError, XmlError
+
+_MODELS: dict[ControllerType, frozenset[str]] = {
+    ControllerType.PCI: frozenset(PciModel),
+    ControllerType.USB: frozenset(UsbModel),
+    ControllerType.SCSI: frozenset(ScsiModel),
+    ControllerType.IDE: frozenset(("piix3", "piix4", "ich6")),
+    ControllerType.VIRTIO_SERIAL: frozenset(("virtio", "virtio-transitional", "virtio-non-transitional")),
+}
+
+HIGHEST_PCI = 255
+HIGHEST_IMPLIED = 1023
+"""A device on a controller brings all controllers up to that one: with no limit a line would fill the memory."""
 
 STARTPORTS = {"ich9-uhci1": 0, "ich9-uhci2": 2, "ich9-uhci3": 4}
 """The first port of each companion of an ICH9 USB controller."""
 _USB2 = ("ich9-ehci1", *STARTPORTS)
+
+
+def check_kind(controller: Controller) -> None:
+    """Raises InternalError for a model that controllers of its type do not have, XmlError for a number beyond all."""
+    if controller.model is not None and controller.model not in _MODELS.get(controller.type, ()):
+        raise InternalError(f"Unknown model type '{controller.model}'")
+    if controller.type is ControllerType.PCI and (controller.index or 0) > HIGHEST_PCI:
+        raise XmlError(f"PCI controller index {controller.index} too high, maximum is {HIGHEST_PCI}")
 
 
 def insert_controller(domain: Domain, controller: Controller) -> None:
@@ -77,6 +98,8 @@ def ensure_controller(domain: Domain, type: ControllerType, index: int, model: s
 
 
 def _ensure_up_to(domain: Domain, type: ControllerType, highest: int, model: str | None = None) -> None:
+    if highest > HIGHEST_IMPLIED:
+        raise XmlError(f"{type.value} controller index {highest} too high, maximum is {HIGHEST_IMPLIED}")
     for index in range(highest + 1):
         ensure_controller(domain, type, index, model)
 

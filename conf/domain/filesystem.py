@@ -4,9 +4,9 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, flag, one_of, size, value
-from conf.values import ON_OFF, UINT, ULONG, Codec, words
+from conf.values import ON_OFF, UINT, ULONG, Codec, parse_mode, words
 
-MODE: Codec[int] = Codec(lambda text: int(text, 8), lambda value: f"{value:04o}")
+MODE: Codec[int] = Codec(parse_mode, lambda value: f"{value:04o}")
 """Permissions, in octal digits."""
 
 

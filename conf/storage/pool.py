@@ -6,13 +6,13 @@ from enum import StrEnum
 from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children, size, text, value
-from conf.values import INT, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, words
+from conf.values import INT, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_mode, words
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_pool` never leaves it."""
 
 
-MODE: Codec[int] = Codec(lambda text: int(text, 8), lambda value: f"0{value:o}")
+MODE: Codec[int] = Codec(parse_mode, lambda value: f"0{value:o}")
 """Permissions, in octal digits."""
 FS = ("fs", "http://libvirt.org/schemas/storagepool/fs/1.0")
 RBD = ("rbd", "http://libvirt.org/schemas/storagepool/rbd/1.0")

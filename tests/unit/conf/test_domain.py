@@ -304,3 +304,24 @@ def test_budget_with_fivefold_slack() -> None:
     figures = {one.name: one.value for one in measure()}
     assert figures["conf.parse"] < 5 * 0.3
     assert figures["conf.write"] < 5 * 0.1
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("<controller type='pci' index='0' model='pci-toor'/>", "Unknown model type 'pci-toor'"),
+        ("<controller type='sata' model='ahci'/>", "Unknown model type 'ahci'"),
+        (
+            "<controller type='pci' index='256' model='pci-bridge'/>",
+            "PCI controller index 256 too high, maximum is 255",
+        ),
+        ("<controller type='usb' index='2147483648'/>", "Expected integer value"),
+        (
+            "<disk type='file'><target dev='sda' bus='scsi'/><address type='drive' controller='4000000000'/></disk>",
+            "scsi controller index 4000000000 too high",
+        ),
+    ],
+)
+def test_controllers_that_cannot_be_are_refused_at_once(device: str, message: str) -> None:
+    with pytest.raises(VirtError, match=message):
+        domain_of(device)
