@@ -231,6 +231,8 @@ class Connection:
                 self.need_scope()
             if self.read_only and self._is_refused(route, args):
                 raise read_only_refusal(procedure)
+            if route.check is not None:
+                route.check(args)
             self._dispatch(event, route, args)
         except XdrError as exc:
             self.fail(event, RpcError(f"Unable to decode message payload: {exc}"), route)

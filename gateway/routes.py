@@ -6,6 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.limits import limit_of
 from gateway.reads import READERS, Reader
 from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
@@ -79,6 +80,7 @@ class Route:
         "args",
         "awaited",
         "before_open",
+        "check",
         "empty",
         "immediate",
         "is_direct",
@@ -98,6 +100,7 @@ class Route:
         self.immediate = specials.immediate.get(name)
         self.awaited = specials.awaited.get(name)
         self.shape = specials.shapes.get(name) or shape_of(procedure)
+        self.check = limit_of(procedure)
         self.before_open = name in specials.before_open
         self.args: XdrCodec = args_codec(procedure)
         self.result: XdrCodec = result_codec(procedure)
