@@ -45,6 +45,9 @@ OnMessage = Callable[[Caller, bytes, bytes, bytes], None]
 class Watching(Protocol):
     """The broker's loop, as far as sockets need it."""
 
+    is_alone: bool
+    """Whether all that came in this pass is one message: then what it causes is written before the books are kept."""
+
     def watch(self, fd: int, handler: Callable[[], None]) -> None:
         """Calls `handler` whenever the descriptor can be read, until `unwatch`."""
 
@@ -112,6 +115,8 @@ class Connection:
             router.malformed += 1
             self.close()
             return False
+        if len(messages) != 1:
+            router.watching.is_alone = False
         identity, granted, on_message = self.identity, router.granted, router.on_message
         for frames in messages:
             caller = granted.get(identity)
@@ -217,7 +222,9 @@ class Router:
             self.full += 1
             return FULL
         unsent.append(pack_three(source, header, body))
-        if not connection.is_planned:
+        if self.watching.is_alone:
+            connection.flush()
+        elif not connection.is_planned:
             connection.is_planned = True
             self.planned.append(connection)
         return SENT
@@ -237,6 +244,7 @@ class Router:
     def read_rest(self, routing_id: bytes) -> None:
         """Takes what a peer still said before it ended."""
         connection = self._connected.get(routing_id)
+        self.watching.is_alone = False  # an event and its reply may come in two pieces
         if connection is not None:
             for _ in range(READS_OF_THE_DEAD):
                 if not connection.read():

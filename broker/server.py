@@ -104,6 +104,7 @@ class Server:
         self.subscriptions = Subscriptions()
         self.faults = 0  # exceptions of our own making
         self.misuse = 0  # messages of granted peers that were not theirs to send
+        self.is_alone = False  # whether all that came in this pass is one message
         self._stopping = False
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], None]] = {}
@@ -183,12 +184,15 @@ class Server:
                 self._timers(now)
                 self._move()
                 continue
-            for fd, _ in poll(due - now):
+            came = poll(due - now)
+            self.is_alone = len(came) == 1
+            for fd, _ in came:
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler()
                 else:
                     self._read_lifeline(fd)
+            self.is_alone = False
             self._move()
         self._close()
 

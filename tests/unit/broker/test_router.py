@@ -28,6 +28,7 @@ class Loop:
     """The broker's loop, one pass at a time."""
 
     def __init__(self) -> None:
+        self.is_alone = False
         self.epoll = select.epoll()
         self.handlers: dict[int, Callable[[], None]] = {}
         self.faults: list[Exception] = []
@@ -344,3 +345,21 @@ def test_libzmq_is_a_peer_like_any_other(house: House) -> None:
     house.until(lambda: bool(dealer.poll(1)))
     dealer.close(linger=0)
     context.term()
+
+
+def test_what_a_lone_message_causes_is_written_at_once_and_what_several_cause_together(house: House) -> None:
+    def answer(source: Caller, destination: bytes, header: bytes, body: bytes) -> None:
+        house.router.send(source.routing_id, b"s", HEADER, body)
+        written.append(not house.router.planned)
+
+    written: list[bool] = []
+    house.router.on_message = answer
+    with house.connect(A) as a:
+        for count in (1, 2):
+            house.loop.is_alone = True
+            a.sendall(good() * count)
+            for fd, _ in house.loop.epoll.poll(1):
+                house.loop.handlers[fd]()
+        house.router.flush()
+        assert FrameReader(1000).receive(a.recv(65536)) == [[b"s", HEADER, b"body"]] * 3
+    assert written == [True, False, False]
