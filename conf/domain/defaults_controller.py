@@ -8,7 +8,7 @@ from conf.domain.controller import Controller, ControllerType, PciModel, ScsiMod
 from conf.domain.disk import DiskBus
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
-from schema.errors import InternalError, XmlError
+from schema.errors import RefusedDocument, XmlError
 
 _MODELS: dict[ControllerType, frozenset[str]] = {
     ControllerType.PCI: frozenset(PciModel),
@@ -28,9 +28,9 @@ _USB2 = ("ich9-ehci1", *STARTPORTS)
 
 
 def check_kind(controller: Controller) -> None:
-    """Raises InternalError for a model that controllers of its type do not have, XmlError for a number beyond all."""
+    """Raises RefusedDocument for a model that controllers of its type do not have, XmlError for a number beyond all."""
     if controller.model is not None and controller.model not in _MODELS.get(controller.type, ()):
-        raise InternalError(f"Unknown model type '{controller.model}'")
+        raise RefusedDocument(f"Unknown model type '{controller.model}'")
     if controller.type is ControllerType.PCI and (controller.index or 0) > HIGHEST_PCI:
         raise XmlError(f"PCI controller index {controller.index} too high, maximum is {HIGHEST_PCI}")
 
