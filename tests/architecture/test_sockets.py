@@ -32,7 +32,6 @@ OPENERS: Final = {
     "gateway/server.py": "libvirt's clients",
     "gateway/tls.py": "clients from other hosts",
     "actors/runtime/streams.py": "tickets",
-    "actors/runtime/node.py": "the host's name only",
     "actors/runtime/derived/native.py": "the host's name only",
     "actors/qemu/monitor/link.py": "QEMU's monitor",
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",

@@ -8,7 +8,19 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-ROOMS: Final = ("actors", "broker", "client", "conf", "gateway", "remoting", "rpc", "schema", "settings", "util", "warden")
+ROOMS: Final = (
+    "actors",
+    "broker",
+    "client",
+    "conf",
+    "gateway",
+    "remoting",
+    "rpc",
+    "schema",
+    "settings",
+    "util",
+    "warden",
+)
 
 
 def modules(*rooms: str) -> Iterator[Path]:
