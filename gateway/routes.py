@@ -6,11 +6,11 @@ import struct
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.limits import limit_of
 from gateway.reads import READERS, Reader
 from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
 from schema.body import args_struct, result_struct
+from schema.limits import limit_of
 from schema.model import Field, Procedure
 from schema.table import need_procedure, procedure_by_number
 

@@ -37,6 +37,7 @@ from schema.errors import (
     from_wire,
     to_wire,
 )
+from schema.limits import limit_of
 from schema.model import ReadOnly
 from schema.table import find_procedure
 
@@ -173,6 +174,8 @@ class Dispatcher:
             self._answer_again(call, end)
             return
         args = unpack_args(procedure, call.body)
+        if (check := limit_of(procedure)) is not None:
+            check(args)
         if procedure.ro is not ReadOnly.ALLOWED and current.read_only:
             _check_read_only(handler, args)
         if handler.is_plain:

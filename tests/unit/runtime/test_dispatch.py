@@ -335,3 +335,9 @@ async def test_a_result_that_does_not_fit_is_an_internal_error(tmp_path: Path) -
         house.host.need_domain = lambda dom: type("Nameless", (), {"name": "x\ud800"})
         with pytest.raises(InternalError, match="domain_get_xml_desc failed: InvalidMessage"):
             await house.call("domain_get_xml_desc", dom=A, flags=0)
+
+
+async def test_a_call_that_asks_for_more_than_a_reply_can_hold_is_refused(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        with pytest.raises(InternalError, match="maxids is 16385, more than 16384"):
+            await house.call("connect_list_domains", maxids=16385)

@@ -6,6 +6,7 @@ A driver would reserve the room first and fail at the reply, so it is not asked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 from schema.errors import ErrorDomain, InternalError
@@ -17,6 +18,7 @@ _COUNTS: Final = ("maxnames", "maxids", "maxuuids", "maxcells", "maxerrors", "np
 _MAPS: Final = ("maxinfo", "ncpumaps")
 
 
+@cache
 def limit_of(procedure: Procedure) -> Check | None:
     """What raises InternalError for arguments that ask for too much; nothing where no argument asks for an amount."""
     args = {item.name for item in procedure.args}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.limits import limit_of
 from schema.errors import InternalError
+from schema.limits import limit_of
 from schema.table import all_procedures, need_procedure
 from tests.process.plain_arguments import plain_args
 
