@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from actors.qemu import rules_machine
+from actors.qemu import rules_machine, rules_offered
 from actors.qemu.capabilities.model import Capabilities
 from conf.cpu.cpu import CpuMode
 from conf.domain.address import PciAddress, UsbAddress
@@ -39,6 +39,7 @@ def check(domain: Domain, capabilities: Capabilities, accelerators: tuple[VirtTy
     _check_graphics(domain)
     _check_tpms(domain)
     _check_pci(domain)
+    rules_offered.check(domain, capabilities)
     if rules_machine.is_s390(domain) and domain.devices.parallels:
         raise ConfigUnsupported("parallel ports are not supported")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conf.domain.address import CcwAddress, PciAddress, SpaprVioAddress, ZpciAddress
+from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import walk
 from conf.domain.device import Device
 from conf.domain.domain import Domain
@@ -10,6 +11,7 @@ from schema.errors import XmlError
 
 VIRTIO_CSSID = 0xFE
 MAX_DEVNO = 0xFFFF
+MAX_UID = 0xFFFF
 
 
 def assign_ccw(domain: Domain) -> None:
@@ -64,19 +66,26 @@ def assign_spapr_vio(domain: Domain, device: Device, first: int) -> None:
 def assign_zpci(domain: Domain) -> None:
     """Gives PCI devices of a mainframe the two numbers by which its firmware knows them.
 
-    Raises XmlError when a number is taken twice.
+    Raises XmlError when a number is taken twice or does not exist.
     """
     addresses = [
         device.address
         for device in walk(domain)
-        if isinstance(device, Device) and isinstance(device.address, PciAddress) and not device.address.is_empty
+        if isinstance(device, Device)
+        and isinstance(device.address, PciAddress)
+        and not device.address.is_empty
+        and not (isinstance(device, Controller) and device.type is ControllerType.PCI)
     ]
     uids: set[int] = set()
     fids: set[int] = set()
     for address in addresses:
         zpci = address.zpci = address.zpci or ZpciAddress()
+        if zpci.uid is not None and not 0 < zpci.uid <= MAX_UID:
+            raise XmlError(f"Invalid PCI address uid='0x{zpci.uid:04x}', must be > 0x0000 and <= 0x{MAX_UID:x}")
         _reserve(uids, zpci.uid, "uid")
         _reserve(fids, zpci.fid, "fid")
+    # those that say one of the two come before those that say neither
+    addresses.sort(key=lambda one: one.zpci is None or one.zpci == ZpciAddress())
     for address in addresses:
         if address.zpci is not None and address.zpci.uid is None:
             address.zpci.uid = _next(uids, 1)

@@ -124,7 +124,8 @@ def _port_of(device: Device) -> str | None:
 def _port_count(controller: Controller) -> int:
     if controller.model in ("nec-xhci", "qemu-xhci") and controller.ports is not None:
         return controller.ports
-    return _PORTS.get(controller.model or "", 0)
+    # a controller without a model counts as the oldest
+    return _PORTS.get(controller.model or "piix3-uhci", 0)
 
 
 def _take(buses: dict[int, _Ports], device: Device, *, hub: bool) -> None:
