@@ -37,6 +37,7 @@ class GatewayHouse(BrokerHouse):
         with (self.root / f"{role}.log").open("ab") as log:
             process = subprocess.Popen(
                 self.command(role),
+                cwd=self.root,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
