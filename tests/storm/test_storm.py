@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.agent import Agent
+from tests.real.guest import needs_qemu, qemu_pid
 from tests.storm.checker import check
 from tests.storm.storm import Outcome, Plan, weather_a_storm
 from tests.storm.weather import processes_of_agent
@@ -75,6 +76,48 @@ async def test_five_hundred_kills_break_no_promise(tmp_path: Path) -> None:
         zombies = [p for p in processes_of_agent(agent.paths) if p.state == "Z"]
         assert len(zombies) <= 1, zombies  # one may be on its way from the kill to the reap
     assert not list(processes_of_agent(agent.paths)), "processes outlived their agent"
+
+
+def small_guest(name: str, identity: uuid.UUID, title: str = "storm") -> str:
+    """A real guest without anything to boot, which starts quickly."""
+    return (
+        f"<domain type='qemu'><name>{name}</name><uuid>{identity}</uuid><title>{title}</title>"
+        "<memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os></domain>"
+    )
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+async def test_fifty_kills_amid_real_starts_break_no_promise(tmp_path: Path) -> None:
+    needs_qemu()
+    with Agent(CONFIG) as agent:
+        plan = Plan(
+            uri="qemu:///system",
+            driver="qemu",
+            document=small_guest,
+            kills=50,
+            roles=("qemu",),
+            clients=3,
+            guests_per_client=2,
+            seed=11,
+            limit_s=200,
+            pause_s=(0.05, 0.6),
+        )
+        record = tmp_path / "history.jsonl"
+        outcome = await weather_a_storm(agent.root, agent.paths, plan, record)
+        try:
+            assert_weathered(outcome, agent.paths, record)
+            guests = {op.object for op in outcome.history.operations if op.object}
+            for guest in guests:
+                runs = qemu_pid(uuid.UUID(hex=guest)) is not None
+                state = outcome.history.final.get(guest)
+                assert runs == (state in ("running", "paused")), (
+                    f"{guest} is {state}, its process {'runs' if runs else 'is gone'}"
+                )
+        finally:
+            for name in agent.run("-c", plan.uri, "list", "--all", "--name").stdout.split():
+                agent.run("-c", plan.uri, "destroy", name, check=False)
 
 
 @pytest.mark.soak
