@@ -33,3 +33,7 @@ def test_plain_arguments_of_every_call_pass() -> None:
         check = limit_of(row) if row.program in ("remote", "qemu", "lxc") else None
         if check is not None:
             check(plain_args(row))
+
+
+def test_a_number_that_clients_leave_uninitialised_is_not_judged() -> None:
+    assert limit_of(need_procedure("node_get_sev_info")) is None
