@@ -52,6 +52,7 @@ def test_a_document_without_a_schema(folder: Path) -> None:
         check_schema(parse_document("<odd/>"), folder=folder)
 
 
+@pytest.mark.real
 @pytest.mark.skipif(not has_schema("domain.rng"), reason="libvirt's schemas are not installed")
 def test_unknown_elements_are_refused_on_request() -> None:
     class Rules(DomainRules):
