@@ -124,9 +124,8 @@ def test_console_is_left_and_taken_up_again(house: GatewayHouse, tmp_path: Path)
             console.type(ESCAPE)
             assert console.wait() == 0
         with virsh_session(house.uri(URI), "console", guest.name) as console:
-            console.wait_for("Connected to domain")
-            console.type("\necho again-$((1+1))\n")
-            console.wait_for("again-2")
+            console.wait_for("Escape character")
+            console.type_until("\necho again-$((1+1))\n", "again-2")
             console.type(ESCAPE)
             assert console.wait() == 0
         said(house, "destroy", guest.name)

@@ -60,6 +60,15 @@ class VirshSession:
         """Types on the terminal."""
         os.write(self._master, text.encode())
 
+    def type_until(self, text: str, answer: str, limit_s: float = LIMIT_S) -> None:
+        """Types a text each second until the output holds an answer: virsh drops what comes before its console is up."""
+        end = time.monotonic() + limit_s
+        while answer not in self.output:
+            assert time.monotonic() < end, f"virsh did not print {answer!r}, but {self.output!r}"
+            self.type(text)
+            with contextlib.suppress(AssertionError):
+                self.wait_for(answer, 1)
+
     def interrupt(self) -> None:
         """What ^C does."""
         self.process.send_signal(signal.SIGINT)
