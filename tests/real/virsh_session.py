@@ -61,7 +61,7 @@ class VirshSession:
         os.write(self._master, text.encode())
 
     def type_until(self, text: str, answer: str, limit_s: float = LIMIT_S) -> None:
-        """Types a text each second until the output holds an answer: virsh drops what comes before its console is up."""
+        """Types a text each second until the output holds an answer: virsh drops what it got before its console."""
         end = time.monotonic() + limit_s
         while answer not in self.output:
             assert time.monotonic() < end, f"virsh did not print {answer!r}, but {self.output!r}"
