@@ -87,6 +87,7 @@ def _emulator(
         commands=frozenset(),
         options={},
         properties={},
+        flags=types,
     )
 
 

@@ -54,13 +54,12 @@ class Capabilities(msgspec.Struct, frozen=True):
     kvm: bool
     machines: tuple[Machine, ...]
     cpus: dict[str, tuple[CpuModel, ...]]
-    types: frozenset[str]
-    commands: frozenset[str]
-    options: dict[str, frozenset[str]]
-    properties: dict[str, frozenset[str]]
+    flags: frozenset[str]
     tpm_models: tuple[str, ...] = ()
     tpm_types: tuple[str, ...] = ()
     migration: frozenset[str] = frozenset()
+    flags: frozenset[str] | None = None
+    """What the emulator can do in libvirt's words; None where nobody has worked it out."""
 
     @property
     def number(self) -> int:
@@ -71,6 +70,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     def has(self, device: str) -> bool:
         """The emulator was built with this device or object."""
         return device in self.types
+
+    def lacks(self, flag: str) -> bool:
+        """The emulator certainly cannot do what libvirt calls by this name."""
+        return self.flags is not None and flag not in self.flags
 
     def has_property(self, device: str, name: str) -> bool:
         """The device is there and has this property."""
@@ -100,6 +103,8 @@ class Capabilities(msgspec.Struct, frozen=True):
         """The CPU models of a virtualization type."""
         return self.cpus.get(virt, ())
 
+
+_JSON_FLAGS: Final = {"-device": "device.json+hotplug", "-netdev": "netdev.json", "-object": "object.qapified"}
 
 # QEMU itself has no default there, or one that nobody wants
 _PREFERRED: Final = {
