@@ -54,7 +54,10 @@ class Capabilities(msgspec.Struct, frozen=True):
     kvm: bool
     machines: tuple[Machine, ...]
     cpus: dict[str, tuple[CpuModel, ...]]
-    flags: frozenset[str]
+    types: frozenset[str]
+    commands: frozenset[str]
+    options: dict[str, frozenset[str]]
+    properties: dict[str, frozenset[str]]
     tpm_models: tuple[str, ...] = ()
     tpm_types: tuple[str, ...] = ()
     migration: frozenset[str] = frozenset()
