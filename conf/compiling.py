@@ -153,11 +153,13 @@ def _build_parser(cls: type[Element]) -> Parser:
         code.add(2, "tag = sub.tag")
         word = "if"
         wrapped: dict[str, list[Declared]] = {}
+        tags = [tag for one in elements if one.form is Form.CHILD for tag in _tags_of(one)]
         for one in elements:
             if one.within is not None:
                 wrapped.setdefault(one.within, []).append(one)
                 continue
-            word = _match_child(code, 2, one, word)
+            alike = one.form is Form.CHILD and tags.count(_tags_of(one)[0]) > 1
+            word = _match_child(code, 2, one, word, alike=alike)
         for outer, inside in wrapped.items():
             code.add(2, f"{word} tag == {outer!r}:")
             word = "elif"
@@ -208,7 +210,8 @@ def _tags_of(one: Declared) -> list[str]:
     return [one.xml]
 
 
-def _match_child(code: _Code, depth: int, one: Declared, word: str) -> str:
+def _match_child(code: _Code, depth: int, one: Declared, word: str, *, alike: bool = False) -> str:
+    """The test for a child; of `alike` ones, which share a tag, the class's fixed attributes decide."""
     condition = " or ".join(f"tag == {tag!r}" for tag in _tags_of(one))
     if one.form is Form.FLAG:
         code.add(depth, f"{word} {condition}:")
@@ -228,6 +231,9 @@ def _match_child(code: _Code, depth: int, one: Declared, word: str) -> str:
         code.add(depth, f"{word} tag in {table}:")
         code.add(depth + 1, f"self.{one.name}.append({table}[tag](sub, flags))")
     else:
+        if one.form is Form.CHILD and alike:
+            fixed = one.element_classes()[0].fixed
+            condition = " and ".join((condition, *(f"sub.get({key!r}) == {text!r}" for key, text in fixed.items())))
         code.add(depth, f"{word} n_{one.name} is None and ({condition}):")
         code.add(depth + 1, f"n_{one.name} = sub")
     return "elif"

@@ -13,8 +13,10 @@ from schema.errors import OperationUnsupported, XmlInvalidSchema
 SCHEMAS: Final = Path("/usr/share/libvirt/schemas")
 _MAX_FINDINGS: Final = 20
 _FILES: Final = {
+    "capabilities": "capability.rng",
     "cpu": "cpu.rng",
     "domain": "domain.rng",
+    "domainCapabilities": "domaincaps.rng",
     "domainbackup": "domainbackup.rng",
     "domaincheckpoint": "domaincheckpoint.rng",
     "domainsnapshot": "domainsnapshot.rng",
@@ -26,6 +28,7 @@ _FILES: Final = {
     "networkport": "networkport.rng",
     "pool": "storagepool.rng",
     "secret": "secret.rng",
+    "storagepoolCapabilities": "storagepoolcaps.rng",
     "volume": "storagevol.rng",
 }
 

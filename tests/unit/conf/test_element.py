@@ -24,7 +24,7 @@ from conf.element import (
     verbatim,
 )
 from conf.flags import ParseFlags, XmlFlags
-from conf.values import ON_OFF, UINT
+from conf.values import ON_OFF, UINT, YES_NO
 from schema.errors import InvalidArguments, XmlError
 
 
@@ -181,3 +181,28 @@ def test_constructor_demands_what_has_no_default() -> None:
     with pytest.raises(TypeError, match="has no nonsense"):
         Car(name="a", nonsense=1)
     assert Car(name="a").to_xml() == "<car colour='red'>\n  <name>a</name>\n</car>\n"
+
+
+class Yes(Element, tag="mode", name="yes"):
+    """One of two kinds of <mode>."""
+
+    supported: bool = attr("supported", YES_NO)
+
+
+class No(Element, tag="mode", name="no"):
+    """The other."""
+
+    supported: bool = attr("supported", YES_NO)
+
+
+class Both(Element, tag="both"):
+    """Children that share a tag."""
+
+    yes: Yes | None = child(Yes, default=None)
+    no: No | None = child(No, default=None)
+
+
+def test_children_that_share_a_tag_are_told_apart_by_their_fixed_attributes() -> None:
+    both = Both.parse(parse_document("<both><mode name='no' supported='no'/><mode name='x'/></both>"))
+    assert both == Both(no=No(supported=False))
+    assert both.to_xml() == "<both>\n  <mode name='no' supported='no'/>\n</both>\n"
