@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from actors.qemu import rules_addresses, rules_checks, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.rules_machine import NO_HOST_AUDIO, HostAudio
 from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
+from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.addresses.usb import assign_usb
 from conf.domain.aliases import assign_aliases
 from conf.domain.chardev import Channel, UnixSource
@@ -36,8 +40,10 @@ class QemuRules(DomainRules):
         channel_folder: str | None = None,
         nvram_folder: str | None = None,
         accelerators: tuple[VirtType, ...] = (VirtType.QEMU, VirtType.KVM),
+        host_audio: HostAudio = NO_HOST_AUDIO,
     ) -> None:
         """`gic` is the interrupt controller KVM has on ARM; sockets in the two folders are ours, not the user's."""
+        self.host_audio = host_audio
         self.capabilities = capabilities
         self.gic = gic
         self.state_folder = state_folder
@@ -69,6 +75,7 @@ class QemuRules(DomainRules):
     def domain(self, domain: Domain, flags: ParseFlags) -> None:
         """Adds what the machine always has, and settles the processor."""
         rules_machine.add_default_devices(domain, self.capabilities)
+        rules_machine.add_audio(domain, self.host_audio)
         rules_machine.complete_nodes(domain)
         self._complete_features(domain)
         self._complete_cpu(domain)
@@ -82,7 +89,15 @@ class QemuRules(DomainRules):
 
     def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
         """Gives every device its place, in libvirt's order of buses."""
-        rules_addresses.assign(domain, self.capabilities, flags)
+        rules_addresses.assign(domain, self.capabilities, flags, self.iommu_group)
+
+    def iommu_group(self, address: SourcePciAddress | PciAddress) -> int | None:
+        """The group of a host's device that can only be given to guests together."""
+        try:
+            link = os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group")
+        except OSError:
+            return None
+        return int(os.path.basename(link))
 
     def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
         """Refuses what QEMU cannot provide."""
@@ -127,6 +142,8 @@ class QemuRules(DomainRules):
 
     def _complete_cpu(self, domain: Domain) -> None:
         cpu = domain.cpu
+        if cpu is not None and rules_machine.arch_of(domain) in rules_machine.ARM:
+            rules_machine.complete_vectors(cpu)
         if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and cpu.model is None):
             self._choose_cpu(domain)
             cpu = domain.cpu

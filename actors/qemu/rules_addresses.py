@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from actors.qemu import rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
-from conf.domain.address import CcwAddress, DimmAddress, VirtioMmioAddress
+from conf.domain.address import CcwAddress, DimmAddress, PciAddress, SourcePciAddress, VirtioMmioAddress
 from conf.domain.addresses.chipset import i440fx, q35
-from conf.domain.addresses.connect import has_pcie_root
+from conf.domain.addresses.connect import has_pcie_root, pci_needs
 from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio, assign_zpci
 from conf.domain.addresses.pci import PciOptions, assign_pci
 from conf.domain.addresses.usb import assign_usb
@@ -19,15 +21,19 @@ from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskBus
 from conf.domain.domain import Domain
 from conf.domain.filesystem import Filesystem
-from conf.domain.hostdev import Hostdev, HostdevType
-from conf.domain.interface import Interface
+from conf.domain.hostdev import Hostdev, HostdevType, PciHostSource
+from conf.domain.interface import HostdevSource, Interface
 from conf.domain.memory_device import MemoryModel
 from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
 
 
-def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> None:
+IommuGroup = Callable[[SourcePciAddress | PciAddress], int | None]
+"""Tells the IOMMU group of a device of the host."""
+
+
+def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags, iommu_group: IommuGroup) -> None:
     """Gives every device its place.
 
     Raises XmlError when two devices want the same one, or one that is not there.
@@ -58,6 +64,8 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> Non
                 chipset=chipset,
                 pcie_to_pci=capabilities.has("pcie-pci-bridge"),
                 many_roots=rules_machine.is_pseries(domain),
+                needs=pci_needs(domain, modern_virtio=not capabilities.lacks("virtio-pci-non-transitional")),
+                groups=_isolation_groups(domain, iommu_group) if rules_machine.is_pseries(domain) else {},
             ),
         )
         for controller in domain.devices.controllers:
@@ -68,6 +76,34 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> Non
         # a definition that was made before ports were given keeps what the guest has seen so far
         assign_usb(domain)
     _number_memory_slots(domain)
+
+
+def _isolation_groups(domain: Domain, iommu_group: IommuGroup) -> dict[int, int]:
+    """The groups of host devices; those that the host tells nothing of are not isolated."""
+    groups: dict[int, int] = {}
+    for device in (*domain.devices.hostdevs, *domain.devices.interfaces):
+        source = device.source
+        if isinstance(source, PciHostSource | HostdevSource) and isinstance(
+            source.address, SourcePciAddress | PciAddress
+        ):
+            group = iommu_group(source.address)
+            if group is not None:
+                groups[id(device)] = group + 1
+    return groups
+
+
+def pci_options(domain: Domain, capabilities: Capabilities) -> PciOptions:
+    """What the machine of a guest has for PCI devices."""
+    chipset = None
+    if rules_machine.is_i440fx(domain):
+        chipset = i440fx
+    elif rules_machine.is_q35(domain):
+        chipset = q35
+    return PciOptions(
+        chipset=chipset,
+        pcie_to_pci=capabilities.has("pcie-pci-bridge"),
+        many_roots=rules_machine.is_pseries(domain),
+    )
 
 
 def _has_pci(domain: Domain, capabilities: Capabilities) -> bool:

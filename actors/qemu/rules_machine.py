@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from actors.qemu.capabilities.model import Capabilities
+from conf.cpu.cpu import CpuFeature, FeaturePolicy, GuestCpu
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.defaults_controller import ensure_controller, has_controller
 from conf.domain.domain import Domain, VirtType
 from conf.domain.graphics import GraphicsType
 from conf.domain.small_devices import Input, InputBus, InputType, MemBalloon, Panic, PanicModel
 from conf.domain.sound import Audio, AudioType
-from schema.errors import XmlError
+from schema.errors import ConfigUnsupported, XmlError
 from util.cpuset import parse_cpuset, write_cpuset
 
 X86 = ("i686", "x86_64")
@@ -169,7 +172,6 @@ def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
         devices.memballoon = MemBalloon(model="xen" if domain.type is VirtType.XEN else "virtio")
     _add_inputs(domain)
     _add_panic(domain)
-    _add_audio(domain)
 
 
 def _q35_usb(capabilities: Capabilities) -> str | None:
@@ -227,12 +229,70 @@ def _add_panic(domain: Domain) -> None:
         domain.devices.panics.append(Panic(model=model))
 
 
-def _add_audio(domain: Domain) -> None:
+@dataclass(frozen=True, slots=True)
+class HostAudio:
+    """Where the host plays sound when the definition does not say: its backend, and whether guests without a display,
+    or with VNC, may use it.
+    """
+
+    backend: str | None = None
+    sdl_driver: str | None = None
+    without_display: bool = False
+    with_vnc: bool = False
+
+
+NO_HOST_AUDIO = HostAudio()
+
+
+def add_audio(domain: Domain, host: HostAudio) -> None:
+    """Adds the audio backend that goes with the guest's display.
+
+    Raises ConfigUnsupported when the host names a backend that there is not.
+    """
     devices = domain.devices
     if devices.audios:
         return
-    kinds = {one.type for one in devices.graphics}
-    if GraphicsType.SPICE in kinds:
-        devices.audios.append(Audio(id=1, type=AudioType.SPICE))
-    elif GraphicsType.VNC in kinds or not kinds:
-        devices.audios.append(Audio(id=1, type=AudioType.NONE))
+    wanted: AudioType | None = None
+    of_host = False
+    for graphics in devices.graphics:
+        match graphics.type:
+            case GraphicsType.SPICE:
+                wanted = AudioType.SPICE
+            case GraphicsType.VNC:
+                of_host = of_host or host.with_vnc
+                wanted = wanted or AudioType.NONE
+            case GraphicsType.SDL:
+                of_host = True
+            case _:
+                pass
+    if not devices.graphics:
+        of_host, wanted = host.without_display, AudioType.NONE
+    if of_host:
+        if host.backend is None:
+            return
+        try:
+            wanted = AudioType(_BACKENDS.get(host.backend, host.backend))
+        except ValueError:
+            raise ConfigUnsupported(f"unknown QEMU_AUDIO_DRV setting {host.backend}") from None
+    if wanted is not None:
+        driver = host.sdl_driver if wanted is AudioType.SDL else None
+        devices.audios.append(Audio(id=1, type=wanted, driver=_SDL_DRIVERS.get(driver or "", driver)))
+
+
+_BACKENDS = {"pa": "pulseaudio", "wav": "file"}
+_SDL_DRIVERS = {"pulse": "pulseaudio"}
+"""Names that QEMU and SDL have for what libvirt calls otherwise."""
+
+
+def complete_vectors(cpu: GuestCpu) -> None:
+    """On ARM, vector lengths need vectors.
+
+    Raises ConfigUnsupported when the definition has lengths but no vectors.
+    """
+    vectors = next((one for one in cpu.features if one.name == "sve"), None)
+    if not any(one.name.startswith("sve") and one is not vectors for one in cpu.features):
+        return
+    if vectors is None:
+        cpu.features.append(CpuFeature(name="sve", policy=FeaturePolicy.REQUIRE))
+    elif vectors.policy in (FeaturePolicy.DISABLE, FeaturePolicy.FORBID):
+        raise ConfigUnsupported("SVE disabled, but SVE vector lengths provided")

@@ -152,3 +152,6 @@ class SourcePciAddress(Element, tag="address", empty=Empty.OMIT):
     bus: int = attr("bus", hexadecimal(2), default=0)
     slot: int = attr("slot", hexadecimal(2), default=0)
     function: int = attr("function", hexadecimal(1), default=0)
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.slot:02x}.{self.function:x}"

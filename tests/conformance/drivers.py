@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
-
-from lxml import etree
 
 from actors.bhyve.rules import BhyveRules
 from actors.lxc.rules import LxcRules
-from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.rules import QemuRules
+from actors.qemu.rules_machine import HostAudio
+from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.domain import VirtType
 from conf.domain.rules import DomainRules
-from tests.shared import need_shared
-
-_ARCHES = {"armv7l": "arm", "armv6l": "arm", "i686": "i386", "ppc64le": "ppc64"}
+from tests.conformance.qemu_caps import capabilities_of
 
 
 class CorpusGeneric(DomainRules):
@@ -31,6 +27,10 @@ class CorpusQemu(QemuRules):
     def random_bytes(self, count: int) -> bytes:
         """0, 1, 2, ..."""
         return bytes(range(count))
+
+    def iommu_group(self, address: SourcePciAddress | PciAddress) -> int | None:
+        """Each slot of the host is a group of its own."""
+        return (address.domain << 16) + (address.bus << 8) + address.slot
 
 
 class CorpusBhyve(BhyveRules):
@@ -59,63 +59,14 @@ def rules_for(case: dict[str, Any]) -> DomainRules:
         state_folder="/tmp/lib",
         channel_folder="/tmp/channel",
         accelerators=accelerators,
+        host_audio=_audio_of(case.get("state") or {}),
     )
 
 
-def capabilities_of(case: dict[str, Any]) -> Capabilities:
-    """The emulator of a case: a recorded one, or one that has what its flags say."""
-    caps = case.get("caps", {"mode": "none"})
-    arch = case.get("domain", {}).get("arch") or caps.get("arch") or "x86_64"
-    if "file" in caps:
-        virt = "kvm" if case.get("domain", {}).get("virt_type") == "kvm" else "tcg"
-        return _recorded(caps["file"], arch, virt, strip_aliases=caps["mode"] == "latest")
-    return _emulator(arch, frozenset(caps.get("flags", ())), (Machine(name="pc"),), {})
-
-
-def _emulator(
-    arch: str, types: frozenset[str], machines: tuple[Machine, ...], cpus: dict[str, tuple[CpuModel, ...]]
-) -> Capabilities:
-    return Capabilities(
-        emulator=f"/usr/bin/qemu-system-{_ARCHES.get(arch, arch)}",
-        version=(0, 0, 0),
-        package="",
-        arch=arch,
-        kvm=True,
-        machines=machines,
-        cpus=cpus,
-        types=types,
-        commands=frozenset(),
-        options={},
-        properties={},
-        flags=types,
+def _audio_of(state: dict[str, Any]) -> HostAudio:
+    return HostAudio(
+        backend=state.get("env.QEMU_AUDIO_DRV"),
+        sdl_driver=state.get("env.SDL_AUDIODRIVER"),
+        without_display=bool(state.get("config.nogfxAllowHostAudio")),
+        with_vnc=bool(state.get("config.vncAllowHostAudio")),
     )
-
-
-@cache
-def _recorded(name: str, arch: str, virt: str, *, strip_aliases: bool) -> Capabilities:
-    root = etree.parse(need_shared("corpus", name)).getroot()
-    flags = frozenset(node.get("name", "") for node in root.iter("flag"))
-    machines: dict[str, Machine] = {}
-    for node in root.iter("machine"):
-        if node.get("type") != virt:
-            continue
-        machine = Machine(
-            name=node.get("name", ""),
-            alias=None if strip_aliases else node.get("alias"),
-            is_default=node.get("default") == "yes",
-            default_cpu=node.get("defaultCPU"),
-        )
-        machines.setdefault(machine.name, machine)
-        alias = node.get("alias")
-        if strip_aliases and alias is not None:
-            machines.setdefault(
-                alias, Machine(name=alias, is_default=machine.is_default, default_cpu=machine.default_cpu)
-            )
-    models = tuple(
-        CpuModel(name=node.get("name", ""), typename=node.get("typename", ""))
-        for node in root.iter("cpu")
-        if node.get("type") == virt
-    )
-    # what the file calls TCG, the driver calls by the domain's type
-    cpus = {"kvm": models, "qemu": models, "hvf": models}
-    return _emulator(arch, flags, tuple(machines.values()), cpus)

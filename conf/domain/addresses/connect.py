@@ -35,24 +35,30 @@ def has_pcie_root(domain: Domain) -> bool:
     )
 
 
-def pci_needs(domain: Domain) -> Needs:
-    """The needs of devices in this guest: without a PCI Express root, everything is conventional."""
+def pci_needs(domain: Domain, *, modern_virtio: bool = True) -> Needs:
+    """The needs of devices in this guest: without a PCI Express root, everything is conventional.
+
+    Virtio devices go on PCI Express only where the hypervisor has modern ones.
+    """
     pci = Connect.PCI_DEVICE | Connect.HOTPLUG
     pcie = Connect.PCIE_DEVICE | Connect.HOTPLUG if has_pcie_root(domain) else pci
+    plain = pcie if modern_virtio else pci
 
     def virtio(model: object) -> Connect:
-        return pci if model is not None and str(model) == "virtio-transitional" else pcie
+        if model is None or str(model) in ("virtio", "virtio-scsi"):
+            return plain
+        return pci if str(model) == "virtio-transitional" else pcie
 
     def needs(device: Device) -> Connect:
         match device:
             case Disk():
                 return virtio(device.model) if device.target.bus is DiskBus.VIRTIO else Connect.NONE
             case Controller():
-                return _controller_needs(device, pci, pcie)
+                return _controller_needs(device, pci, pcie, virtio)
             case Filesystem() | Rng() | MemBalloon() | Vsock():
                 return Connect.NONE if device.model == "none" else virtio(device.model)
             case Interface():
-                return _interface_needs(device, pci, pcie)
+                return _interface_needs(device, pci, pcie, plain)
             case Sound():
                 on_isa = device.model in (SoundModel.SB16, SoundModel.PCSPK, SoundModel.USB)
                 return Connect.NONE if on_isa else pci
@@ -63,7 +69,7 @@ def pci_needs(domain: Domain) -> Needs:
                     return pcie
                 return Connect.NONE
             case Video():
-                return _video_needs(device, pci, pcie)
+                return _video_needs(device, pci, pcie, plain)
             case Input():
                 return virtio(device.model) if device.bus is InputBus.VIRTIO else Connect.NONE
             case Watchdog():
@@ -74,9 +80,9 @@ def pci_needs(domain: Domain) -> Needs:
                 return pci if device.target is not None and device.target.type == "pci-serial" else Connect.NONE
             case MemoryDevice():
                 is_virtio = device.model in (MemoryModel.VIRTIO_PMEM, MemoryModel.VIRTIO_MEM)
-                return pcie & ~Connect.HOTPLUG if is_virtio else Connect.NONE
+                return plain & ~Connect.HOTPLUG if is_virtio else Connect.NONE
             case Crypto():
-                return pcie
+                return plain
             case Iommu():
                 return pcie & ~Connect.HOTPLUG if device.model == "virtio" else Connect.NONE
             case _:
@@ -85,7 +91,7 @@ def pci_needs(domain: Domain) -> Needs:
     return needs
 
 
-def _controller_needs(device: Controller, pci: Connect, pcie: Connect) -> Connect:
+def _controller_needs(device: Controller, pci: Connect, pcie: Connect, virtio: Callable[[object], Connect]) -> Connect:
     if device.type is ControllerType.PCI:
         return NEEDS[PciModel(device.model)] if device.model is not None else Connect.NONE
     if device.type is ControllerType.USB:
@@ -95,29 +101,31 @@ def _controller_needs(device: Controller, pci: Connect, pcie: Connect) -> Connec
     if device.type is ControllerType.SATA:
         return pci
     if device.type is ControllerType.SCSI:
-        if device.model == "virtio-transitional":
-            return pci
-        if device.model in ("virtio-scsi", "virtio-non-transitional"):
-            return pcie
+        if device.model in ("virtio-scsi", "virtio-transitional", "virtio-non-transitional"):
+            return virtio(device.model)
         return Connect.NONE if device.model == "ibmvscsi" else pci
     if device.type is ControllerType.VIRTIO_SERIAL:
-        return pci if device.model == "virtio-transitional" else pcie
+        return virtio(device.model)
     if device.type is ControllerType.IDE:
         return pci
     return Connect.NONE
 
 
-def _interface_needs(device: Interface, pci: Connect, pcie: Connect) -> Connect:
+def _interface_needs(device: Interface, pci: Connect, pcie: Connect, virtio: Connect) -> Connect:
     if device.type is InterfaceType.HOSTDEV:
         return pcie
-    if device.model in ("virtio", "virtio-non-transitional", "e1000e", "igb", "vmxnet3"):
+    if device.model == "virtio":
+        return virtio
+    if device.model in ("virtio-non-transitional", "e1000e", "igb", "vmxnet3"):
         return pcie
     if device.model in ("usb-net", "spapr-vlan", "lan9118", "smc91c111"):
         return Connect.NONE
     return pci
 
 
-def _video_needs(device: Video, pci: Connect, pcie: Connect) -> Connect:
+def _video_needs(device: Video, pci: Connect, pcie: Connect, virtio: Connect) -> Connect:
     if device.model.type in (VideoType.NONE, VideoType.RAMFB):
         return Connect.NONE
-    return pcie if device.model.type in (VideoType.VIRTIO, VideoType.BOCHS) else pci
+    if device.model.type is VideoType.VIRTIO:
+        return virtio
+    return pcie if device.model.type is VideoType.BOCHS else pci

@@ -5,8 +5,8 @@ Placing is done twice: once only to learn which controllers must be added, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from conf.domain.address import PciAddress
 from conf.domain.addresses.connect import USB2_MODELS, Needs, has_pcie_root, pci_needs
@@ -27,7 +27,8 @@ class PciOptions:
     """What a machine and its hypervisor can do.
 
     `needs` None means `pci_needs(domain)`. `spare_slot`: keep a slot free for a bridge on conventional PCI, and a root
-    port on PCI Express. `wanted` says that a device without address is to get one here.
+    port on PCI Express. `wanted` says that a device without address is to get one here. `groups` are isolation groups
+    of devices by `id()`: devices of different groups do not share a bus, and the first bus is for those without.
     """
 
     chipset: Chipset | None = None
@@ -36,6 +37,7 @@ class PciOptions:
     many_roots: bool = False
     spare_slot: bool = True
     wanted: Callable[[Device], bool] = lambda device: True
+    groups: Mapping[int, int] = field(default_factory=dict)
 
 
 class Placing:
@@ -61,7 +63,7 @@ class Placing:
         """Puts a device at a place, or at the next that fits."""
         needs = self.needs(device) if needs is None else needs
         if address is None:
-            address = self.buses.take_next(needs)
+            address = self.buses.take_next(needs, group=self.options.groups.get(id(device), 0))
         else:
             self.buses.reserve(address, needs)
         self._placed[id(device)] = address
@@ -118,7 +120,27 @@ def assign_pci(domain: Domain, options: PciOptions) -> None:
     _mark_multifunction(domain)
 
 
-def _buses_of(domain: Domain, options: PciOptions, count: int) -> PciBuses:
+def place_plugged(domain: Domain, device: Device, options: PciOptions) -> None:
+    """Gives a device that is plugged into a running guest its place; a device that names one is put there.
+
+    The device is not among the guest's yet. Raises XmlError for a place that is taken or does not exist, RefusedDocument
+    when no slot is free: a running guest gets no new bus.
+    """
+    controllers = [one for one in domain.devices.controllers if one.type is ControllerType.PCI]
+    highest = max((one.index for one in controllers if one.index is not None), default=-1)
+    buses = _buses_of(domain, options, highest + 1, can_grow=False)
+    placing = Placing(domain, buses, options, dry=True)
+    _reserve_known(placing)
+    _place_chipset(placing)
+    placing.dry = False
+    needs = placing.needs(device)
+    if isinstance(device.address, PciAddress) and not device.address.is_empty:
+        buses.reserve(device.address, needs, from_definition=True)
+    else:
+        placing.place(device)
+
+
+def _buses_of(domain: Domain, options: PciOptions, count: int, *, can_grow: bool = True) -> PciBuses:
     models: dict[int, Controller] = {
         one.index: one for one in domain.devices.controllers if one.type is ControllerType.PCI and one.index is not None
     }
@@ -135,7 +157,9 @@ def _buses_of(domain: Domain, options: PciOptions, count: int) -> PciBuses:
             buses.append(new_bus(PciModel.PCI_ROOT if number == 0 else default))
         else:
             buses.append(new_bus(PciModel(controller.model)))
-    return PciBuses(buses, pcie_to_pci=options.pcie_to_pci, many_roots=options.many_roots)
+    if options.many_roots and buses:
+        buses[0].fixed = True
+    return PciBuses(buses, pcie_to_pci=options.pcie_to_pci, many_roots=options.many_roots, can_grow=can_grow)
 
 
 def _reserve_known(placing: Placing) -> None:
@@ -151,7 +175,8 @@ def _reserve_known(placing: Placing) -> None:
         if _is_chipset_function(device, address):
             continue
         needs = placing.needs(device) or Connect.PCI_DEVICE | Connect.PCIE_DEVICE
-        placing.buses.reserve(address, needs, from_definition=True)
+        group = placing.options.groups.get(id(device), 0)
+        placing.buses.reserve(address, needs, from_definition=True, group=group)
 
 
 def _is_chipset_function(device: Device, address: PciAddress) -> bool:

@@ -98,7 +98,10 @@ _NAMES = {
 
 @dataclass(slots=True)
 class PciBus:
-    """One bus. `slots` maps a slot to the functions taken in it."""
+    """One bus. `slots` maps a slot to the functions taken in it.
+
+    A bus is for the devices of one isolation `group`: that of the first device on it, unless the group is `fixed`.
+    """
 
     model: PciModel
     offers: Connect
@@ -106,6 +109,13 @@ class PciBus:
     last: int
     slots: dict[int, set[int]] = field(default_factory=dict)
     shared: set[int] = field(default_factory=set)
+    group: int = 0
+    fixed: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Is no slot taken?"""
+        return not any(self.slots.values())
 
     @property
     def is_full(self) -> bool:
@@ -127,8 +137,11 @@ class PciBuses:
         *,
         pcie_to_pci: bool = True,
         many_roots: bool = False,
+        can_grow: bool = True,
     ) -> None:
+        """`can_grow` is off while the guest runs: then there are no buses but those it has."""
         self.buses = buses
+        self.can_grow = can_grow
         self.pcie_to_pci = pcie_to_pci
         self.many_roots = many_roots
 
@@ -140,7 +153,7 @@ class PciBuses:
         """Is any function of the slot taken?"""
         return bus < len(self.buses) and bool(self.buses[bus].slots.get(slot))
 
-    def reserve(self, address: PciAddress, needs: Connect, *, from_definition: bool = False) -> None:
+    def reserve(self, address: PciAddress, needs: Connect, *, from_definition: bool = False, group: int = 0) -> None:
         """Takes a place.
 
         Raises XmlError when it does not exist, is taken, or does not fit; a definition may put a device where hotplug
@@ -151,6 +164,8 @@ class PciBuses:
         if address.bus >= len(self.buses):
             if address.bus >= MAX_BUSES:
                 raise XmlError(f"Invalid PCI address {address}. bus must be <= {MAX_BUSES - 1}")
+            if not self.can_grow:
+                raise XmlError(f"Invalid PCI address {address}. bus must be <= {len(self.buses) - 1}")
             while address.bus >= len(self.buses):
                 self._grow(needs)
         bus = self.buses[address.bus]
@@ -169,30 +184,41 @@ class PciBuses:
         taken = bus.slots.setdefault(address.slot, set())
         if address.function in taken:
             raise XmlError(f"Attempted double use of PCI Address {address}")
+        if bus.is_empty and not bus.fixed:
+            bus.group = group
+        elif from_definition and bus.group != group and not bus.fixed:
+            # who mixes groups on a bus gets no isolation there
+            bus.group, bus.fixed = 0, True
         if not taken and needs & Connect.AGGREGATE:
             bus.shared.add(address.slot)
         elif taken and not needs & Connect.AGGREGATE:
             bus.shared.discard(address.slot)
         taken.add(address.function)
 
-    def next_free(self, needs: Connect, function: int | None = None) -> PciAddress:
-        """The next place that fits, on a new bus if need be; it is not taken yet.
+    def next_free(self, needs: Connect, function: int | None = None, group: int = 0) -> PciAddress:
+        """The next place that fits, on a bus of the isolation group, on an empty bus, or on a new one; not taken yet.
 
         Raises XmlError when no bus can be added that would fit.
         """
         if not self.buses:
             raise XmlError("No PCI buses available")
-        for number, bus in enumerate(self.buses):
+        own = [(number, bus) for number, bus in enumerate(self.buses) if bus.group == group]
+        others = [
+            (number, bus)
+            for number, bus in enumerate(self.buses)
+            if bus.group != group and bus.is_empty and not bus.fixed
+        ]
+        for number, bus in (*own, *others):
             place = _free_on(bus, needs, function)
             if place is not None:
                 return PciAddress(bus=number, slot=place[0], function=place[1])
         number = self._grow(needs)
         return PciAddress(bus=number, slot=self.buses[number].first, function=function or 0)
 
-    def take_next(self, needs: Connect, function: int | None = None) -> PciAddress:
+    def take_next(self, needs: Connect, function: int | None = None, group: int = 0) -> PciAddress:
         """Takes the next place that fits."""
-        address = self.next_free(needs, function)
-        self.reserve(address, needs)
+        address = self.next_free(needs, function, group)
+        self.reserve(address, needs, group=group)
         return address
 
     def _add(self, bus: PciBus) -> int:
@@ -203,6 +229,8 @@ class PciBuses:
 
     def _grow(self, needs: Connect) -> int:
         """Adds a bus that offers what is needed; its number."""
+        if not self.can_grow:
+            raise RefusedDocument("No more available PCI slots")
         if needs & Connect.PCI_DEVICE:
             if self.many_roots:
                 return self._add(new_bus(PciModel.PCI_ROOT))
