@@ -1,0 +1,53 @@
+"""Cases that ask for one text: what is made of a case, by its kind, and how it differs from what is recorded."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from schema.errors import VirtError
+from tests.conformance.host import sysfs_to_capabilities
+from tests.shared import SHARED, need_shared, shared_json
+
+Case = dict[str, Any]
+
+KINDS: Final[dict[str, Callable[[Case], str]]] = {
+    "sysfs-to-capabilities": sysfs_to_capabilities,
+}
+"""How the text of a case is made. A VirtError refuses the case, in which some must end."""
+
+
+def difference(case: Case) -> str:
+    """What is wrong with what is made of a case; empty when it is as recorded, byte for byte."""
+    try:
+        made = KINDS[case["kind"]](case)
+    except VirtError as exc:
+        return "" if case["expectation"] != "ok" else f"{type(exc).__name__}: {exc}"
+    if case["expectation"] != "ok":
+        return "this case should have been refused"
+    wanted = _wanted(case)
+    if made.rstrip("\n") == wanted.rstrip("\n"):
+        return ""
+    lines = difflib.unified_diff(wanted.splitlines(), made.splitlines(), "libvirt", "ours", lineterm="", n=0)
+    return "\n".join(lines) or "differs in blanks"
+
+
+def _wanted(case: Case) -> str:
+    if "expected" in case:
+        return (SHARED / "corpus" / case["expected"]).read_text(encoding="utf-8")
+    return str(case["expected_text"] if "expected_text" in case else case["expected_value"])
+
+
+def cases_of_kind(kind: str) -> Iterator[Case]:
+    """All cases of a kind, of whatever area."""
+    for manifest in sorted(need_shared("corpus").glob("*/manifest.json")):
+        for case in shared_json("corpus", manifest.parent.name, "manifest.json")["cases"]:
+            if case["kind"] == kind:
+                yield case
+
+
+def passing() -> Counter[str]:
+    """How many cases of each kind pass."""
+    return Counter({kind: sum(not difference(case) for case in cases_of_kind(kind)) for kind in KINDS})
