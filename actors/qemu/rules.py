@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 from actors.qemu import rules_addresses, rules_checks, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
@@ -94,10 +94,10 @@ class QemuRules(DomainRules):
     def iommu_group(self, address: SourcePciAddress | PciAddress) -> int | None:
         """The group of a host's device that can only be given to guests together."""
         try:
-            link = os.readlink(f"/sys/bus/pci/devices/{address}/iommu_group")
+            link = Path(f"/sys/bus/pci/devices/{address}/iommu_group").readlink()
         except OSError:
             return None
-        return int(os.path.basename(link))
+        return int(link.name)
 
     def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
         """Refuses what QEMU cannot provide."""
@@ -164,9 +164,10 @@ class QemuRules(DomainRules):
         if domain.type is VirtType.KVM and arch not in ("i686", "x86_64", "s390x", "ppc64", "ppc64le"):
             return
         machine = self.capabilities.find_machine(domain.os.kind.machine or "")
-        if machine is None or machine.default_cpu is None:
+        typename = machine.cpu_for(domain.type.value) if machine is not None else None
+        if typename is None:
             return
-        model = rules_machine.cpu_model_name(self.capabilities, domain.type.value, machine.default_cpu)
+        model = rules_machine.cpu_model_name(self.capabilities, domain.type.value, typename)
         cpu = domain.cpu or GuestCpu()
         if model is None:
             return

@@ -35,7 +35,7 @@ def complete(
         case Controller():
             _complete_controller(device, domain, capabilities)
         case Hostdev() if device.model == "vfio-pci" and device.display is None:
-            if capabilities.has_property("vfio-pci", "display") or capabilities.has("vfio-pci.display"):
+            if capabilities.has("vfio-pci.display"):
                 device.display = False
         case Serial():
             _complete_serial(device, domain)
@@ -94,7 +94,7 @@ def _complete_interface(device: Interface, domain: Domain, capabilities: Capabil
     elif rules_machine.is_riscv_virt(domain):
         device.model = "virtio"
     else:
-        for type_name, model in (("rtl8139", "rtl8139"), ("e1000", "e1000"), ("virtio-net-pci", "virtio")):
+        for type_name, model in (("rtl8139", "rtl8139"), ("e1000", "e1000"), ("virtio-net", "virtio")):
             if capabilities.has(type_name):
                 device.model = model
                 return
@@ -116,7 +116,7 @@ def default_scsi_model(domain: Domain, capabilities: Capabilities) -> str | None
         return "ibmvscsi"
     if rules_machine.is_s390(domain):
         return "virtio-scsi"
-    if capabilities.has("lsi") or capabilities.has("lsi53c895a"):
+    if capabilities.has("lsi"):
         return "lsilogic"
     return "virtio-scsi" if capabilities.has("virtio-scsi-pci") else None
 

@@ -1,19 +1,28 @@
-"""Capabilities of emulators that are not installed, made from dialogues that were recorded with them."""
+"""Emulators that are not installed: what they can do, from recorded dialogues, libvirt's files, or flags alone."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from actors.qemu.capabilities.libvirt_file import parse_capability_file
 from actors.qemu.capabilities.model import Capabilities, Machine
-from actors.qemu.capabilities.questions import OTHER_QUESTIONS, QUESTIONS, capabilities_from_answers
+from actors.qemu.capabilities.questions import (
+    OTHER_QUESTIONS,
+    QUESTIONS,
+    capabilities_from_answers,
+    follow_up,
+    key_of,
+)
 from tests.shared import need_shared
 
-LATEST = "8.0.0"
+PROGRAMS: Final = {"armv7l": "arm", "armv6l": "arm", "i686": "i386", "ppc64le": "ppc64"}
+"""The emulators whose names are not those of the architectures."""
 
 
 def recorded_answers(path: Path) -> list[tuple[str, Any, Any]]:
@@ -39,24 +48,76 @@ def capabilities_of_dialogue(path: Path, emulator: str) -> Capabilities:
     for name, arguments, value in recorded_answers(path):
         if name == "qmp_capabilities":
             found.append({})
-        found[-1].setdefault(_key(name, arguments), value)
-    answers = [found[0].get(_key(*question)) for question in QUESTIONS]
-    others = [found[-1].get(_key(*question)) for question in OTHER_QUESTIONS]
-    return capabilities_from_answers(emulator, answers, others)
-
-
-def _key(name: str, arguments: Any) -> str:
-    return json.dumps([name, arguments], sort_keys=True)
+        found[-1].setdefault(key_of((name, arguments)), value)
+    answers = [found[0].get(key_of(question)) for question in QUESTIONS]
+    others = [found[-1].get(key_of(question)) for question in OTHER_QUESTIONS]
+    more = {(asked[1] or {})["typename"]: found[0].get(key_of(asked)) for asked in follow_up(answers)}
+    return capabilities_from_answers(emulator, answers, others, more)
 
 
 @cache
-def latest_capabilities(arch: str = "x86_64") -> Capabilities:
-    """The newest recorded emulator, with aliases of machines as machines of their own, as the corpus has it."""
-    path = need_shared("corpus", "qemu-caps", "qemucapabilitiesdata", f"caps_{LATEST}.{arch}.replies")
-    caps = capabilities_of_dialogue(path, f"/usr/bin/qemu-system-{arch}")
-    machines: list[Machine] = []
-    for machine in caps.machines:
-        machines.append(msgspec.structs.replace(machine, alias=None))
+def capabilities_of_file(name: str, *, strip_aliases: bool) -> Capabilities:
+    """The capabilities of one of libvirt's files; without aliases each of them is a machine of its own."""
+    caps = parse_capability_file(need_shared("corpus", name).read_bytes())
+    if not strip_aliases:
+        return caps
+    return msgspec.structs.replace(caps, machines=tuple(_unaliased(caps.machines)))
+
+
+def _unaliased(machines: tuple[Machine, ...]) -> Iterator[Machine]:
+    for machine in machines:
+        yield msgspec.structs.replace(machine, alias=None)
         if machine.alias is not None:
-            machines.append(msgspec.structs.replace(machine, name=machine.alias, alias=None))
-    return msgspec.structs.replace(caps, machines=tuple(machines))
+            yield msgspec.structs.replace(machine, name=machine.alias, alias=None)
+
+
+def capabilities_of(case: dict[str, Any]) -> Capabilities:
+    """The emulator of a case: a recorded one, or one that has what its flags say."""
+    caps = case.get("caps", {"mode": "none"})
+    if "file" in caps:
+        return capabilities_of_file(caps["file"], strip_aliases=caps["mode"] == "latest")
+    arch = case.get("domain", {}).get("arch") or caps.get("arch") or "x86_64"
+    return capabilities_of_flags(arch, frozenset(caps.get("flags", ())))
+
+
+_RAM: Final = {
+    "i686": "pc.ram",
+    "x86_64": "pc.ram",
+    "aarch64": "mach-virt.ram",
+    "armv7l": "vexpress.highmem",
+    "ppc64": "ppc_spapr.ram",
+    "ppc": "ppc_spapr.ram",
+    "s390x": "s390.ram",
+    "sparc": "sun4m.ram",
+}
+_MACHINES: Final = {
+    "i686": ("pc",),
+    "x86_64": ("pc", "isapc", "pc-q35-2.3", "pc-q35-2.4", "q35", "pc-i440fx-2.1"),
+    "aarch64": ("virt", "virt-2.6", "versatilepb"),
+    "armv7l": ("vexpress-a9", "vexpress-a15", "versatilepb", "virt"),
+    "ppc64": ("pseries",),
+    "ppc": ("ppce500", "g3beige", "mac99", "prep"),
+    "riscv32": ("virt", "sifive_e", "spike_v1.10"),
+    "riscv64": ("virt", "sifive_e", "spike_v1.10"),
+    "s390x": ("s390-ccw-virtio", "s390-ccw"),
+    "sparc": ("SS-5",),
+}
+
+
+@cache
+def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
+    """An emulator of no version that has nothing but the flags, with a machine or two as libvirt's tests give it."""
+    arch = {"ppc64le": "ppc64", "armv6l": "armv7l"}.get(arch, arch)
+    machines = tuple(
+        Machine(name=name, default_ram_id=_RAM.get(arch), numa_mem=True) for name in _MACHINES.get(arch, ("pc",))
+    )
+    return Capabilities(
+        emulator=f"/usr/bin/qemu-system-{PROGRAMS.get(arch, arch)}",
+        version=(0, 0, 0),
+        package="",
+        arch=arch,
+        kvm=True,
+        machines=machines,
+        cpus={},
+        flags=flags,
+    )

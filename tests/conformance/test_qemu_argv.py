@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 from schema.errors import VirtError
-from tests.conformance.qemu_caps import latest_capabilities
+from tests.conformance.qemu_caps import capabilities_of
 from tests.conformance.qemu_launch import build_recorded, same_words, words_of
 from tests.shared import need_shared, shared_json
 
@@ -37,7 +37,7 @@ def verdict(case: dict[str, Any]) -> str:
     """What comes of a case: `pass`, or in a few words why not."""
     corpus = need_shared("corpus")
     xml = (corpus / case["input"]).read_text(encoding="utf-8")
-    caps = latest_capabilities(case["caps"]["arch"])
+    caps = capabilities_of(case)
     try:
         groups = {one["name"]: one["fds"] for one in case.get("fd_groups", ())}
         line = build_recorded(xml, caps, case.get("state") or {}, groups)

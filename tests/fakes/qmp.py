@@ -46,6 +46,14 @@ TYPES = """
     cirrus-vga ide-hd ide-cd usb-tablet qemu64-x86_64-cpu memory-backend-ram memory-backend-file rng-builtin
     rng-random secret
 """.split()  # noqa: SIM905
+SCHEMA = [
+    {"name": "device_add", "meta-type": "command", "arg-type": "0", "ret-type": "0", "features": ["json-cli-hotplug"]},
+    {"name": "netdev_add", "meta-type": "command", "arg-type": "1", "ret-type": "0"},
+    {"name": "object-add", "meta-type": "command", "arg-type": "2", "ret-type": "0"},
+    {"name": "0", "meta-type": "object", "members": []},
+    {"name": "1", "meta-type": "object", "members": [], "variants": [{"case": "dgram", "type": "0"}]},
+    {"name": "2", "meta-type": "object", "members": [], "variants": [{"case": "secret", "type": "0"}]},
+]
 COMMANDS = ("qmp_capabilities", "query-status", "stop", "cont", "quit", "system_reset", "system_powerdown", "balloon")
 
 
@@ -150,6 +158,7 @@ class Emulator:
             "query-cpu-definitions": [{"name": "qemu64", "typename": "qemu64-x86_64-cpu", "unavailable-features": []}],
             "qom-list-types": [{"name": one} for one in TYPES],
             "query-commands": [{"name": one} for one in COMMANDS],
+            "query-qmp-schema": SCHEMA,
             "query-command-line-options": [{"option": "machine", "parameters": [{"name": "hpet"}]}],
             "query-chardev": [{"label": "charserial0", "filename": "pty:/dev/pts/99", "frontend-open": True}],
             "query-cpus-fast": [{"cpu-index": 0, "thread-id": os.getpid()}],

@@ -131,16 +131,16 @@ def _devices(caps: Capabilities, machine: Machine) -> Iterable[tuple[str, _Enums
         buses.append("sata")
     devices = ["disk", "cdrom", "floppy", "lun"] if x86 else ["disk", "cdrom", "lun"]
     yield "disk", [("diskDevice", devices), ("bus", buses), ("model", list(_VIRTIO))]
-    graphics = ["vnc"] if "vnc" in caps.options else []
-    if "spice" in caps.options:
+    graphics = ["vnc"] if caps.has("vnc") else []
+    if caps.has("spice"):
         graphics.append("spice")
     yield "graphics", [("type", graphics)]
     cards = {
         "vga": "VGA",
         "cirrus": "cirrus-vga",
         "vmvga": "vmware-svga",
-        "qxl": "qxl-vga",
-        "virtio": "virtio-gpu-pci",
+        "qxl": "qxl",
+        "virtio": "virtio-gpu",
         "bochs": "bochs-display",
         "ramfb": "ramfb",
     }
@@ -163,5 +163,5 @@ def _devices(caps: Capabilities, machine: Machine) -> Iterable[tuple[str, _Enums
     tpms = [name for name in ("tpm-tis", "tpm-crb") if caps.has(name)]
     yield "tpm", [("model", tpms), ("backendModel", ["passthrough", "external"]), ("backendVersion", [])]
     yield "redirdev", [("bus", ["usb"] if caps.has("usb-redir") else [])]
-    channels = ["pty", "unix"] + (["spicevmc"] if "spice" in caps.options else [])
+    channels = ["pty", "unix"] + (["spicevmc"] if caps.has("spice") else [])
     yield "channel", [("type", channels)]

@@ -17,7 +17,7 @@ _VERSIONED: Final = re.compile(r".*-v\d+\Z").match
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A machine type."""
+    """A machine type; `plain_default_cpu` is the processor of guests without KVM where it is another one."""
 
     name: str
     alias: str | None = None
@@ -25,9 +25,58 @@ class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
     max_cpus: int = 1
     hotpluggable_cpus: bool = False
     default_cpu: str | None = None
+    plain_default_cpu: str | None = None
     default_ram_id: str | None = None
     numa_mem: bool = False
     deprecated: bool = False
+
+    def cpu_for(self, virt: str) -> str | None:
+        """The type of the processor of guests of a virtualization type that ask for none."""
+        return self.default_cpu if virt == "kvm" else self.plain_default_cpu or self.default_cpu
+
+
+class CpuProperty(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the host's processor has under one of QEMU's names; `migratable` is None where QEMU does not tell."""
+
+    name: str
+    value: bool | int | str
+    migratable: bool | None = None
+
+
+class HostCpu(msgspec.Struct, frozen=True):
+    """The best processor that a guest can have here: a model that never changes, and what is added to it."""
+
+    model: str
+    properties: tuple[CpuProperty, ...]
+    tells_migratable: bool = False
+
+
+class Gic(msgspec.Struct, frozen=True):
+    """An interrupt controller of ARM, and who provides it."""
+
+    version: int
+    kernel: bool
+    emulated: bool
+
+
+class Sev(msgspec.Struct, frozen=True):
+    """Encryption of guests by AMD's processors."""
+
+    cbitpos: int
+    reduced_phys_bits: int
+    pdh: str
+    cert_chain: str
+    cpu0_id: str | None = None
+
+
+class Sgx(msgspec.Struct, frozen=True):
+    """Intel's enclaves; sizes in KiB by host node."""
+
+    flc: bool
+    sgx1: bool
+    sgx2: bool
+    section_size_kib: int
+    sections: tuple[tuple[int, int], ...] = ()
 
 
 class CpuModel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,7 +94,7 @@ class CpuModel(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """Everything that is known of one emulator. `cpus` are by virtualization type, `kvm` and `qemu`."""
+    """Everything that is known of one emulator. CPUs are by virtualization type, `kvm` and `qemu`."""
 
     emulator: str
     version: tuple[int, int, int]
@@ -54,15 +103,13 @@ class Capabilities(msgspec.Struct, frozen=True):
     kvm: bool
     machines: tuple[Machine, ...]
     cpus: dict[str, tuple[CpuModel, ...]]
-    types: frozenset[str]
-    commands: frozenset[str]
-    options: dict[str, frozenset[str]]
-    properties: dict[str, frozenset[str]]
+    flags: frozenset[str]
     tpm_models: tuple[str, ...] = ()
     tpm_types: tuple[str, ...] = ()
-    migration: frozenset[str] = frozenset()
-    flags: frozenset[str] | None = None
-    """What the emulator can do in libvirt's words; None where nobody has worked it out."""
+    host_cpus: dict[str, HostCpu] = {}
+    gics: tuple[Gic, ...] = ()
+    sev: Sev | None = None
+    sgx: Sgx | None = None
 
     @property
     def number(self) -> int:
@@ -70,17 +117,18 @@ class Capabilities(msgspec.Struct, frozen=True):
         major, minor, micro = self.version
         return major * 1_000_000 + minor * 1_000 + micro
 
-    def has(self, device: str) -> bool:
-        """The emulator was built with this device or object."""
-        return device in self.types
+    def has(self, flag: str) -> bool:
+        """The emulator has what this flag stands for; the flags are named as in libvirt's capability files."""
+        return flag in self.flags
 
     def lacks(self, flag: str) -> bool:
-        """The emulator certainly cannot do what libvirt calls by this name."""
-        return self.flags is not None and flag not in self.flags
+        """The emulator does not have what this flag stands for."""
+        return flag not in self.flags
 
-    def has_property(self, device: str, name: str) -> bool:
-        """The device is there and has this property."""
-        return name in self.properties.get(device, ())
+    @property
+    def json_options(self) -> frozenset[str]:
+        """The options of the command line that are given as JSON."""
+        return frozenset(option for option, flag in _JSON_FLAGS.items() if flag in self.flags)
 
     def find_machine(self, name: str) -> Machine | None:
         """The machine of that name or alias."""
@@ -104,7 +152,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     def cpu_models(self, virt: str) -> tuple[CpuModel, ...]:
         """The CPU models of a virtualization type."""
-        return self.cpus.get(virt, ())
+        return self.cpus.get(virt, self.cpus.get("qemu", ()))
 
 
 _JSON_FLAGS: Final = {"-device": "device.json+hotplug", "-netdev": "netdev.json", "-object": "object.qapified"}

@@ -11,12 +11,18 @@ import ctypes
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from actors.qemu.capabilities.model import Capabilities
-from actors.qemu.capabilities.questions import OTHER_QUESTIONS, QUESTIONS, Question, capabilities_from_answers
+from actors.qemu.capabilities.questions import (
+    OTHER_QUESTIONS,
+    QUESTIONS,
+    Question,
+    capabilities_from_answers,
+    follow_up,
+)
 from actors.qemu.monitor.link import CommandRefused, MonitorGone, open_monitor
 from schema.errors import InternalError
 
@@ -28,19 +34,24 @@ async def probe_emulator(emulator: Path) -> Capabilities:
     """What a binary can do. Raises InternalError when it does not run, or does not answer in time."""
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            answers, others = await asyncio.gather(
-                _ask(emulator, "kvm:tcg", QUESTIONS), _ask(emulator, "tcg", OTHER_QUESTIONS)
+            (answers, more), (others, _) = await asyncio.gather(
+                _ask(emulator, "kvm:tcg", QUESTIONS, follow_up), _ask(emulator, "tcg", OTHER_QUESTIONS)
             )
     except TimeoutError as exc:
         raise InternalError(f"Failed to probe QEMU binary '{emulator}': no answer for {PROBE_TIMEOUT_S:.0f} s") from exc
     try:
-        found = capabilities_from_answers(str(emulator), answers, others)
+        found = capabilities_from_answers(str(emulator), answers, others, more)
     except ValueError as exc:
         raise InternalError(f"Failed to probe QEMU binary: {exc}") from exc
     return found
 
 
-async def _ask(emulator: Path, accelerators: str, questions: Sequence[Question]) -> list[Any]:
+async def _ask(
+    emulator: Path,
+    accelerators: str,
+    questions: Sequence[Question],
+    then: Callable[[Sequence[Any]], Sequence[Question]] = lambda answers: (),
+) -> tuple[list[Any], dict[str, Any]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     argv = (
         str(emulator),
@@ -79,24 +90,30 @@ async def _ask(emulator: Path, accelerators: str, questions: Sequence[Question])
     try:
         monitor = await open_monitor(ours, lambda notice: None, lambda: None)
         (_, *futures) = monitor.submit([("qmp_capabilities", None), *questions])
-        results = await asyncio.gather(*futures, return_exceptions=True)
-        answers: list[Any] = []
-        for result in results:
-            if isinstance(result, CommandRefused):
-                answers.append(None)
-            elif isinstance(result, MonitorGone):
-                raise InternalError(f"Failed to probe QEMU binary '{emulator}': {await _last_words(process)}")
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                answers.append(result)
-        return answers
+        answers = [_answer(one) for one in await asyncio.gather(*futures, return_exceptions=True)]
+        more = then(answers)
+        asked = await asyncio.gather(*monitor.submit(list(more)), return_exceptions=True) if more else []
+        named = {
+            str((arguments or {})["typename"]): _answer(one) for (_, arguments), one in zip(more, asked, strict=True)
+        }
+        return answers, named
+    except MonitorGone as exc:
+        raise InternalError(f"Failed to probe QEMU binary '{emulator}': {await _last_words(process)}") from exc
     finally:
         if monitor is not None:
             monitor.close()
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def _answer(result: Any) -> Any:
+    """What was said; None where it was refused. Raises whatever else went wrong."""
+    if isinstance(result, CommandRefused):
+        return None
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 async def _last_words(process: asyncio.subprocess.Process) -> str:

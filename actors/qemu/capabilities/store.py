@@ -20,7 +20,7 @@ from actors.qemu.capabilities.model import OLDEST, Capabilities
 from actors.qemu.capabilities.probe import probe_emulator
 from schema.errors import ConfigUnsupported, InternalError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _CHECK_EVERY_S: Final = 1.0
 _KVM: Final = Path("/dev/kvm")
 _ARCH_OF_HOST: Final = {"i386": "i686", "i586": "i686", "arm": "armv7l"}

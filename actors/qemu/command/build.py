@@ -47,7 +47,7 @@ def build_command(launch: Launch) -> CommandLine:
     Raises ConfigUnsupported for what QEMU cannot do.
     """
     domain = launch.domain
-    line = CommandLine(domain.devices.emulator or launch.caps.emulator)
+    line = CommandLine(domain.devices.emulator or launch.caps.emulator, launch.caps.json_options)
     _environment(launch, line)
     line.add("-name", f"guest={comma_doubled(domain.name)},debug-threads=on", "-S")
     line.add_json("-object", _master_key(launch.folder))
@@ -177,5 +177,5 @@ def _custom(launch: Launch, line: CommandLine) -> None:
 
 
 def _sandbox(launch: Launch, line: CommandLine) -> None:
-    if "sandbox" in launch.caps.options:
+    if launch.caps.has("seccomp-sandbox"):
         line.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")

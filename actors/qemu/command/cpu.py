@@ -29,7 +29,7 @@ def add_cpu(launch: Launch, line: CommandLine) -> None:
 
 def _default_model(launch: Launch) -> str:
     machine = launch.machine_facts
-    name = machine.default_cpu if machine is not None else None
+    name = machine.cpu_for(launch.domain.type) if machine is not None else None
     if name is None:
         return "qemu64"
     for suffix in ("-x86_64-cpu", "-i386-cpu", f"-{launch.arch}-cpu", "-arm-cpu", "-s390x-cpu", "-cpu"):

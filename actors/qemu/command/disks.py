@@ -196,7 +196,7 @@ def _virtio(launch: Launch, disk: Disk) -> Properties:
         properties["event_idx"] = driver.event_idx
         properties["num-queues"] = driver.queues or None
         properties["queue-size"] = driver.queue_size or None
-    if disk.device is DiskDevice.LUN and launch.caps.has_property("virtio-blk-pci", "scsi"):
+    if disk.device is DiskDevice.LUN and launch.caps.has("virtio-blk-pci.scsi"):
         properties["scsi"] = True
     properties.update(virtio_properties(driver))
     properties.update(address_properties(launch, disk))

@@ -75,7 +75,7 @@ def _acpi_is_machine_option(launch: Launch) -> bool:
 
 
 def _hpet_is_machine_option(launch: Launch) -> bool:
-    return "hpet" in launch.caps.options.get("machine", ())
+    return launch.caps.has("machine-hpet")
 
 
 def _timer_present(clock: Clock, name: str) -> bool | None:
@@ -130,9 +130,9 @@ def add_clock(launch: Launch, line: CommandLine) -> None:
     line.add("-rtc", ",".join(words))
     for timer in clock.timers:
         if timer.name == "pit":
-            if timer.tickpolicy == "delay" and launch.caps.has_property("kvm-pit", "lost_tick_policy"):
+            if timer.tickpolicy == "delay" and launch.caps.has("kvm-pit-lost-tick-policy"):
                 line.add("-global", "kvm-pit.lost_tick_policy=delay")
-            elif timer.tickpolicy == "discard" and launch.caps.has_property("kvm-pit", "lost_tick_policy"):
+            elif timer.tickpolicy == "discard" and launch.caps.has("kvm-pit-lost-tick-policy"):
                 line.add("-global", "kvm-pit.lost_tick_policy=discard")
         elif timer.name == "hpet" and timer.present is False and not _hpet_is_machine_option(launch):
             line.add("-no-hpet")
@@ -160,7 +160,7 @@ def add_power(launch: Launch, line: CommandLine) -> None:
         domain.on_poweroff is LifecycleAction.DESTROY
         and domain.on_reboot is LifecycleAction.DESTROY
         and domain.on_crash is LifecycleAction.DESTROY
-        and "set-action" not in launch.caps.commands
+        and not launch.caps.has("set-action")
     ):
         line.add("-no-reboot")
     else:

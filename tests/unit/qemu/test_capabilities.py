@@ -27,10 +27,7 @@ CAPS = Capabilities(
         Machine("none"),
     ),
     cpus={},
-    types=frozenset({"virtio-blk-pci"}),
-    commands=frozenset(),
-    options={},
-    properties={"virtio-blk-pci": frozenset({"scsi"})},
+    flags=frozenset({"virtio-blk-pci.scsi", "device.json+hotplug"}),
 )
 
 
@@ -131,7 +128,8 @@ def test_aliases_and_defaults_of_machines() -> None:
     assert CAPS.canonical_machine("q35") == "pc-q35-7.2"
     assert CAPS.canonical_machine("unknown") == "unknown"
     assert CAPS.default_machine() == "pc-i440fx-7.2"
-    assert CAPS.has_property("virtio-blk-pci", "scsi") and not CAPS.has_property("virtio-blk-pci", "x")
+    assert CAPS.has("virtio-blk-pci.scsi") and CAPS.lacks("scsi-block")
+    assert CAPS.json_options == {"-device"}
     assert CAPS.number == 7_002_000
 
 

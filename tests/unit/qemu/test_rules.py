@@ -22,10 +22,7 @@ def domain_of(arch: str, machine: str, devices: str, *types: str) -> Domain:
         kvm=False,
         machines=(Machine(name=machine),),
         cpus={},
-        types=frozenset(types),
-        commands=frozenset(),
-        options={},
-        properties={},
+        flags=frozenset(types),
     )
     xml = f"""<domain type='qemu'><name>a</name><memory>1024</memory><features><acpi/></features>
     <os><type arch='{arch}' machine='{machine}'>hvm</type></os><devices>{devices}</devices></domain>"""
