@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from conf.capabilities import documents, topology
+from conf.capabilities.documents import HostCapabilities
+from conf.capabilities.guest import GuestArch, GuestDomain, GuestFeatures, GuestPart
+from conf.capabilities.host import HostPart, PowerManagement, SecurityModel
+from conf.capabilities.topology import CellCpu, CellCpus, CellPages, Cells, Topology
+from conf.cpu.host import CpuPages, HostCpu, HostModes
+
 CPUS_PER_CELL: Final = 8
 _PAGE_SIZES_KIB: Final = (4, 8, 2048, 1048576)
 _HUGE_PAGES_KIB: Final = (2048, 1048576)
@@ -25,35 +32,38 @@ DEFAULT_CELLS: Final = (Cell(2097152, 4), Cell(4194304, 8))
 
 def write_capabilities(cells: tuple[Cell, ...]) -> str:
     """The document, as clients get it."""
-    out = ["<capabilities>\n\n  <host>\n    <cpu>\n      <arch>i686</arch>\n"]
-    out.append("      <features>\n        <pae/>\n        <nonpae/>\n      </features>\n")
-    out += [f"      <pages unit='KiB' size='{size}'/>\n" for size in _PAGE_SIZES_KIB]
-    out.append("    </cpu>\n    <power_management/>\n    <iommu support='no'/>\n")
-    out.append(f"    <topology>\n      <cells num='{len(cells)}'>\n")
-    for number, cell in enumerate(cells):
-        _write_cell(out, number, cell)
-    out.append("      </cells>\n    </topology>\n")
-    out.append("    <secmodel>\n      <model>testSecurity</model>\n      <doi></doi>\n    </secmodel>\n")
-    out.append("  </host>\n\n")
-    for os_type in _OS_TYPES:
-        _write_guest(out, os_type)
-    out.append("</capabilities>\n")
-    return "".join(out)
+    host = HostPart(
+        cpu=HostCpu(
+            arch="i686",
+            modes=HostModes(pae=True, nonpae=True),
+            pages=[CpuPages(unit="KiB", size_kib=size) for size in _PAGE_SIZES_KIB],
+        ),
+        power_management=PowerManagement(),
+        iommu=False,
+        topology=Topology(cells=Cells.of([_cell(number, cell) for number, cell in enumerate(cells)])),
+        security_models=[SecurityModel(model="testSecurity", doi="")],
+    )
+    return documents.write_capabilities(HostCapabilities(host=host, guests=[_guest(one) for one in _OS_TYPES]))
 
 
-def _write_cell(out: list[str], number: int, cell: Cell) -> None:
-    out.append(f"        <cell id='{number}'>\n          <memory unit='KiB'>{cell.memory_kib}</memory>\n")
-    out.append(f"          <pages unit='KiB' size='{cell.page_kib}'>{cell.memory_kib // cell.page_kib}</pages>\n")
-    out += [f"          <pages unit='KiB' size='{size}'>0</pages>\n" for size in _HUGE_PAGES_KIB]
-    out.append(f"          <cpus num='{CPUS_PER_CELL}'>\n")
-    for core in range(CPUS_PER_CELL):
-        cpu = number * CPUS_PER_CELL + core
-        out.append(f"            <cpu id='{cpu}' socket_id='{number}' die_id='0' core_id='{core}' siblings='{cpu}'/>\n")
-    out.append("          </cpus>\n        </cell>\n")
+def _cell(number: int, cell: Cell) -> topology.Cell:
+    pages = [(cell.page_kib, cell.memory_kib // cell.page_kib), *((size, 0) for size in _HUGE_PAGES_KIB)]
+    return topology.Cell(
+        id=number,
+        memory_kib=cell.memory_kib,
+        pages=[CellPages(size_kib=size, count=count) for size, count in pages],
+        cpus=CellCpus.of([_cpu(number, core) for core in range(CPUS_PER_CELL)]),
+    )
 
 
-def _write_guest(out: list[str], os_type: str) -> None:
-    out.append(f"  <guest>\n    <os_type>{os_type}</os_type>\n    <arch name='i686'>\n")
-    out.append("      <wordsize>32</wordsize>\n      <emulator>/usr/bin/test-hv</emulator>\n")
-    out.append("      <domain type='test'/>\n    </arch>\n")
-    out.append("    <features>\n      <pae/>\n      <nonpae/>\n    </features>\n  </guest>\n\n")
+def _cpu(cell: int, core: int) -> CellCpu:
+    number = cell * CPUS_PER_CELL + core
+    return CellCpu(id=number, socket_id=cell, die_id=0, core_id=core, siblings=str(number))
+
+
+def _guest(os_type: str) -> GuestPart:
+    return GuestPart(
+        os_type=os_type,
+        arch=GuestArch(name="i686", wordsize=32, emulator="/usr/bin/test-hv", domains=[GuestDomain(type="test")]),
+        features=GuestFeatures(pae=True, nonpae=True),
+    )

@@ -61,13 +61,13 @@ class HapToggle(Toggle, tag="hap"):
 class GuestFeatures(Element, tag="features"):
     """What such guests can have."""
 
-    pae: bool = flag("pae")
-    nonpae: bool = flag("nonpae")
-    ia64_be: bool = flag("ia64_be")
+    pae: bool = flag("pae", default=False)
+    nonpae: bool = flag("nonpae", default=False)
+    ia64_be: bool = flag("ia64_be", default=False)
     acpi: AcpiToggle | None = child(AcpiToggle, default=None)
     apic: ApicToggle | None = child(ApicToggle, default=None)
-    cpuselection: bool = flag("cpuselection")
-    deviceboot: bool = flag("deviceboot")
+    cpuselection: bool = flag("cpuselection", default=False)
+    deviceboot: bool = flag("deviceboot", default=False)
     disksnapshot: DiskSnapshotToggle | None = child(DiskSnapshotToggle, default=None)
     hap: HapToggle | None = child(HapToggle, default=None)
 

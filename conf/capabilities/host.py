@@ -14,15 +14,15 @@ from conf.values import UUID_TEXT, YES_NO
 class PowerManagement(Element, tag="power_management"):
     """How the host can sleep."""
 
-    suspend_mem: bool = flag("suspend_mem")
-    suspend_disk: bool = flag("suspend_disk")
-    suspend_hybrid: bool = flag("suspend_hybrid")
+    suspend_mem: bool = flag("suspend_mem", default=False)
+    suspend_disk: bool = flag("suspend_disk", default=False)
+    suspend_hybrid: bool = flag("suspend_hybrid", default=False)
 
 
 class MigrationFeatures(Element, tag="migration_features"):
     """How guests can move to other hosts."""
 
-    live: bool = flag("live")
+    live: bool = flag("live", default=False)
     transports: list[str] = texts("uri_transport", str, default=[], within="uri_transports")
 
 

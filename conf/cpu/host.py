@@ -12,10 +12,10 @@ from schema.errors import XmlError
 class HostModes(Element, tag="features"):
     """Ways in which the processor can run; told by hosts that do not know their processor's features."""
 
-    pae: bool = flag("pae")
-    nonpae: bool = flag("nonpae")
-    vmx: bool = flag("vmx")
-    svm: bool = flag("svm")
+    pae: bool = flag("pae", default=False)
+    nonpae: bool = flag("nonpae", default=False)
+    vmx: bool = flag("vmx", default=False)
+    svm: bool = flag("svm", default=False)
 
 
 class CpuSignature(Element, tag="signature"):
