@@ -107,6 +107,7 @@ async def _settle_destroy(host: QemuHost, intent: UnfinishedIntent) -> None:
 
 async def _settle_saves(host: QemuHost) -> None:
     from actors.qemu.saving import settle_save
+    from actors.qemu.tuning.dumps import settle_dump
 
     for intent in host.intents.open:
         if intent.kind == "save":
@@ -115,6 +116,13 @@ async def _settle_saves(host: QemuHost) -> None:
                 await intent.finish()
             else:
                 await intent.undo()
+        elif intent.kind == "dump":
+            guest = next((one for one in host.guests.values() if one.record.uuid == intent.data["uuid"]), None)
+            try:
+                await settle_dump(guest, Path(str(intent.data["path"])), ran=bool(intent.data["ran"]))
+            except VirtError as exc:
+                host.log.warning("a guest that was being dumped does not go on", error=exc.message)
+            await intent.undo()
 
 
 async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:

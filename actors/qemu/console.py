@@ -94,7 +94,7 @@ async def _serve_terminal(stream: Stream, path: str) -> None:
     try:
         with contextlib.suppress(termios.error):
             tty.setraw(descriptor)
-        await _relay(stream, descriptor)
+        await relay(stream, descriptor)
     finally:
         os.close(descriptor)
 
@@ -105,10 +105,10 @@ async def _serve_socket(stream: Stream, path: str) -> None:
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"unable to open console path '{path}'") from exc
     with contextlib.closing(connected):
-        await _relay(stream, connected.fileno())
+        await relay(stream, connected.fileno())
 
 
-async def _relay(stream: Stream, descriptor: int) -> None:
+async def relay(stream: Stream, descriptor: int) -> None:
     """Carries bytes both ways until either side ends."""
     from_guest = asyncio.ensure_future(_from_guest(stream, descriptor))
     to_guest = asyncio.ensure_future(_to_guest(stream, descriptor))

@@ -20,6 +20,20 @@ from actors.qemu import (
 )
 from actors.qemu.host import QemuHost
 from actors.runtime import node
+from actors.qemu.tuning import (
+    actions,
+    applying,
+    bandwidth,
+    blockshares,
+    channels,
+    dumps,
+    jobs,
+    limits,
+    perf,
+    pinning,
+    scheduling,
+    security,
+)
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
 from actors.runtime.mailbox import MailboxKey
@@ -45,6 +59,24 @@ class QemuActor(Actor[QemuHost]):
         vcpus.calls,
         reports.calls,
         node.calls,
+        scheduling.calls,
+        pinning.calls,
+        limits.calls,
+        blockshares.calls,
+        perf.calls,
+        bandwidth.calls,
+        dumps.calls,
+        jobs.calls,
+        actions.calls,
+        security.calls,
+        channels.calls,
+        pull.calls,
+        commit.calls,
+        copy.calls,
+        control.calls,
+        disks.calls,
+        threshold.calls,
+        tuning.calls,
     )
     error_domain = ErrorDomain.QEMU
 
@@ -53,6 +85,7 @@ class QemuActor(Actor[QemuHost]):
         host = QemuHost(runtime)
         await attach.restore_guests(host)
         runtime.spawn(attach.start_flagged(host), "autostart")
+        applying.take_up(host)
         return host
 
     async def stop(self, host: QemuHost) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgspec
@@ -24,6 +24,11 @@ from schema.summaries import DomainSummary
 
 UNANSWERED_MAX: Final = 512
 BUSY_RETRY_S: Final = 1.0
+if TYPE_CHECKING:
+    from actors.qemu.agent.link import AgentLink
+    from actors.qemu.job import Job
+    from actors.qemu.tuning.perf import PerfCounters
+
 
 
 class Guest:
@@ -47,6 +52,11 @@ class Guest:
         """What the monitor told while the guest starts: it is taken up once the start itself has been told."""
         self._live: Domain | None = None
         self._config: Domain | None = None
+        self.job: Job | None = None
+        """The long work that goes on with it."""
+        self.completed_job: Job | None = None
+        self.perf: PerfCounters | None = None
+        self.agent: AgentLink | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -109,8 +119,6 @@ class Guest:
             vcpus=facts.vcpus,
             title=facts.title,
             scope=self.scope,
-            snapshots=0,
-            checkpoints=0,
             since=record.off_since if run is None else run.since,
         )
 

@@ -19,9 +19,10 @@ from actors.qemu.capabilities.store import CapabilityStore, host_arch
 from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
 from actors.qemu.process import GuestProcess
-from actors.qemu.records import Record
+from actors.qemu.records import Record, Run
 from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
+from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.host import Host
 from actors.runtime.objects import digest_of
 from actors.runtime.runtime import Runtime
@@ -238,7 +239,7 @@ class QemuHost(Host):
                     await self.store.remove(path)
             except VirtError as exc:
                 self.log.warning("the end of a guest could not be written", guest=guest.name, error=exc.message)
-            self._let_go(guest, Path(run.folder))
+            self._let_go(guest, run)
             guest.adopt(record)
             if guest.is_persistent:
                 self.publish(guest, events, origin=origin)
@@ -249,7 +250,7 @@ class QemuHost(Host):
             guest.ending.set_result(None)
             guest.ending = None
 
-    def _let_go(self, guest: Guest, folder: Path) -> None:
+    def _let_go(self, guest: Guest, run: Run) -> None:
         if guest.monitor is not None:
             guest.monitor.close()
             guest.monitor = None
@@ -257,8 +258,15 @@ class QemuHost(Host):
         guest.destroys = guest.got_shutdown = False
         guest.balloon_kib = None
         guest.expected.clear()
+        if guest.agent is not None:
+            guest.agent.close()
+            guest.agent = None
+        if guest.perf is not None:
+            guest.perf.close()
+            guest.perf = None
         self.release_ports(guest)
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_groups(self.run_folder, run)
+        shutil.rmtree(run.folder, ignore_errors=True)
 
     def release_ports(self, guest: Guest) -> None:
         """Other guests may have this guest's ports of displays."""

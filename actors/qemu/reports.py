@@ -17,19 +17,6 @@ from schema.objects import DomainRef
 calls: Calls[QemuHost] = Calls()
 
 _HMP: Final = 1
-_JOB_FIELDS: Final = (
-    "timeElapsed",
-    "timeRemaining",
-    "dataTotal",
-    "dataProcessed",
-    "dataRemaining",
-    "memTotal",
-    "memProcessed",
-    "memRemaining",
-    "fileTotal",
-    "fileProcessed",
-    "fileRemaining",
-)
 
 
 @calls.handles()
@@ -54,21 +41,6 @@ def domain_get_messages(host: QemuHost, dom: DomainRef, flags: int) -> list[str]
         if cpu is not None and cpu.mode is not None and cpu.mode.value == "host-passthrough":
             found.append("tainted: use of host cpu passthrough")
     return found
-
-
-@calls.handles()
-def domain_get_job_info(host: QemuHost, dom: DomainRef) -> dict[str, int]:
-    """What long work is going on with a guest; none is told here. Raises NoSuchDomain, DomainStateError."""
-    host.guest(dom).need_run()
-    return {"type": 0, **dict.fromkeys(_JOB_FIELDS, 0)}
-
-
-@calls.handles()
-def domain_get_job_stats(host: QemuHost, dom: DomainRef, flags: int) -> dict[str, Any]:
-    """The same with more words. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, 3, "qemuDomainGetJobStats")
-    host.guest(dom).need_run()
-    return {"type": 0, "params": []}
 
 
 @calls.handles(key="dom")

@@ -20,9 +20,11 @@ from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.job import Job, running_job, sizes
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
 from actors.qemu.start import Wish, start_guest
+from actors.qemu.tuning.dumps import follow_migration
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
 from conf.domain.documents import write_domain
@@ -31,6 +33,7 @@ from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
 from schema.enums.domain_event import DomainEventResumedDetailType as Resumed
 from schema.enums.domain_event import DomainEventStartedDetailType as Started
 from schema.enums.domain_event import DomainEventSuspendedDetailType as Suspended
+from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_state import (
     DomainPausedReason,
     DomainRunningReason,
@@ -151,41 +154,24 @@ async def _go_on(host: QemuHost, guest: Guest) -> None:
 
 async def _migrate_to(guest: Guest, path: Path, offset: int) -> None:
     """QEMU writes its stream into the file behind the header."""
+
+    async def cancel() -> None:
+        await guest.ask("migrate_cancel")
+
     await _hand_over(guest, path, os.O_WRONLY, offset)
-    await guest.ask_all(
-        [
-            ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),
-            ("migrate", {"uri": f"fd:{_FD_NAME}", "detach": True}),
-        ]
-    )
-    try:
-        while True:
-            status = await guest.ask("query-migrate")
-            _report(status)
-            state = status.get("status")
-            if state == "completed":
-                return
-            if state in ("failed", "cancelled"):
-                raise OperationFailed(f"migration to file failed: {status.get('error-desc', 'unknown reason')}")
-            await asyncio.sleep(_POLL_S)
-    except asyncio.CancelledError:
-        await asyncio.shield(asyncio.ensure_future(_cancel(guest)))
-        raise
+    with running_job(guest, Operation.SAVE, "snapshot job", cancel) as job:
+        await guest.ask_all(
+            [
+                ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),
+                ("migrate", {"uri": f"fd:{_FD_NAME}", "detach": True}),
+            ]
+        )
+        await follow_migration(guest, job, _report)
 
 
-async def _cancel(guest: Guest) -> None:
-    await guest.ask("migrate_cancel")
-    for _ in range(100):
-        status = await guest.ask("query-migrate")
-        if status.get("status") in ("cancelled", "failed", "completed"):
-            return
-        await asyncio.sleep(_POLL_S)
-
-
-def _report(status: dict[str, Any]) -> None:
-    memory = status.get("ram") or {}
-    total = int(memory.get("total", 0))
-    current_call().progress(int(memory.get("transferred", 0)), total, "saving memory")
+def _report(job: Job) -> None:
+    size = sizes(job)
+    current_call().progress(size["memory_processed"], size["memory_total"], "saving memory")
 
 
 async def _hand_over(guest: Guest, path: Path, mode: int, offset: int) -> None:

@@ -44,6 +44,8 @@ from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
+from actors.qemu.tuning.applying import apply_tuning
+from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.context import find_call
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
@@ -133,6 +135,8 @@ async def _start(
         if changed:
             run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
         guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
+        undo.callback(remove_groups, host.run_folder, run)
+        guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
         await _settle(guest, begun.live)
         if not wish.paused and wish.incoming is None:
             guest.expected.add("RESUME")
@@ -212,6 +216,7 @@ async def _launch(
         since=now,
         started=now,
         ends_on_close=wish.ends_on_close,
+        partition=(live.resource.partition if live.resource is not None else None) or "",
     )
     return Started(run, live, process, monitor)
 
@@ -323,6 +328,9 @@ async def _kill(process: GuestProcess) -> None:
 def _forget_process(guest: Guest) -> None:
     guest.process = guest.monitor = None
     guest.expected.clear()
+    if guest.perf is not None:
+        guest.perf.close()
+        guest.perf = None
 
 
 def _failed(guest: Guest) -> Record:

@@ -33,7 +33,7 @@ from schema.errors import (
     OperationUnsupported,
     VirtError,
 )
-from schema.objects import DomainRef, DomainStatsRecord, TypedParam, VcpuInfo
+from schema.objects import DomainRef, DomainStatsRecord, TypedParam
 from schema.summaries import LIST_DOMAINS_FLAGS, domain_selection
 
 calls: Calls[QemuHost] = Calls()
@@ -98,19 +98,6 @@ def domain_get_vcpus_flags(host: QemuHost, dom: DomainRef, flags: int) -> int:
     definition = guest.live if one_impact(guest, flags & AFFECT) & Impact.LIVE else guest.config
     vcpu = definition.vcpu
     return vcpu.count if flags & VcpuFlags.MAXIMUM else vcpu.current or vcpu.count
-
-
-@calls.handles()
-def domain_get_vcpus(host: QemuHost, dom: DomainRef, maxinfo: int, maplen: int) -> dict[str, Any]:
-    """What a guest's processors use and where they ran last. Raises NoSuchDomain, DomainStateError when it is off."""
-    guest = host.guest(dom)
-    run = guest.need_run()
-    infos = []
-    for number, thread in enumerate(run.threads[: max(0, maxinfo)]):
-        use = thread_use(run.pid, thread)
-        if use is not None:
-            infos.append(VcpuInfo(number, _RUNNING_VCPU, use.cpu_ns, use.processor))
-    return {"info": infos, "cpumaps": b"\xff" * (max(0, maplen) * len(infos))}
 
 
 @calls.handles()

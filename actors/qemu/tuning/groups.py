@@ -1,0 +1,271 @@
+"""A guest's control groups: made when a limit is first set, gone with the guest.
+
+A guest without limits has none: its processes stay where the driver runs, and what is told of it are the kernel's
+values of a new group. Below the guest's group are groups of its threads: `emulator`, `vcpuN`, `iothreadN`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from actors.qemu.records import Run
+from actors.qemu.tuning.hierarchy import Hierarchy, host_hierarchy, read, write
+from conf.domain.memory import MemTune
+from conf.domain.resources import BlkioDevice
+from schema.errors import DomainStateError, HostSystemError, InvalidArguments
+
+UNLIMITED_KIB: Final = (1 << 53) - 1
+"""How callers say "no limit" of memory."""
+DEFAULT_PERIOD_US: Final = 100_000
+DEFAULT_SHARES: Final = 1024
+DEFAULT_WEIGHT2: Final = 100
+DEFAULT_BLKIO: Final = 100
+_SUFFIX: Final = ".virtroupe"
+_NAME_MAX: Final = 20
+_SHARES1: Final = (2, 262144)
+_SHARES2: Final = (1, 10000)
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """A running guest's process and its threads by what they do."""
+
+    pid: int
+    vcpus: dict[int, int]
+    iothreads: dict[int, int]
+
+    def others(self) -> list[int]:
+        """The emulator's own threads."""
+        known = {*self.vcpus.values(), *self.iothreads.values()}
+        try:
+            return [int(one.name) for one in Path(f"/proc/{self.pid}/task").iterdir() if int(one.name) not in known]
+        except OSError:
+            return []
+
+
+def group_name(partition: str, house: Path, number: int, name: str) -> str:
+    """The path of a guest's group; `house` tells the agents of one host apart."""
+    mark = hashlib.sha256(str(house).encode()).hexdigest()[:8]
+    short = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)[:_NAME_MAX]
+    return f"{partition.strip('/') or 'machine'}/qemu-{mark}-{number}-{short}{_SUFFIX}"
+
+
+def remove_groups(house: Path, run: Run) -> None:
+    """A guest has ended: its groups go."""
+    if os.geteuid() == 0:
+        name = Path(run.folder).name.partition("-")[2].partition("-")[2]
+        host_hierarchy().remove(group_name(run.partition, house, run.id, name))
+
+
+def leftovers(hierarchy: Hierarchy, house: Path, alive: set[str]) -> list[str]:
+    """The groups of guests that ended while nobody looked."""
+    mark = f"qemu-{hashlib.sha256(str(house).encode()).hexdigest()[:8]}-"
+    found = [f"machine/{one}" for one in hierarchy.groups("machine") if one.startswith(mark) and one.endswith(_SUFFIX)]
+    return [one for one in found if one not in alive]
+
+
+class GuestGroups:
+    """The groups of one running guest. All methods block for as long as the kernel takes, and raise HostSystemError."""
+
+    def __init__(self, hierarchy: Hierarchy, group: str, threads: Threads) -> None:
+        self.hierarchy = hierarchy
+        self.group = group
+        self.threads = threads
+
+    def _made(self, controller: str) -> Path:
+        self.hierarchy.need(controller)
+        folder = self.hierarchy.folder(controller, self.group)
+        if not folder.is_dir():
+            self.hierarchy.make(controller, self.group)
+            self.hierarchy.join(controller, self.group, self.threads.pid)
+        return folder
+
+    def _found(self, controller: str, child: str = "") -> Path | None:
+        self.hierarchy.need(controller)
+        folder = self.hierarchy.folder(controller, self.group)
+        folder = folder / child if child else folder
+        return folder if folder.is_dir() else None
+
+    # --- processors --------------------------------------------------------------------------------------------------
+
+    @property
+    def default_shares(self) -> int:
+        """What a new group has."""
+        return DEFAULT_WEIGHT2 if self.hierarchy.is_version2("cpu") else DEFAULT_SHARES
+
+    def shares(self) -> int:
+        """The guest's weight among others."""
+        folder = self._found("cpu")
+        name = "cpu.weight" if self.hierarchy.is_version2("cpu") else "cpu.shares"
+        value = read(folder / name) if folder is not None else None
+        return self.default_shares if value is None else int(value)
+
+    def set_shares(self, value: int) -> int:
+        """Gives the guest a weight; gives what the kernel made of it. Raises InvalidArguments too."""
+        self.hierarchy.need("cpu")
+        version2 = self.hierarchy.is_version2("cpu")
+        low, high = _SHARES2 if version2 else _SHARES1
+        if not low <= value <= high:
+            raise InvalidArguments(f"shares '{value}' must be in range [{low}, {high}]")
+        write(self._made("cpu") / ("cpu.weight" if version2 else "cpu.shares"), str(value))
+        return self.shares()
+
+    def bandwidth(self, child: str = "") -> tuple[int, int]:
+        """(period, quota) in microseconds; a quota of -1 is none. `child` is `emulator`, `vcpu0` and the like."""
+        folder = self._found("cpu", child)
+        if folder is None:
+            return DEFAULT_PERIOD_US, -1
+        if self.hierarchy.is_version2("cpu"):
+            words = (read(folder / "cpu.max") or "max 100000").split()
+            return int(words[1]), -1 if words[0] == "max" else int(words[0])
+        period, quota = read(folder / "cpu.cfs_period_us"), read(folder / "cpu.cfs_quota_us")
+        return int(period or DEFAULT_PERIOD_US), int(quota or -1)
+
+    def set_bandwidth(self, child: str, period: int, quota: int) -> None:
+        """Sets what is not 0 of (period, quota); a negative quota is none."""
+        folder = self._made("cpu")
+        if child:
+            folder = self._child(child)
+        old_period, old_quota = self.bandwidth(child)
+        if self.hierarchy.is_version2("cpu"):
+            new = quota or old_quota
+            write(folder / "cpu.max", f"{'max' if new < 0 else new} {period or old_period}")
+            return
+        if period:
+            write(folder / "cpu.cfs_period_us", str(period))
+        if quota:
+            write(folder / "cpu.cfs_quota_us", str(max(quota, -1)))
+
+    def _child(self, child: str) -> Path:
+        """The group of some threads, which are moved there when it is made."""
+        folder = self.hierarchy.folder("cpu", f"{self.group}/{child}")
+        if folder.is_dir():
+            return folder
+        folder = self.hierarchy.make_threaded("cpu", self.group, child)
+        for thread in self.threads_of(child):
+            self.hierarchy.join_thread("cpu", f"{self.group}/{child}", thread)
+        return folder
+
+    def threads_of(self, child: str) -> list[int]:
+        """The threads that a group is for."""
+        if child == "emulator":
+            return self.threads.others()
+        for kind, table in (("vcpu", self.threads.vcpus), ("iothread", self.threads.iothreads)):
+            number = child.removeprefix(kind)
+            if number != child and number.isdigit() and int(number) in table:
+                return [table[int(number)]]
+        return []
+
+    def processor_times(self) -> list[int] | None:
+        """The time used on each processor of the host, in nanoseconds; None where the kernel does not count it."""
+        if "cpuacct" not in self.hierarchy.version1:
+            return None
+        value = read(self.hierarchy.folder("cpuacct", self.group) / "cpuacct.usage_percpu")
+        return None if value is None else [int(word) for word in value.split()]
+
+    # --- memory ------------------------------------------------------------------------------------------------------
+
+    def memory(self) -> MemTune:
+        """The limits in force, None for none."""
+        folder = self._found("memory")
+        if folder is None:
+            return MemTune()
+        names = _MEMORY2 if self.hierarchy.is_version2("memory") else _MEMORY1
+        values = [_kib(read(folder / name)) for name in names]
+        return MemTune(hard_limit_kib=values[0], soft_limit_kib=values[1], swap_hard_limit_kib=values[2])
+
+    def set_memory(self, place: int, kib: int | None) -> None:
+        """Sets the hard (0), the soft (1), or the limit of memory and swap together (2); None is none."""
+        version2 = self.hierarchy.is_version2("memory")
+        names = _MEMORY2 if version2 else _MEMORY1
+        nothing = "max" if version2 else "-1"
+        folder = self._made("memory")
+        if place == 2 and not (folder / names[2]).exists():
+            raise HostSystemError(2, f"Unable to write to '{folder / names[2]}'")
+        if place == 2 and version2 and kib is not None:
+            kib -= self.memory().hard_limit_kib or 0
+        write(folder / names[place], nothing if kib is None else str(kib * 1024))
+
+    # --- block devices -----------------------------------------------------------------------------------------------
+
+    def weight(self) -> int:
+        """The guest's weight among others that use a block device."""
+        folder = self._found("blkio")
+        if folder is None:
+            return DEFAULT_BLKIO
+        for name in _WEIGHTS2 if self.hierarchy.is_version2("blkio") else _WEIGHTS1:
+            value = read(folder / name)
+            if value:
+                return int(value.split()[-1])
+        return DEFAULT_BLKIO
+
+    def set_weight(self, value: int) -> None:
+        """Raises DomainStateError too, when no scheduler of this host knows weights."""
+        folder = self._made("blkio")
+        for name in _WEIGHTS2 if self.hierarchy.is_version2("blkio") else _WEIGHTS1:
+            if (folder / name).exists():
+                write(folder / name, str(value))
+                return
+        raise DomainStateError("blkio weight is valid only for bfq or cfq scheduler")
+
+    def set_device(self, device: BlkioDevice, attribute: str, value: int) -> None:
+        """Limits one block device; 0 is no limit. Raises DomainStateError, InvalidArguments too."""
+        folder = self._made("blkio")
+        number = block_number(device.path or "")
+        if attribute == "weight":
+            for name in ("blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight"):
+                if (folder / name).exists():
+                    write(folder / name, f"{number} {value or 'default'}")
+                    return
+            raise DomainStateError("blkio device weight is valid only for cfq scheduler")
+        if self.hierarchy.is_version2("blkio"):
+            write(folder / "io.max", f"{number} {_LIMITS2[attribute]}={value or 'max'}")
+        else:
+            write(folder / _LIMITS1[attribute], f"{number} {value}")
+
+    # --- memory nodes ------------------------------------------------------------------------------------------------
+
+    def set_nodes(self, nodes: str) -> None:
+        """Which of the host's memory nodes the guest's memory comes from."""
+        write(self._made("cpuset") / "cpuset.mems", nodes)
+
+
+_MEMORY1: Final = ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.memsw.limit_in_bytes")
+_MEMORY2: Final = ("memory.max", "memory.high", "memory.swap.max")
+_WEIGHTS1: Final = ("blkio.bfq.weight", "blkio.weight")
+_WEIGHTS2: Final = ("io.bfq.weight", "io.weight")
+_LIMITS1: Final = {
+    "read_iops_sec": "blkio.throttle.read_iops_device",
+    "write_iops_sec": "blkio.throttle.write_iops_device",
+    "read_bytes_sec": "blkio.throttle.read_bps_device",
+    "write_bytes_sec": "blkio.throttle.write_bps_device",
+}
+_LIMITS2: Final = {
+    "read_iops_sec": "riops",
+    "write_iops_sec": "wiops",
+    "read_bytes_sec": "rbps",
+    "write_bytes_sec": "wbps",
+}
+
+
+def _kib(text: str | None) -> int | None:
+    """A limit as the kernel writes it; very large ones are none."""
+    if text is None or text == "max":
+        return None
+    kib = int(text) // 1024
+    return None if kib >= UNLIMITED_KIB - 3 else kib
+
+
+def block_number(path: str) -> str:
+    """A block device's number as the kernel writes it. Raises HostSystemError, InvalidArguments for another file."""
+    try:
+        facts = Path(path).stat()
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"Path '{path}' is not accessible") from exc
+    if facts.st_mode & 0o170000 != 0o060000:
+        raise InvalidArguments(f"Path '{path}' must be a block device")
+    return f"{os.major(facts.st_rdev)}:{os.minor(facts.st_rdev)}"
