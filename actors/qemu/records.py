@@ -27,33 +27,6 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str | None = None
 
 
-    """A job of QEMU's over the images of a disk, written down before QEMU is told of it.
-
-    Images are named by their numbers. `state` is `new`, `running`, `ready`, `pivoting` or `aborting`.
-    """
-
-    kind: str
-    disk: str
-    state: str = "new"
-    top: int = 0
-    base: int = 0
-    above: int = 0
-    """The image whose backing image becomes `base`; 0: none, the top image itself is replaced."""
-    deletes: bool = False
-    shallow: bool = False
-    reuses: bool = False
-    bitmap: str = ""
-    """The recording that a backup reads, which goes with it."""
-
-
-
-    """Disk, number of the image and path of each image that only serves the backup."""
-    made: tuple[str, ...] = ()
-    """Files that go when the backup has failed, or, in pull mode, when it has ended."""
-    outcomes: tuple[tuple[str, str, int], ...] = ()
-    """What has ended: disk, error (empty: none) and bytes."""
-
-
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest: the definition in force, its process, where its files are, and its state as last known."""
 
@@ -75,6 +48,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The definition of a transient guest as it was given."""
     ends_on_close: bool = False
     threads: tuple[int, ...] = ()
+    partition: str = ""
+    """Where the guest's control groups are, as its definition says."""
 
     @property
     def process(self) -> ProcessId:
@@ -83,8 +58,6 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A guest."""
-    partition: str = ""
-    """Where the guest's control groups are, as its definition says."""
 
     uuid: str
     name: str
