@@ -70,13 +70,6 @@ class QemuActor(Actor[QemuHost]):
         actions.calls,
         security.calls,
         channels.calls,
-        pull.calls,
-        commit.calls,
-        copy.calls,
-        control.calls,
-        disks.calls,
-        threshold.calls,
-        tuning.calls,
     )
     error_domain = ErrorDomain.QEMU
 
