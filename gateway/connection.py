@@ -21,6 +21,7 @@ from gateway.link import Link, ReadBuffer
 from gateway.reads import read_unknown
 from gateway.routes import Route
 from gateway.scopes import Scope
+from gateway.shared_reads import PAYLOAD_MAX, Question, rights_of
 from gateway.specials.events import registration
 from gateway.streams import SURVIVING, ClientStream, Ticket
 from gateway.subscriptions import ClientSubscriptions
@@ -97,6 +98,7 @@ class Connection:
         self.read_only: bool = caller["read_only"]
         self.caller = caller
         self.claim = caller  # what the broker is told of this client
+        self.rights = rights_of(caller)
         self.scope: Scope | None = None
         self.opening = False
         self.subscriptions = ClientSubscriptions()
@@ -250,7 +252,13 @@ class Connection:
         if len(gateway.tasks) + forwarder.in_flight >= gateway.settings.calls_in_flight:
             raise Busy(0.1)
         if route.is_direct and self.scope is not None:
-            DirectCall(forwarder, self, self.scope, event, route, args).start()
+            scope = self.scope
+            call = DirectCall(forwarder, scope, route, args, [(self, event)])
+            if route.procedure.is_read and len(event.payload) <= PAYLOAD_MAX:
+                gateway.shared_reads.ask(Question(self.rights, scope.uri, route, event.payload), call)
+            else:
+                call.start()
+            forwarder.in_flight += 1
             return
         gateway.spawn(self._answer(event, route, args))
 
@@ -338,6 +346,7 @@ class Connection:
         """From now on the client may read only, although its socket would let it write."""
         self.read_only = True
         self.claim = {**self.caller, "read_only": True}
+        self.rights = rights_of(self.claim)
 
     def release(self) -> None:
         """Lets go of the connection name and of everything registered under it."""

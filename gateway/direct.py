@@ -5,6 +5,7 @@ Most calls are such. A task with its coroutines costs as much as all the rest of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,23 +26,25 @@ if TYPE_CHECKING:
 
 
 class DirectCall(msgspec.Struct, eq=False):
-    """One such call, told its outcome by the peer.
+    """One such call, told its outcome by the peer. A read may have several askers (`gateway/shared_reads.py`).
 
     A client that goes away cancels nothing, so it is never done before its outcome comes.
     """
 
     forwarder: Forwarder
-    connection: Connection
     scope: Scope
-    event: CallReceived
     route: Route
     args: Any
+    askers: list[tuple[Connection, CallReceived]]
     destination: str = ""
+    then: Callable[[], None] | None = None
+    """What to do when the outcome is there, before anybody is told."""
 
     def start(self) -> None:
-        """Sends the call. Raises what keeps it from being sent."""
+        """Sends the call for its first asker. Raises what keeps it from being sent."""
         procedure = self.route.procedure
         forwarder = self.forwarder
+        connection = self.askers[0][0]
         try:
             self.destination = self.scope.destination(procedure.served_by)
         except NoDriverForUri as exc:
@@ -55,22 +58,21 @@ class DirectCall(msgspec.Struct, eq=False):
                 self.scope.uri,
                 self.route.key_of(args),
                 None,
-                forwarder.new_trace(self.connection, procedure),
-                self.connection.claim,
+                forwarder.new_trace(connection, procedure),
+                connection.claim,
             ),
             forwarder.pack(procedure, args),
             deadline_s=procedure.deadline_s,
             urgent=procedure.high_priority,
         )
-        forwarder.in_flight += 1
 
     def done(self) -> bool:
         """Whether nobody waits any more."""
         return False
 
     def set_result(self, reply: Reply, /) -> None:
-        """Answers the client; a change waits for the read model first, if that is behind."""
-        self.forwarder.in_flight -= 1
+        """Answers the askers; a change waits for the read model first, if that is behind."""
+        self._finish()
         route = self.route
         try:
             result = unpack_result(route.procedure, reply.body)
@@ -78,34 +80,47 @@ class DirectCall(msgspec.Struct, eq=False):
                 result = route.shape(self.args, result)
             payload = route.result.encode(result)
         except VirtError as exc:
-            self.connection.fail(self.event, exc, route)
+            self._fail(exc)
         except XdrError as exc:
-            self.connection.fail(self.event, RpcError(f"Unable to encode message payload: {exc}"), route)
+            self._fail(RpcError(f"Unable to encode message payload: {exc}"))
         except Exception as exc:  # noqa: BLE001 - the peer's loop calls this; every call ends in an answer
-            connection = self.connection
-            connection.gateway.log.error("a reply failed here", procedure=route.procedure.name, error=repr(exc))
-            connection.fail(self.event, InternalError(f"unexpected failure in {route.procedure.function}"), route)
+            log = self.askers[0][0].gateway.log
+            log.error("a reply failed here", procedure=route.procedure.name, error=repr(exc))
+            self._fail(InternalError(f"unexpected failure in {route.procedure.function}"))
         else:
             waiting = self.forwarder.catching_up(self.destination, reply, is_read=route.procedure.is_read)
             if waiting is None:
-                self.connection.reply(self.event, payload)
+                self._reply(payload)
             else:
-                self.connection.gateway.spawn(self._reply_after(waiting, payload))
+                self.askers[0][0].gateway.spawn(self._reply_after(waiting, payload))
+
+    def set_exception(self, exception: VirtError, /) -> None:
+        """Tells of the failure; an empty list where the actor with the objects is not installed."""
+        self._finish()
+        route = self.route
+        empty = route.empty
+        is_unsupported = exception.code == ErrorCode.NO_SUPPORT
+        if is_unsupported and empty is not None and self.scope.lacks(route.procedure.served_by):
+            self._reply(route.result.encode(empty))
+        else:
+            self._fail(exception)
+
+    def _finish(self) -> None:
+        self.forwarder.in_flight -= len(self.askers)
+        if self.then is not None:
+            self.then()
 
     async def _reply_after(self, waiting: Any, payload: bytes) -> None:
         try:
             await waiting
         finally:
-            self.connection.reply(self.event, payload)
-            self.connection.gateway.finished()
+            self._reply(payload)
+            self.askers[0][0].gateway.finished()
 
-    def set_exception(self, exception: VirtError, /) -> None:
-        """Tells the client of the failure; an empty list where the actor with the objects is not installed."""
-        self.forwarder.in_flight -= 1
-        route = self.route
-        empty = route.empty
-        is_unsupported = exception.code == ErrorCode.NO_SUPPORT
-        if is_unsupported and empty is not None and self.scope.lacks(route.procedure.served_by):
-            self.connection.reply(self.event, route.result.encode(empty))
-        else:
-            self.connection.fail(self.event, exception, route)
+    def _reply(self, payload: bytes) -> None:
+        for connection, event in self.askers:
+            connection.reply(event, payload)
+
+    def _fail(self, error: VirtError) -> None:
+        for connection, event in self.askers:
+            connection.fail(event, error, self.route)

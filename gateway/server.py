@@ -25,6 +25,7 @@ from gateway.listening import Listening
 from gateway.replica import SourceState
 from gateway.routes import Routes, Specials
 from gateway.scopes import Scopes
+from gateway.shared_reads import SharedReads
 from gateway.specials import connect, events
 from gateway.subscriptions import Subscriptions
 from schema.body import pack_args, unpack_result
@@ -85,6 +86,7 @@ class Gateway:
         names = {driver.name for driver in available_drivers(config)}
         defaults = tuple(uri for name, uri in default_uris(os.geteuid()) if name in names)
         self.scopes = Scopes(peer, self.feed.view, self.feed.remembers, defaults, log.info)
+        self.shared_reads = SharedReads(self.loop)
         self.forwarder = Forwarder(
             peer, self.feed, read_wait_s=config.gateway.read_wait_s, fresh_s=config.gateway.fresh_s
         )
