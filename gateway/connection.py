@@ -5,28 +5,27 @@ A call that the read model answers costs no task and no await: bytes in, a look-
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from broker.stream import open_ticket
-from broker.wire import WireError
 from gateway.direct import DirectCall
 from gateway.faults import error_payload, read_only_refusal
-from gateway.link import Link, ReadBuffer
+from gateway.link import MakeLink
 from gateway.reads import read_unknown
 from gateway.routes import Route
 from gateway.scopes import Scope
 from gateway.shared_reads import PAYLOAD_MAX, Question, rights_of
 from gateway.specials.events import registration
-from gateway.streams import SURVIVING, ClientStream, Ticket
+from gateway.stream_side import OUT_HIGH, StreamSide
+from gateway.streams import Ticket
 from gateway.subscriptions import ClientSubscriptions
-from rpc.packet import LENGTH_MIN, PING_BYTES, PONG_BYTES, Packet, PacketError, Status, answer_to
+from rpc.packet import LENGTH_MIN, PING_BYTES, PONG_BYTES, Packet, PacketError, answer_to
 from rpc.session import (
+    AUTH_CALLS,
+    Auth,
     CallReceived,
     CallRefused,
     HoleReceived,
@@ -35,13 +34,12 @@ from rpc.session import (
     ServerSession,
     StreamReceived,
 )
-from rpc.xdr import XdrError, hole_codec
+from rpc.xdr import XdrError
 from schema.enums.admin import ClientTransport
 from schema.errors import (
     Busy,
     ErrorDomain,
     Fenced,
-    HostSystemError,
     InternalError,
     NotRegistered,
     OperationFailed,
@@ -52,30 +50,13 @@ from schema.errors import (
 from schema.table import need_event
 
 if TYPE_CHECKING:
+    from gateway.auth.proofs import Proof
     from gateway.server import Gateway
 
-OUT_HIGH: Final = 4 << 20  # a client that has not taken this much gets no more calls answered
-FAILED_KEPT: Final = 64  # sparse streams that failed, whose holes may still be under way
 OUT_MAX: Final = 64 << 20  # nor is it told more events: it is disconnected, which it notices, unlike a lost event
 
 
-class MakeLink(Protocol):
-    """What makes a connected socket a link: `Link` itself, or one of its kind that encrypts."""
-
-    def __call__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        buffer: ReadBuffer,
-        *,
-        on_data: Callable[[bytes], None],
-        on_drained: Callable[[], None],
-        on_closed: Callable[[], None],
-    ) -> Link:
-        """A link, read from now on."""
-
-
-class Connection:
+class Connection(StreamSide):
     """A client's connection, from its first byte to its last."""
 
     may_be_told: Callable[[Mapping[str, Any]], bool] | None = None
@@ -90,7 +71,9 @@ class Connection:
         number: int,
         transport: ClientTransport,
         make_link: MakeLink,
+        proof: Proof | None = None,
     ) -> None:
+        super().__init__()
         self.gateway = gateway
         self.number = number
         self.since = time.time()
@@ -104,14 +87,16 @@ class Connection:
         self.subscriptions = ClientSubscriptions()
         self.close_event = ClientSubscriptions()
         self.wants_keepalive = False
-        self.heard_at = gateway.clock()
+        self.heard_at = self.came_at = gateway.clock()
         self.pings = 0
-        self._session = ServerSession(pending_max=gateway.settings.max_client_requests)
-        self._streams: dict[int, ClientStream] = {}
-        self._failed_sparse: deque[int] = deque(maxlen=FAILED_KEPT)
-        self._room: asyncio.Event = asyncio.Event()
+        self.proof = proof
+        self._session = ServerSession(
+            pending_max=gateway.settings.max_client_requests,
+            auth=Auth.DONE if proof is None else Auth.NEEDED,
+            open_calls=AUTH_CALLS,
+        )
         self._now = self.heard_at
-        self._drop_on_reply = False
+        self._on_reply: Callable[[], None] | None = None
         self.link = make_link(
             gateway.loop,
             sock,
@@ -189,10 +174,9 @@ class Connection:
             self._work()
 
     def _closed(self) -> None:
-        self._room.set()
-        for stream in tuple(self._streams.values()):
-            stream.abort()
-        self._streams.clear()
+        self._end_streams()
+        if self.proof is not None:
+            self.proof.close()
         self.release()
         self.gateway.forget(self)
 
@@ -293,18 +277,21 @@ class Connection:
         if stream is not None:
             stream()
 
+    async def _ticket_again(self, scope: Scope, route: Route, args: Any, payload: bytes) -> Ticket | None:
+        return (await self.gateway.forwarder.forward(self, scope, route, args, payload)).ticket
+
     def reply(self, event: CallReceived, payload: bytes) -> None:
         """Sends a call's result."""
         if not self.link.closed:
             self.link.write(self._session.reply(event.program, event.procedure, event.serial, payload))
-            if self._drop_on_reply:
-                self.link.close()
-            else:
-                self._work_later()
+            if self._on_reply is not None:
+                then, self._on_reply = self._on_reply, None
+                then()
+            self._work_later()
 
     def _work_later(self) -> None:
         """Goes on with what the client sent meanwhile, outside of whatever answers it now."""
-        if self._session.buffered:
+        if self._session.buffered and not self.link.closing:
             self.gateway.loop.call_soon(self._work)
 
     def fail(self, event: CallReceived, error: VirtError, route: Route | None) -> None:
@@ -338,9 +325,28 @@ class Connection:
             raise InternalError("hypervisor connection not open", domain=ErrorDomain.RPC)
         return self.scope
 
-    def close_after_reply(self) -> None:
-        """The next reply is the last thing the client gets."""
-        self._drop_on_reply = True
+    def after_reply(self, then: Callable[[], None]) -> None:
+        """What is to be done when the next reply is written."""
+        self._on_reply = then
+
+    # --- who the client is ---
+
+    @property
+    def owes_proof(self) -> bool:
+        """Whether it has not proved yet who it is."""
+        return self._session.auth is Auth.NEEDED
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the client has sent more than was looked at."""
+        return self._session.buffered > 0
+
+    def prove(self, **more: str) -> None:
+        """From now on it is known who the client is."""
+        self._session.auth = Auth.DONE
+        self.caller = {**self.caller, **more}
+        self.claim = {**self.claim, **more}
+        self.gateway.unproved.discard(self)
 
     def make_read_only(self) -> None:
         """From now on the client may read only, although its socket would let it write."""
@@ -398,102 +404,6 @@ class Connection:
         elif due > self.pings:
             self.pings = due
             self.link.write(PING_BYTES)
-
-    # --- streams ---
-
-    async def _open_stream(self, event: CallReceived, route: Route, args: Any, ticket: Ticket) -> Callable[[], None]:
-        """Takes up a ticket; the function that it gives starts the stream, once the call was answered."""
-        try:
-            stream = await open_ticket(ticket)
-        except (OSError, WireError) as exc:
-            errno = getattr(exc, "errno", None)
-            raise (HostSystemError(errno, "Cannot open stream") if errno else OperationFailed(str(exc))) from exc
-        reopen = None
-        if route.procedure.name in SURVIVING:
-            scope = self.need_scope()
-
-            async def reopen() -> Ticket | None:
-                return (await self.gateway.forwarder.forward(self, scope, route, args, event.payload)).ticket
-
-        def start() -> None:
-            if self.link.closed:
-                stream.close()
-                return
-            self._session.open_stream(event.program, event.procedure, event.serial)
-            self._streams[event.serial] = ClientStream(
-                self,
-                event.serial,
-                stream,
-                reopen,
-                confirmed=route.procedure.stream == "write",
-                sparse=bool(getattr(args, "flags", 0) & route.procedure.sparse_flag),
-            )
-
-        return start
-
-    def _stream(self, event: StreamReceived) -> None:
-        stream = self._streams.get(event.serial)
-        if stream is None:
-            return  # it failed on this side: what the client still sends is dropped, and no answer is owed
-        if event.status == Status.CONTINUE:
-            if event.data:
-                stream.receive(event.data)
-        elif event.status == Status.OK:
-            stream.finish()
-        else:
-            stream.abort()
-            self.stream_finished(event.serial)
-
-    def _hole(self, event: HoleReceived) -> None:
-        stream = self._streams.get(event.serial)
-        if stream is None:
-            if event.serial not in self._failed_sparse:
-                raise RemoteProtocolError("a hole in a stream that is none")
-            return  # it failed on this side: what the client still sends is dropped
-        try:
-            hole = hole_codec().decode(event.payload)
-        except XdrError as exc:
-            raise RemoteProtocolError(str(exc)) from exc
-        if not stream.is_sparse or hole["length"] < 0 or hole["flags"]:
-            raise RemoteProtocolError("a hole that this stream cannot have")
-        stream.receive_hole(hole["length"])
-
-    def stream_hole(self, serial: int, length: int) -> None:
-        """Sends a stretch of zeros of a stream."""
-        if not self.link.closing and serial in self._streams:
-            payload = hole_codec().encode({"length": length, "flags": 0})
-            self.link.write(self._session.stream_hole(serial, payload))
-
-    def stream_data(self, serial: int, data: bytes) -> None:
-        """Sends a piece of a stream."""
-        if not self.link.closing and serial in self._streams:
-            self.link.write(self._session.stream_data(serial, data))
-
-    def stream_finished(self, serial: int) -> None:
-        """Confirms the end of a stream."""
-        if self._streams.pop(serial, None) is not None and not self.link.closing:
-            self.link.write(self._session.stream_finished(serial))
-        self._pause_or_resume()
-
-    def stream_failed(self, serial: int, error: VirtError) -> None:
-        """Tells of a stream's failure."""
-        stream = self._streams.pop(serial, None)
-        if stream is not None and stream.is_sparse:
-            self._failed_sparse.append(serial)
-        if stream is not None and not self.link.closing:
-            driver = self.scope.driver if self.scope is not None else ""
-            self.link.write(self._session.stream_failed(serial, error_payload(error, None, driver)))
-        self._pause_or_resume()
-
-    async def stream_room(self) -> None:
-        """Waits until the client has taken most of what it was sent."""
-        while self.link.buffered > OUT_HIGH // 4 and not self.link.closed:
-            self._room.clear()
-            await self._room.wait()
-
-    def stream_took(self) -> None:
-        """Reads the client again, if it waited for a stream only."""
-        self._pause_or_resume()
 
     def _who(self) -> dict[str, Any]:
         return {"uid": self.caller["uid"], "pid": self.caller["pid"]}

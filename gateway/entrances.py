@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.admin.answers import ADMIN_CLIENTS_MAX, AdminAnswers
 from gateway.admin.client import AdminClient
+from gateway.auth.sasl import SaslLink
 from gateway.drop_in import DropIn
+from gateway.link import Link
 from gateway.listening import BACKLOG, bind_unix
 from gateway.tls import NotAllowed, TlsLink, server_context, shake_hands
 from schema.enums.admin import ClientTransport
@@ -112,13 +114,14 @@ class Entrances:
     def _admit_tcp(self, gateway: Gateway, sock: socket.socket) -> None:
         caller = self._remote_caller(gateway, sock, "tcp")
         if caller is not None:
-            gateway.add_client(sock, caller, ClientTransport.TCP)
+            encrypts = self._settings.auth_tcp == "sasl"
+            gateway.add_client(sock, caller, ClientTransport.TCP, SaslLink if encrypts else Link)
 
     def _admit_tls(self, gateway: Gateway, sock: socket.socket) -> None:
         caller = self._remote_caller(gateway, sock, "tls")
         if caller is None:
             return
-        if gateway.greetings >= gateway.max_greetings:
+        if gateway.greetings + len(gateway.unproved) >= gateway.max_greetings:
             self._log.warning("too many clients that have not proved who they are", limit=gateway.max_greetings)
             sock.close()
             return
@@ -133,8 +136,9 @@ class Entrances:
             assert self._context is not None
             encryption, name = await shake_hands(gateway.loop, sock, self._context, self._settings.tls_allowed_names)
             caller = {**caller, "x509": name}
-            gateway.add_client(sock, caller, ClientTransport.TLS, partial(TlsLink, encryption=encryption))
             served = True
+            link = partial(TlsLink, encryption=encryption)
+            gateway.add_client(sock, caller, ClientTransport.TLS, link, encryption.strength)
         except NotAllowed as exc:
             self._log.warning("a client's name is not allowed", name=str(exc), address=caller["address"])
         except (OSError, TimeoutError) as exc:

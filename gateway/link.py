@@ -12,7 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 READ_BYTES: Final = 262144
 FDS_HELD_MAX: Final = 128
@@ -193,3 +193,19 @@ class Link:
             os.close(self.fds.popleft())
         self._socket.close()
         self._on_closed()
+
+
+class MakeLink(Protocol):
+    """What makes a connected socket a link: `Link` itself, or one of its kind that encrypts."""
+
+    def __call__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        buffer: ReadBuffer,
+        *,
+        on_data: Callable[[bytes], None],
+        on_drained: Callable[[], None],
+        on_closed: Callable[[], None],
+    ) -> Link:
+        """A link, read from now on."""

@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.peer import Peer
 from gateway.access.access import load_access
 from gateway.access.guard import GuardedConnection
+from gateway.access.policy import UNKNOWN_PERSON
 from gateway.admin.client import AdminClient
-from gateway.connection import Connection, MakeLink
+from gateway.auth.proofs import Proofs
+from gateway.connection import Connection
 from gateway.documents import Documents
 from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
-from gateway.link import Link, ReadBuffer
+from gateway.link import Link, MakeLink, ReadBuffer
 from gateway.listening import Listening
 from gateway.replica import SourceState
 from gateway.routes import Routes, Specials
 from gateway.scopes import Scopes
 from gateway.shared_reads import SharedReads
-from gateway.specials import connect, events
+from gateway.specials import auth, connect, events
 from gateway.subscriptions import Subscriptions
 from schema.body import pack_args, unpack_result
 from schema.enums.admin import ClientTransport
@@ -43,6 +45,7 @@ _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
 ACCEPT_AGAIN_S: Final = 0.1
 SWEEP_S: Final = 1.0
+PROVE_S: Final = 330.0  # a person may have to type a password
 
 
 class Gateway:
@@ -62,7 +65,9 @@ class Gateway:
         self.admin_clients: set[AdminClient] = set()
         self.max_clients = config.gateway.max_clients
         self.max_greetings = config.gateway.max_greetings
-        self.greetings = 0  # clients that have not proved yet who they are
+        self.greetings = 0  # clients that have not proved yet who they are: TLS's
+        self.unproved: set[Connection] = set()  # and those that are connections already
+        self.proofs = Proofs(config.gateway, log)
         self.reload_tls: Callable[[], None] | None = None
         policy = config.gateway.access_policy
         self.access = load_access(Path(policy), log, log_allowed=config.gateway.access_log_all) if policy else None
@@ -71,6 +76,7 @@ class Gateway:
         self._users: dict[int, str] = {}
         self._serving = False
         specials = Specials()
+        auth.add_to(specials)
         connect.add_to(specials)
         events.add_to(specials)
         self.routes = Routes(specials)
@@ -118,6 +124,7 @@ class Gateway:
                     client.disconnect()
                 for admin in tuple(self.admin_clients):
                     admin.disconnect()
+                self.proofs.close()
                 await self.feed.aclose()
 
     def spawn(self, call: Coroutine[Any, Any, None]) -> None:
@@ -133,6 +140,7 @@ class Gateway:
     def forget(self, connection: Connection) -> None:
         """A connection is closed."""
         self.connections.discard(connection)
+        self.unproved.discard(connection)
 
     # --- clients ---
 
@@ -177,13 +185,34 @@ class Gateway:
         caller: dict[str, Any],
         transport: ClientTransport,
         make_link: MakeLink = Link,
+        strength: int = 0,
     ) -> None:
-        """Serves a client, of whom it is known who it is."""
+        """Serves a client, of whom it is known who it is, or whose socket asks it to prove that.
+
+        `strength` is how strongly its transport encrypts.
+        """
+        try:
+            proof = self.proofs.owed_by(caller, transport, sock, strength)
+        except OSError:
+            sock.close()  # it is gone already
+            return
+        others = self.greetings - (transport is ClientTransport.TLS) + len(self.unproved)
+        if proof is not None and others >= self.max_greetings:
+            self.log.warning("too many clients that have not proved who they are", limit=self.max_greetings)
+            sock.close()
+            return
         make: Callable[..., Connection] = Connection
-        if self.access is not None and (judge := self.access.judge_for(caller)) is not None:
-            make = partial(GuardedConnection, access=self.access, judge=judge)
+        if self.access is not None:
+            judge = self.access.judge_for(caller) if proof is None else UNKNOWN_PERSON
+            if judge is not None:
+                make = partial(GuardedConnection, access=self.access, judge=judge)
         number = self.new_client_number()
-        self.connections.add(make(self, sock, caller=caller, number=number, transport=transport, make_link=make_link))
+        connection = make(
+            self, sock, caller=caller, number=number, transport=transport, make_link=make_link, proof=proof
+        )
+        self.connections.add(connection)
+        if proof is not None:
+            self.unproved.add(connection)
 
     def new_client_number(self) -> int:
         """A number that no client had before."""
@@ -214,10 +243,14 @@ class Gateway:
 
     async def _sweep(self) -> None:
         interval = self.settings.keepalive_interval_s
-        while interval > 0:
-            await asyncio.sleep(min(SWEEP_S, interval / 4))
+        while True:
+            await asyncio.sleep(min(SWEEP_S, interval / 4) if interval > 0 else SWEEP_S)
             now = self.clock()
-            for connection in tuple(self.connections):
+            for unproved in tuple(self.unproved):
+                if now - unproved.came_at > PROVE_S:
+                    self.log.warning("a client did not prove in time who it is", pid=unproved.caller["pid"])
+                    unproved.disconnect()
+            for connection in tuple(self.connections) if interval > 0 else ():
                 if connection.wants_keepalive:
                     connection.check_alive(now, interval, self.settings.keepalive_count)
 

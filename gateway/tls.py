@@ -79,6 +79,12 @@ class Encryption:
     incoming: ssl.MemoryBIO
     outgoing: ssl.MemoryBIO
 
+    @property
+    def strength(self) -> int:
+        """How many bits its key has."""
+        cipher = self.tls.cipher()
+        return cipher[2] if cipher is not None else 0
+
 
 async def shake_hands(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, context: ssl.SSLContext, allowed: tuple[str, ...]

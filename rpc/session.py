@@ -32,6 +32,8 @@ from rpc.packet import (
 )
 
 BUFFER_WHILE_BLOCKED: Final = 65536
+AUTH_CALLS: Final = frozenset((int(Program.REMOTE), number) for number in range(66, 71))
+"""auth_list, auth_sasl_init, auth_sasl_start, auth_sasl_step, auth_polkit: what may be asked before all else."""
 SERVED: Final = frozenset({int(Program.REMOTE), int(Program.QEMU), int(Program.LXC)})
 
 

@@ -84,7 +84,7 @@ class GatewaySettings:
     keepalive_interval_s: float = 5.0
     keepalive_count: Positive = 5
     max_clients: Positive = 5000
-    max_greetings: Positive = 50  # clients that may be connected without having proved yet who they are (TLS)
+    max_greetings: Positive = 50  # clients that may be connected without having proved yet who they are
     max_client_requests: Positive = 5
     read_wait_s: Seconds = 0.05  # how long a cached read waits for the caller's own change to arrive
     fresh_s: Seconds = 2.0  # a source that was silent for longer is not answered from the cache
@@ -98,8 +98,16 @@ class GatewaySettings:
     tls_authority: str = "/etc/pki/CA/cacert.pem"  # signs the certificates of clients; each must have one
     tls_revoked: str = ""  # the authority's list of certificates that are no good any more
     tls_allowed_names: tuple[str, ...] = ()  # patterns of clients' names, like "C=GB,O=Acme,CN=*"; empty: all
-    listen_tcp: str = ""  # "HOST:PORT" to serve without encryption; needs tcp_without_authentication
-    tcp_without_authentication: bool = False  # whoever reaches listen_tcp may do everything
+    listen_tcp: str = ""  # "HOST:PORT" to serve over bare TCP
+    auth_tcp: Literal["sasl", "none"] = "sasl"  # by SASL, which then encrypts; "none" needs tcp_without_authentication
+    tcp_without_authentication: bool = False  # with auth_tcp "none": whoever reaches listen_tcp may do everything
+    auth_tls: Literal["sasl", "none"] = "none"  # what a client has to prove besides its certificate
+    auth_unix: Literal["polkit", "sasl", "none"] = "none"  # what one has to prove besides reaching the socket
+    auth_unix_read_only: Literal["polkit", "sasl", "none"] = "none"  # the same for the read-only socket
+    sasl_mechanisms: tuple[str, ...] = ()  # those that clients may choose from; empty: as SASL's own file libvirt.conf
+    sasl_database: str = ""  # a file of names and passwords, as saslpasswd2 writes it; empty: as SASL's own file says
+    sasl_allowed_names: tuple[str, ...] = ()  # patterns of names that may connect, like "*@EXAMPLE.COM"; empty: all
+    polkit_bus: str = ""  # D-Bus address at which polkit is asked; empty: the system's
     allowed_addresses: tuple[str, ...] = ()  # networks from which clients may come over TCP and TLS; empty: all
 
     access_policy: str = (
@@ -108,8 +116,10 @@ class GatewaySettings:
     access_log_all: bool = False  # what the policy allows is logged too, not only what it refuses
 
     def __post_init__(self) -> None:
-        if self.listen_tcp and not self.tcp_without_authentication:
-            raise ValueError("'listen_tcp' needs 'tcp_without_authentication = true': nobody is asked who he is there")
+        if self.listen_tcp and self.auth_tcp == "none" and not self.tcp_without_authentication:
+            raise ValueError(
+                "'auth_tcp' is 'none', which needs 'tcp_without_authentication = true': nobody is asked who he is there"
+            )
         for name in ("listen_tcp", "listen_tls"):
             address = getattr(self, name)
             host, _, port = address.rpartition(":")

@@ -26,7 +26,7 @@ class Access:
             return None
         groups = _groups(caller["user"], caller["gid"]) if caller["uid"] >= 0 else frozenset()
         via = caller["via"].partition("+")[2] or "unix"
-        return self._policy.judge(Person(caller["user"], groups, caller.get("x509", ""), via))
+        return self._policy.judge(Person(caller["user"], groups, caller.get("x509", ""), via, caller.get("sasl", "")))
 
     def refused(
         self, caller: dict[str, Any], procedure: Procedure, permission: Permission, thing: Thing | None
@@ -52,7 +52,7 @@ def load_access(path: Path, log: StructuredLog, *, log_allowed: bool) -> Access:
 
 def _words(caller: dict[str, Any], procedure: Procedure, permission: Permission, thing: Thing | None) -> dict[str, Any]:
     return {
-        "who": caller.get("x509") or caller["user"] or caller.get("address", ""),
+        "who": caller.get("sasl") or caller.get("x509") or caller["user"] or caller.get("address", ""),
         "uid": caller["uid"],
         "permission": f"{permission.object}:{permission.name}",
         "call": procedure.name,

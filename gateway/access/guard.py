@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from gateway.access.lists import OLDER, fitted, list_field, older_result
-from gateway.access.policy import Judge, Thing
+from gateway.access.policy import ABOVE, Judge, Thing
 from gateway.access.things import (
     NAMED_BY_UUID,
     reference_finder,
@@ -42,6 +42,11 @@ class GuardedConnection(Connection):
         self._judge = judge
         self.may_be_told = self._may_be_told
         super().__init__(*args, **more)
+
+    def prove(self, **more: str) -> None:
+        """From now on it is known who the client is, so the policy can tell what it may do."""
+        super().prove(**more)
+        self._judge = self._access.judge_for(self.caller) or ABOVE
 
     # --- the ways past the read model ---
 

@@ -15,7 +15,7 @@ import msgspec
 
 from schema.table import all_procedures
 
-KINDS_OF_WHO: Final = ("user", "group", "x509", "via")
+KINDS_OF_WHO: Final = ("user", "group", "x509", "sasl", "via")
 KINDS_OF_WHICH: Final = ("name", "uuid")
 EVERYTHING: Final = "*"
 
@@ -33,6 +33,7 @@ class Person(NamedTuple):
     groups: frozenset[str]
     x509: str
     via: str
+    sasl: str = ""
 
 
 class Thing(NamedTuple):
@@ -131,6 +132,10 @@ class Policy:
 
 
 NOBODY: Final = Policy((), otherwise=False)
+UNKNOWN_PERSON: Final = Judge((), otherwise=False)
+"""Of somebody who has not proved yet who it is."""
+ABOVE: Final = Judge((), otherwise=True)
+"""Of somebody who stands above the policy."""
 
 
 def parse_policy(text: str) -> Policy:

@@ -131,7 +131,8 @@ class AdminAnswers:
         _no_flags(args)
         gateway = self._gateway
         if _known(args.srv.name) == SERVER:
-            values = (gateway.max_clients, len(gateway.connections), gateway.max_greetings, gateway.greetings)
+            unproved = gateway.greetings + len(gateway.unproved)
+            values = (gateway.max_clients, len(gateway.connections), gateway.max_greetings, unproved)
         else:
             values = (ADMIN_CLIENTS_MAX, len(gateway.admin_clients), ADMIN_CLIENTS_MAX, 0)
         names = ("nclients_max", "nclients", "nclients_unauth_max", "nclients_unauth")
@@ -246,6 +247,8 @@ def _facts(client: Client) -> Iterable[TypedParam]:
     yield TypedParam("sock_addr", _STRING, caller["address"])
     if client.transport is ClientTransport.TLS:
         yield TypedParam("tls_x509_dname", _STRING, caller["x509"])
+    if "sasl" in caller:
+        yield TypedParam("sasl_user_name", _STRING, caller["sasl"])
 
 
 def _signed(number: int) -> int:

@@ -12,7 +12,6 @@ from schema.errors import ErrorCode, ErrorDomain, InternalError, OperationFailed
 if TYPE_CHECKING:
     from gateway.connection import Connection
 
-AUTH_NONE: Final = 0
 FEATURE_FD_PASSING: Final = 8
 FEATURE_TYPED_PARAM_STRING: Final = 9
 FEATURE_PROGRAM_KEEPALIVE: Final = 10
@@ -30,17 +29,12 @@ _OURS: Final = {
 
 def add_to(specials: Specials) -> None:
     """Adds these answers to the table."""
-    specials.answers("auth_list", before_open=True)(_auth_list)
     specials.awaits("connect_open", before_open=True)(_open)
     specials.awaits("connect_close", before_open=True)(_close)
     specials.answers("connect_get_uri")(_get_uri)
     specials.awaits("connect_supports_feature", before_open=True)(_supports_feature)
     specials.answers("connect_register_close_callback")(_register_close_callback)
     specials.answers("connect_unregister_close_callback")(_unregister_close_callback)
-
-
-def _auth_list(connection: Connection, args: Any) -> Mapping[str, Any]:
-    return {"types": [AUTH_NONE]}
 
 
 async def _open(connection: Connection, route: Route, args: Any) -> Mapping[str, Any]:
@@ -63,7 +57,7 @@ async def _open(connection: Connection, route: Route, args: Any) -> Mapping[str,
 
 async def _close(connection: Connection, route: Route, args: Any) -> Mapping[str, Any]:
     connection.release()
-    connection.close_after_reply()
+    connection.after_reply(connection.link.close)
     return {}
 
 

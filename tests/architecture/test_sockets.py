@@ -23,6 +23,8 @@ OPENERS: Final = {
     "broker/unsent.py": "writes for both ends of ZMTP",
     "broker/peer.py": "the ZeroMQ context of subscriptions",
     "gateway/admin/client.py": "administrators",
+    "gateway/auth/proofs.py": "the addresses of both ends of a client's connection, for SASL",
+    "gateway/auth/sasl.py": "libvirt's clients, encrypted by SASL",
     "gateway/connection.py": "libvirt's clients",
     "gateway/drop_in.py": "whether another daemon serves libvirt's own paths",
     "gateway/entrances.py": "the listening sockets besides libvirt's own two",

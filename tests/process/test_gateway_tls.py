@@ -55,6 +55,7 @@ tls_key = "{server}/serverkey.pem"
 tls_authority = "{authority.certificate}"
 tls_allowed_names = ["C=GB,O=Virtroupe,CN=alice", "*,CN=bob-*"]
 listen_tcp = "127.0.0.1:{tcp_port}"
+auth_tcp = "none"
 tcp_without_authentication = true
 allowed_addresses = ["127.0.0.0/8"]
 max_greetings = 3
