@@ -16,6 +16,7 @@ from uuid import UUID
 import msgspec
 
 from actors.qemu import notices, records, states
+from actors.qemu.block.jobs import settle_soon
 from actors.qemu.command.build import marker_of
 from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
@@ -269,6 +270,8 @@ async def connect_monitor(host: QemuHost, guest: Guest, *, starting: bool = Fals
     if len(answers) > 3 and answers[3] is not None:
         _take_balloon(guest, int(answers[3]["actual"]) // 1024)
     _take_status(host, guest, str((answers[2] or {}).get("status", "")), starting=starting)
+    if not starting:
+        settle_soon(host, guest)
 
 
 async def _all(monitor: Monitor, questions: list[Command]) -> list[Any]:

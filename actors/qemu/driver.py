@@ -18,8 +18,9 @@ from actors.qemu import (
     statistics,
     vcpus,
 )
+from actors.qemu.block import commit, control, copy, disks, pull, threshold, tuning
+from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
-from actors.runtime import node
 from actors.qemu.tuning import (
     actions,
     applying,
@@ -34,6 +35,7 @@ from actors.qemu.tuning import (
     scheduling,
     security,
 )
+from actors.runtime import node
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
 from actors.runtime.mailbox import MailboxKey
@@ -58,7 +60,6 @@ class QemuActor(Actor[QemuHost]):
         keyboard.calls,
         vcpus.calls,
         reports.calls,
-        node.calls,
         scheduling.calls,
         pinning.calls,
         limits.calls,
@@ -70,6 +71,14 @@ class QemuActor(Actor[QemuHost]):
         actions.calls,
         security.calls,
         channels.calls,
+        pull.calls,
+        commit.calls,
+        copy.calls,
+        control.calls,
+        disks.calls,
+        threshold.calls,
+        tuning.calls,
+        node.calls,
     )
     error_domain = ErrorDomain.QEMU
 
@@ -77,8 +86,9 @@ class QemuActor(Actor[QemuHost]):
         """Reads what is on disk, then finds the guests that outlived the last process."""
         host = QemuHost(runtime)
         await attach.restore_guests(host)
-        runtime.spawn(attach.start_flagged(host), "autostart")
         applying.take_up(host)
+        runtime.spawn(attach.start_flagged(host), "autostart")
+        runtime.spawn(settle_guests(host), "work that outlived the last process")
         return host
 
     async def stop(self, host: QemuHost) -> None:

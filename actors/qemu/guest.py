@@ -9,6 +9,8 @@ from uuid import UUID
 
 import msgspec
 
+from actors.qemu.block.waiting import JobWaiters
+from actors.qemu.moments.records import Moments
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
 from actors.qemu.monitor.protocol import Notice
 from actors.qemu.process import GuestProcess
@@ -22,13 +24,13 @@ from schema.errors import Busy, DomainStateError, HypervisorGone, InternalError
 from schema.objects import DomainRef
 from schema.summaries import DomainSummary
 
-UNANSWERED_MAX: Final = 512
-BUSY_RETRY_S: Final = 1.0
 if TYPE_CHECKING:
     from actors.qemu.agent.link import AgentLink
     from actors.qemu.job import Job
     from actors.qemu.tuning.perf import PerfCounters
 
+UNANSWERED_MAX: Final = 512
+BUSY_RETRY_S: Final = 1.0
 
 
 class Guest:
@@ -50,13 +52,17 @@ class Guest:
         self.got_shutdown = False
         self.held: list[Notice] | None = None
         """What the monitor told while the guest starts: it is taken up once the start itself has been told."""
-        self._live: Domain | None = None
-        self._config: Domain | None = None
+        self.waiters = JobWaiters()
+        """Who waits for jobs of QEMU's."""
+        self.moments = Moments()
+        """Its snapshots and checkpoints."""
         self.job: Job | None = None
         """The long work that goes on with it."""
         self.completed_job: Job | None = None
         self.perf: PerfCounters | None = None
         self.agent: AgentLink | None = None
+        self._live: Domain | None = None
+        self._config: Domain | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------
 
@@ -119,6 +125,8 @@ class Guest:
             vcpus=facts.vcpus,
             title=facts.title,
             scope=self.scope,
+            snapshots=len(self.moments.snapshots),
+            checkpoints=len(self.moments.checkpoints),
             since=record.off_since if run is None else run.since,
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from actors.qemu.block.chain import Image, images_below
 from conf.domain.disk import BackingStore, Disk, DiskDevice, ImageFormat
 from conf.domain.domain import Domain
 from conf.domain.storage_source import BlockSource, FileSource, SourceType, StartupPolicy
@@ -83,6 +84,21 @@ def _check_access(path: str) -> None:
 
 def _no_access(path: str, exc: OSError) -> HostSystemError:
     return HostSystemError(exc.errno or 0, f"Cannot access storage file '{path}'")
+
+
+def chain_below(path: str, kind: str) -> list[Image]:
+    """The images below one, without numbers. Raises as `complete_chains` does."""
+    return images_below(_chain(path, kind, 0))
+
+
+def probe_format(path: str) -> str:
+    """The format that an image's first bytes tell. Raises HostSystemError."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(4)
+    except OSError as exc:
+        raise _no_access(path, exc) from exc
+    return {_MAGIC: "qcow2", b"QED\0": "qed", b"KDMV": "vmdk"}.get(head, "raw")
 
 
 def complete_chains(domain: Domain) -> None:

@@ -253,6 +253,18 @@ def _port_state(host: QemuHost, guest: Guest, data: Data) -> None:
                 _tell(host, guest, "domain_event_agent_lifecycle", {"state": state, "reason": 2})
 
 
+def _job_status(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.block.jobs import on_job_status
+
+    on_job_status(host, guest, dict(data))
+
+
+def _write_threshold(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.block.threshold import on_threshold
+
+    on_threshold(host, guest, dict(data))
+
+
 _HANDLERS: Final[dict[str, Handler]] = {
     "STOP": _stop,
     "RESUME": _resume,
@@ -275,6 +287,8 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "SPICE_INITIALIZED": _graphics(DomainEventGraphicsPhase.INITIALIZE),
     "SPICE_DISCONNECTED": _graphics(DomainEventGraphicsPhase.DISCONNECT),
     "VSERPORT_CHANGE": _port_state,
+    "JOB_STATUS_CHANGE": _job_status,
+    "BLOCK_WRITE_THRESHOLD": _write_threshold,
 }
 
 

@@ -27,6 +27,41 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str | None = None
 
 
+class BlockJob(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A job of QEMU's over the images of a disk, written down before QEMU is told of it.
+
+    Images are named by their numbers. `state` is `new`, `running`, `ready`, `pivoting` or `aborting`.
+    """
+
+    name: str
+    kind: str
+    disk: str
+    state: str = "new"
+    top: int = 0
+    base: int = 0
+    above: int = 0
+    """The image whose backing image becomes `base`; 0: none, the top image itself is replaced."""
+    deletes: bool = False
+    shallow: bool = False
+    reuses: bool = False
+    bitmap: str = ""
+    """The recording that a backup reads, which goes with it."""
+
+
+class BackupRun(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A backup that is going on: its document, and when it began."""
+
+    xml: str
+    began: float
+    exports: tuple[str, ...] = ()
+    scratch: tuple[tuple[str, int, str], ...] = ()
+    """Disk, number of the image and path of each image that only serves the backup."""
+    made: tuple[str, ...] = ()
+    """Files that go when the backup has failed, or, in pull mode, when it has ended."""
+    outcomes: tuple[tuple[str, str, int], ...] = ()
+    """What has ended: disk, error (empty: none) and bytes."""
+
+
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest: the definition in force, its process, where its files are, and its state as last known."""
 
@@ -50,6 +85,10 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     threads: tuple[int, ...] = ()
     partition: str = ""
     """Where the guest's control groups are, as its definition says."""
+    images: int = 0
+    """The highest number that an image of it has had; 0: see the definition."""
+    jobs: tuple[BlockJob, ...] = ()
+    backup: BackupRun | None = None
 
     @property
     def process(self) -> ProcessId:

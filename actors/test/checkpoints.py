@@ -6,13 +6,14 @@ import time
 from typing import Any, Final
 
 from actors.runtime.calls import Calls
-from actors.test import moments, rules
+from actors.test import rules
 from actors.test.flags import check_flags
 from actors.test.guest import Guest
 from actors.test.host import TestHost
-from actors.test.records import MomentRecord
+from conf.moment import tree as moments
 from conf.moment.documents import fit_checkpoint, parse_checkpoint, write_moment
 from conf.moment.moment import Parent
+from conf.moment.tree import MomentRecord
 from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
 from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
 from schema.enums.domain_checkpoint import DomainCheckpointListFlags as Listed

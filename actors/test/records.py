@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from conf.moment.tree import MomentRecord
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -34,14 +35,6 @@ class DomainRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     checkpoints: dict[str, MomentRecord] = {}
     current_snapshot: str | None = None
     current_checkpoint: str | None = None
-
-
-class MomentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A snapshot or checkpoint: its document, and what lists tell of it."""
-
-    xml: str
-    parent: str | None = None
-    state: str = ""
 
 
 class DefinitionFacts(msgspec.Struct, frozen=True):

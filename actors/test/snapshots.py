@@ -6,13 +6,14 @@ import time
 from typing import Any, Final
 
 from actors.runtime.calls import Calls
-from actors.test import moments, rules, states
+from actors.test import rules, states
 from actors.test.flags import check_flags, check_one_of
 from actors.test.guest import Guest
 from actors.test.host import TestHost, Told
-from actors.test.records import MomentRecord
+from conf.moment import tree as moments
 from conf.moment.documents import fit_snapshot, parse_snapshot, write_moment
 from conf.moment.moment import Parent, Snapshot
+from conf.moment.tree import MomentRecord
 from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
 from schema.enums.domain_snapshot import DomainSnapshotDeleteFlags as Delete
 from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed

@@ -7,22 +7,32 @@ from typing import Final
 
 import msgspec
 
-from actors.test.records import MomentRecord
 from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed
 from schema.errors import OperationFailed
 
+
+class MomentRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A snapshot or checkpoint: its document, and what lists tell of it."""
+
+    xml: str
+    parent: str | None = None
+    state: str = ""
+    external: bool = False
+
+
 Moments = Mapping[str, MomentRecord]
 
+_DISK_ONLY: Final = "disk-snapshot"
 _Test = Callable[[Moments, str], bool]
 _GROUPS: Final[tuple[tuple[tuple[int, _Test], ...], ...]] = (
     ((Listed.METADATA, lambda m, n: True), (Listed.NO_METADATA, lambda m, n: False)),
     ((Listed.LEAVES, lambda m, n: not children(m, n)), (Listed.NO_LEAVES, lambda m, n: bool(children(m, n)))),
     (
         (Listed.INACTIVE, lambda m, n: m[n].state == "shutoff"),
-        (Listed.ACTIVE, lambda m, n: m[n].state != "shutoff"),
-        (Listed.DISK_ONLY, lambda m, n: False),
+        (Listed.ACTIVE, lambda m, n: m[n].state not in ("shutoff", _DISK_ONLY)),
+        (Listed.DISK_ONLY, lambda m, n: m[n].state == _DISK_ONLY),
     ),
-    ((Listed.INTERNAL, lambda m, n: True), (Listed.EXTERNAL, lambda m, n: False)),
+    ((Listed.INTERNAL, lambda m, n: not m[n].external), (Listed.EXTERNAL, lambda m, n: m[n].external)),
 )
 SNAPSHOT_FILTERS: Final = sum(int(flag) for group in _GROUPS for flag, _ in group) | int(Listed.TOPOLOGICAL)
 

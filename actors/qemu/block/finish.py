@@ -1,0 +1,175 @@
+"""What a block job has made of a guest's disk: which images it stands on now, in both definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from actors.qemu.block.bitmaps_live import merge_committed, merge_copied
+from actors.qemu.block.chain import (
+    Image,
+    config_disk,
+    disk_of_target,
+    images_of,
+    is_same_place,
+    mirror_images,
+    put_images,
+)
+from actors.qemu.block.keeping import keep_now
+from actors.qemu.block.nodes import close_images, remove_file
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.records import BlockJob
+from conf.domain.disk import Disk
+from conf.domain.domain import Domain
+
+
+async def complete(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+    """The job did all it was to do."""
+    disk = disk_of_target(guest.live, job.disk)
+    if disk is None:
+        return
+    match job.kind:
+        case "pull":
+            await _pulled(host, guest, disk, job)
+        case "commit":
+            await _committed(host, guest, disk, job)
+        case "active-commit":
+            await _committed_active(host, guest, disk, job)
+        case "copy":
+            await _copied(host, guest, disk, job)
+
+
+async def abandon(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+    """The job did not, or was told to stop: the disk is what it was."""
+    disk = disk_of_target(guest.live, job.disk)
+    if disk is None:
+        return
+    if job.kind == "copy" and disk.mirror is not None:
+        images = mirror_images(disk.mirror)
+        below = {image.index for image in images_of(disk)}
+        disk.mirror = None
+        await close_images(guest, [image for image in images if image.index not in below])
+    elif job.kind == "active-commit":
+        disk.mirror = None
+
+
+async def look_and_settle(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+    """QEMU does not know the job any more: the disk itself tells what it did."""
+    disk = disk_of_target(guest.live, job.disk)
+    if disk is None or job.kind not in ("copy", "active-commit"):
+        return
+    wanted = job.base if job.kind == "active-commit" else mirror_index(disk)
+    for one in await guest.ask("query-block"):
+        path = str(one.get("qdev") or "").removeprefix("/machine/peripheral/").partition("/")[0]
+        if path == disk.alias and (one.get("inserted") or {}).get("node-name") == f"libvirt-{wanted}-format":
+            await complete(host, guest, job)
+            return
+    await abandon(host, guest, job)
+
+
+def mirror_index(disk: Disk) -> int:
+    """The number of the image that a copy is made in."""
+    source = disk.mirror.source if disk.mirror is not None else None
+    return 0 if source is None else source.index or 0
+
+
+def _place(images: Sequence[Image], index: int) -> int:
+    return next((place for place, image in enumerate(images) if image.index == index), len(images))
+
+
+async def _pulled(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+    images = images_of(disk)
+    top = _place(images, job.top)
+    base = _place(images, job.base) if job.base else len(images)
+    gone = images[top + 1 : base]
+    config = _config_with_chain(guest, disk, images, lambda now: now[: top + 1] + now[base:])
+    put_images(disk, images[: top + 1] + images[base:])
+    await _keep_config(host, guest, config)
+    await close_images(guest, gone)
+
+
+async def _committed(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+    images = images_of(disk)
+    top, base = _place(images, job.top), _place(images, job.base)
+    if base >= len(images) or top >= base:
+        return
+    gone = images[top:base]
+    await merge_committed(host, guest, disk, images, top, base)
+    config = _config_with_chain(guest, disk, images, lambda now: now[:top] + now[base:])
+    put_images(disk, images[:top] + images[base:])
+    await _keep_config(host, guest, config)
+    await close_images(guest, gone)
+    await _delete(host, gone, job)
+
+
+async def _committed_active(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+    images = images_of(disk)
+    base = _place(images, job.base)
+    if base >= len(images):
+        return
+    await merge_committed(host, guest, disk, images, 0, base)
+    config = config_with_source(guest, disk, images[base])
+    disk.mirror = None
+    put_images(disk, images[base:])
+    await _keep_config(host, guest, config)
+    await close_images(guest, images[:base])
+    await _delete(host, images[:base], job)
+
+
+async def _copied(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+    if disk.mirror is None:
+        return
+    images, copies = images_of(disk), mirror_images(disk.mirror)
+    await merge_copied(host, guest, images, copies)
+    config = config_with_source(guest, disk, copies[0])
+    disk.mirror = None
+    put_images(disk, copies)
+    await _keep_config(host, guest, config)
+    kept = {image.index for image in copies}
+    await close_images(guest, [image for image in images if image.index not in kept])
+
+
+async def _delete(host: QemuHost, images: Sequence[Image], job: BlockJob) -> None:
+    if not job.deletes:
+        return
+    for image in images:
+        if image.path is not None:
+            await host.runtime.in_thread(remove_file, image.path)
+
+
+def config_with_source(guest: Guest, disk: Disk, image: Image) -> Domain | None:
+    """The configuration with another top image of this disk; None where it has a disk of its own there, or is none."""
+    if not guest.is_persistent:
+        return None
+    config = guest.config.copy()
+    other = config_disk(guest, config, disk)
+    if other is None:
+        return None
+    put_images(other, [image.numbered(0)])
+    other.backing_store = None
+    return config
+
+
+def _config_with_chain(
+    guest: Guest, disk: Disk, images: list[Image], change: Callable[[list[Image]], list[Image]]
+) -> Domain | None:
+    """The configuration, where it names the chain itself and names the same one."""
+    if not guest.is_persistent:
+        return None
+    config = guest.config.copy()
+    other = config_disk(guest, config, disk)
+    if other is None or other.backing_store is None or other.backing_store.source is None:
+        return None
+    known = images_of(other)
+    if len(known) != len(images) or not all(
+        is_same_place(one.source, two.source) for one, two in zip(known, images, strict=True)
+    ):
+        other.backing_store = None  # it is found out anew at the next start
+        return config
+    put_images(other, [one.numbered(0) for one in change(known)])
+    return config
+
+
+async def _keep_config(host: QemuHost, guest: Guest, config: Domain | None) -> None:
+    # before any image is closed or deleted: the configuration must never name what is gone
+    await keep_now(host, guest, config=config)

@@ -1,0 +1,239 @@
+"""Images that come to a running guest and leave it: QEMU's nodes, files of the host, and the jobs that make them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from actors.qemu.block.chain import Image, put_images
+from actors.qemu.block.create import format_options
+from actors.qemu.command.blockdev import Node, disk_nodes
+from actors.qemu.command.launch import Launch
+from actors.qemu.command.line import without_none
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
+from actors.qemu.resources import StartResources
+from actors.qemu.start import options_of
+from conf.domain.disk import Disk
+from conf.domain.storage_source import FileSource
+from schema.errors import HostSystemError, HypervisorGone, InternalError, OperationFailed, VirtError
+
+_ENDED: Final = "concluded"
+
+
+async def launch_of(host: QemuHost, guest: Guest) -> Launch:
+    """What nodes of a running guest are made from."""
+    live = guest.live
+    caps = await host.emulator_for(live.os.kind.arch, guest.need_run().emulator)
+    return Launch(live, caps, options_of(host), guest.folder, StartResources(guest.folder), -1, guest_id=guest.id)
+
+
+def nodes_for(launch: Launch, disk: Disk, images: Sequence[Image], *, writable: bool = True) -> list[Node]:
+    """The nodes of images that are to be opened as those of a disk are, the deepest first; the last is the top one.
+
+    Raises ConfigUnsupported for what QEMU cannot open.
+    """
+    draft = disk.copy()
+    put_images(draft, images)
+    if draft.driver is not None:
+        draft.driver.copy_on_read = None
+    draft.readonly = not writable
+    draft.transient = None
+    return disk_nodes(launch, draft)
+
+
+def adding(node: Node, *, backing: str | None = None) -> list[Command]:
+    """What makes QEMU open an image; `backing` is the node it stands on, if not the one it says itself."""
+    commands: list[Command] = []
+    for option, properties in node.steps:
+        given = without_none(properties)
+        if option == "-object":
+            commands.append(("object-add", given))
+            continue
+        if backing is not None and given.get("node-name") == node.name:
+            given["backing"] = backing
+        commands.append(("blockdev-add", given))
+    return commands
+
+
+async def open_images(guest: Guest, nodes: Sequence[Node], *, backing: str | None = None) -> None:
+    """Makes QEMU open images; none of them stays open when one fails. Raises as `Guest.ask` does."""
+    done: list[Command] = []
+    try:
+        for place, node in enumerate(nodes):
+            for name, arguments in adding(node, backing=backing if place == 0 else None):
+                await guest.ask(name, dict(arguments or {}))
+                done.append((name, arguments))
+    except BaseException:
+        for name, arguments in reversed(done):
+            with contextlib.suppress(VirtError):
+                await asyncio.shield(asyncio.ensure_future(_take_back(guest, name, dict(arguments or {}))))
+        raise
+
+
+async def _take_back(guest: Guest, name: str, arguments: dict[str, Any]) -> None:
+    if name == "object-add":
+        await guest.ask("object-del", {"id": arguments["id"]})
+    else:
+        await guest.ask("blockdev-del", {"node-name": arguments["node-name"]})
+
+
+async def close_images(guest: Guest, images: Sequence[Image]) -> None:
+    """Makes QEMU let go of images, the top one first; one that it keeps is left."""
+    monitor = guest.monitor
+    if monitor is None or not monitor.is_open:
+        return
+    commands: list[Command] = []
+    for image in images:
+        commands.append(("blockdev-del", {"node-name": image.format_node}))
+        commands.append(("blockdev-del", {"node-name": image.storage_node}))
+    for future in monitor.submit(commands):
+        with contextlib.suppress(CommandRefused, MonitorGone):
+            await future
+
+
+# --- jobs that somebody waits for ------------------------------------------------------------------------------------
+
+
+async def run_job(guest: Guest, job: str, command: str, arguments: dict[str, Any]) -> None:
+    """Lets QEMU do a job and waits for its end; a caller that is cancelled cancels the job.
+
+    Raises OperationFailed with QEMU's words when it failed, and as `Guest.ask` does.
+    """
+    waits = guest.waiters.expect(job)
+    try:
+        await guest.ask(command, {"job-id": job, **arguments})
+    except BaseException:
+        guest.waiters.leave(job)
+        raise
+    try:
+        while await next_status(guest, waits) != _ENDED:
+            waits = guest.waiters.expect(job)
+    except asyncio.CancelledError:
+        guest.waiters.leave(job)
+        await asyncio.shield(asyncio.ensure_future(_cancel(guest, job)))
+        raise
+    error = await job_error(guest, job)
+    await dismiss_job(guest, job)
+    if error is not None:
+        raise OperationFailed(error)
+
+
+async def next_status(guest: Guest, waits: asyncio.Future[str]) -> str:
+    """The status that is waited for. Raises HypervisorGone when the guest ends before."""
+    gone = guest.need_monitor().gone
+    await asyncio.wait({waits, gone}, return_when=asyncio.FIRST_COMPLETED)
+    if waits.done():
+        return waits.result()
+    raise HypervisorGone(f"the guest '{guest.name}' ended: {gone.result()}")
+
+
+async def job_error(guest: Guest, job: str) -> str | None:
+    """Why a job that has ended failed, None if it did not. Raises as `Guest.ask` does."""
+    for one in await guest.ask("query-jobs"):
+        if one.get("id") == job:
+            error = one.get("error")
+            return None if error is None else str(error)
+    return None
+
+
+async def dismiss_job(guest: Guest, job: str) -> None:
+    """QEMU forgets a job that has ended. Raises HypervisorGone."""
+    with contextlib.suppress(InternalError):
+        await guest.ask("job-dismiss", {"id": job})
+
+
+async def _cancel(guest: Guest, job: str) -> None:
+    with contextlib.suppress(VirtError):
+        await guest.ask("job-cancel", {"id": job})
+        for _ in range(200):
+            for one in await guest.ask("query-jobs"):
+                if one.get("id") == job and one.get("status") == _ENDED:
+                    await guest.ask("job-dismiss", {"id": job})
+                    return
+            await asyncio.sleep(0.05)
+
+
+# --- new images ------------------------------------------------------------------------------------------------------
+
+
+async def create_image(
+    host: QemuHost,
+    guest: Guest,
+    node: Node,
+    image: Image,
+    size: int,
+    below: Image | None = None,
+    *,
+    backing: str | None = None,
+) -> None:
+    """Makes a new, empty image and opens it; `below` is what it says it stands on, `backing` the node to stand on.
+
+    The file exists already (`make_file`). Nothing stays open when this fails. Raises OperationFailed with QEMU's words.
+    """
+    storage = image.storage_node
+    commands = adding(node, backing=backing)
+    opened: list[str] = []
+    try:
+        if isinstance(image.source, FileSource):
+            wanted = size if image.format == "raw" else 0
+            made: dict[str, Any] = {"driver": "file", "filename": image.source.file, "size": wanted}
+            await run_job(guest, f"create-{storage}", "blockdev-create", {"options": made})
+        for name, arguments in commands[:-1]:
+            await guest.ask(name, dict(arguments or {}))
+            if name == "blockdev-add" and arguments is not None:
+                opened.append(str(arguments["node-name"]))
+        lower = opened[-1] if opened else storage
+        options = format_options(image.format, lower, size, below)
+        if options is not None:
+            await run_job(guest, f"create-{image.format_node}", "blockdev-create", {"options": options})
+        name, arguments = commands[-1]
+        await guest.ask(name, dict(arguments or {}))
+    except BaseException:
+        for one in reversed(opened):
+            with contextlib.suppress(VirtError):
+                await asyncio.shield(asyncio.ensure_future(guest.ask("blockdev-del", {"node-name": one})))
+        raise
+
+
+def make_file(path: str, user: str) -> bool:
+    """Makes an empty file that the guest's process may write; whether it was not there before.
+
+    Raises HostSystemError.
+    """
+    try:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return False
+        try:
+            if user and os.geteuid() == 0:
+                entry = pwd.getpwnam(user)
+                os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"failed to create image file '{path}'") from exc
+    except KeyError as exc:
+        raise HostSystemError(0, f"failed to create image file '{path}': no user '{user}'") from exc
+    return True
+
+
+def remove_file(path: str) -> None:
+    """A file goes, if it is there."""
+    with contextlib.suppress(OSError):
+        Path(path).unlink()
+
+
+async def size_of(guest: Guest, node: str) -> int:
+    """The bytes that a guest sees in an image. Raises as `Guest.ask` does, InternalError for an unknown node."""
+    for one in await guest.ask("query-named-block-nodes", {"flat": True}):
+        if one.get("node-name") == node:
+            return int(one["image"]["virtual-size"])
+    raise InternalError(f"failed to get details of image node '{node}'")

@@ -1,0 +1,31 @@
+"""Waiting for jobs of QEMU's, which tell by events how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class JobWaiters:
+    """Who waits for which job of one guest. A job nobody waits for is looked after by whoever hears of it."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+
+    def expect(self, job: str) -> asyncio.Future[str]:
+        """Ends in the next status of a job that matters; to be asked for before QEMU is told of the job."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[job] = future
+        return future
+
+    def leave(self, job: str) -> None:
+        """Nobody waits for it any more."""
+        self._waiting.pop(job, None)
+
+    def tell(self, job: str, status: str) -> bool:
+        """Somebody waits for this job and hears of it."""
+        future = self._waiting.pop(job, None)
+        if future is None:
+            return False
+        if not future.done():
+            future.set_result(status)
+        return True
