@@ -80,16 +80,12 @@ def capabilities_of(case: dict[str, Any]) -> Capabilities:
     return capabilities_of_flags(arch, frozenset(caps.get("flags", ())))
 
 
-_RAM: Final = {
-    "i686": "pc.ram",
-    "x86_64": "pc.ram",
-    "aarch64": "mach-virt.ram",
-    "armv7l": "vexpress.highmem",
-    "ppc64": "ppc_spapr.ram",
-    "ppc": "ppc_spapr.ram",
-    "s390x": "s390.ram",
-    "sparc": "sun4m.ram",
+_OF_ARCHITECTURE: Final = {
+    "x86_64": frozenset({"no-acpi", "no-hpet"}),
+    "i686": frozenset({"no-acpi", "no-hpet"}),
+    "aarch64": frozenset({"no-acpi"}),
 }
+"""The flags that follow from the architecture alone."""
 _MACHINES: Final = {
     "i686": ("pc",),
     "x86_64": ("pc", "isapc", "pc-q35-2.3", "pc-q35-2.4", "q35", "pc-i440fx-2.1"),
@@ -108,9 +104,7 @@ _MACHINES: Final = {
 def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
     """An emulator of no version that has nothing but the flags, with a machine or two as libvirt's tests give it."""
     arch = {"ppc64le": "ppc64", "armv6l": "armv7l"}.get(arch, arch)
-    machines = tuple(
-        Machine(name=name, default_ram_id=_RAM.get(arch), numa_mem=True) for name in _MACHINES.get(arch, ("pc",))
-    )
+    machines = tuple(Machine(name=name, numa_mem=True) for name in _MACHINES.get(arch, ("pc",)))
     return Capabilities(
         emulator=f"/usr/bin/qemu-system-{PROGRAMS.get(arch, arch)}",
         version=(0, 0, 0),
@@ -119,5 +113,5 @@ def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
         kvm=True,
         machines=machines,
         cpus={},
-        flags=flags,
+        flags=flags | _OF_ARCHITECTURE.get(arch, frozenset()),
     )

@@ -37,6 +37,7 @@ OPTIONS: Final = Options(
     spice_tls_folder="/etc/pki/libvirt-spice",
     chardev_tls_folder="/etc/pki/libvirt-chardev",
     nbd_tls_folder="/etc/pki/libvirt-nbd/dummy,path",
+    vxhs_tls_folder="/etc/pki/libvirt-vxhs/dummy,path",
     environment=(("PATH", "/bin"), ("USER", "test"), ("LOGNAME", "test")),
 )
 
@@ -142,6 +143,9 @@ def options_of(state: Mapping[str, Any]) -> Options:
         "config.chardevTLSx509secretUUID": "chardev_tls_secret",
         "config.nbdTLSx509secretUUID": "nbd_tls_secret",
         "config.nogfxAllowHostAudio": "host_audio_without_display",
+        "config.vxhsTLS": "vxhs_tls",
+        "config.vxhsTLSx509secretUUID": "vxhs_tls_secret",
+        "config.dumpGuestCore": "dump_core",
     }
     values: dict[str, Any] = {}
     for key, name in names.items():

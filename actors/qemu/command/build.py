@@ -49,8 +49,12 @@ def build_command(launch: Launch) -> CommandLine:
     domain = launch.domain
     line = CommandLine(domain.devices.emulator or launch.caps.emulator, launch.caps.json_options)
     _environment(launch, line)
-    line.add("-name", f"guest={comma_doubled(domain.name)},debug-threads=on", "-S")
+    line.add("-name", f"guest={comma_doubled(domain.name)},debug-threads=on")
+    _deprecations(launch, line)
+    line.add("-S")
     line.add_json("-object", _master_key(launch.folder))
+    if launch.options.fips and launch.caps.has("enable-fips"):
+        line.add("-enable-fips")
     disks.add_reservations_helper(launch, line)
     flash = machine.pflash_nodes(launch)
     for node in flash:
@@ -100,6 +104,7 @@ def build_command(launch: Launch) -> CommandLine:
         line.add("-incoming", launch.incoming)
     small.add_balloon(launch, line)
     small.add_rngs(launch, line)
+    small.add_variables(launch, line)
     small.add_core_info(launch, line)
     _security(launch, line)
     firmware_info.add_fw_cfg(launch, line)
@@ -121,6 +126,17 @@ def _environment(launch: Launch, line: CommandLine) -> None:
     line.environment["XDG_DATA_HOME"] = str(folder / ".local/share")
     line.environment["XDG_CACHE_HOME"] = str(folder / ".cache")
     line.environment["XDG_CONFIG_HOME"] = str(folder / ".config")
+
+
+_INPUT: Final = {"omit": "", "reject": ",deprecated-input=reject", "crash": ",deprecated-input=crash"}
+
+
+def _deprecations(launch: Launch, line: CommandLine) -> None:
+    """How the emulator answers what will be gone one day."""
+    wanted = launch.domain.qemu_deprecation
+    behavior = wanted.behavior if wanted is not None else None
+    if behavior in _INPUT and launch.caps.has("compat-deprecated"):
+        line.add("-compat", f"deprecated-output=hide{_INPUT[behavior]}")
 
 
 def _iothreads(launch: Launch) -> list[dict[str, object]]:
@@ -150,13 +166,18 @@ def _security(launch: Launch, line: CommandLine) -> None:
         return
     if security.type == "sev":
         policy = int(security.policy or "0", 16)
+        host = launch.caps.sev
         line.add_json(
             "-object",
             {
                 "qom-type": "sev-guest",
                 "id": "lsec0",
-                "cbitpos": security.cbitpos,
-                "reduced-phys-bits": security.reduced_phys_bits,
+                "cbitpos": security.cbitpos if security.cbitpos is not None or host is None else host.cbitpos,
+                "reduced-phys-bits": (
+                    security.reduced_phys_bits
+                    if security.reduced_phys_bits is not None or host is None
+                    else host.reduced_phys_bits
+                ),
                 "policy": policy,
                 "dh-cert-file": str(launch.folder / "dh_cert.base64") if security.dh_cert else None,
                 "session-file": str(launch.folder / "session.base64") if security.session else None,

@@ -7,12 +7,13 @@ from typing import Final
 from actors.qemu.command.device import (
     NON_TRANSITIONAL,
     TRANSITIONAL,
+    add_device,
     address_properties,
     simple_device,
     virtio_driver,
     virtio_properties,
 )
-from actors.qemu.command.launch import Launch, alias_of, is_i440fx, is_q35
+from actors.qemu.command.launch import Launch, alias_of, is_i440fx, is_pseries, is_q35, is_virt
 from actors.qemu.command.line import CommandLine, Properties
 from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel, UsbModel
 from schema.errors import ConfigUnsupported
@@ -56,7 +57,23 @@ def add_controllers(launch: Launch, line: CommandLine) -> None:
             if controller.type is kind and not is_built_in(launch, controller):
                 properties = _device(launch, controller)
                 if properties is not None:
-                    line.add_json("-device", properties)
+                    add_device(launch, line, controller, properties)
+    _add_old_usb(launch, line)
+
+
+def _add_old_usb(launch: Launch, line: CommandLine) -> None:
+    """Machines of old have a USB controller of their own, which is asked for when the definition names no other."""
+    models = [one.model for one in launch.domain.devices.controllers if one.type is ControllerType.USB]
+    if models.count(None) > 1:
+        raise ConfigUnsupported("Multiple legacy USB controllers are not supported")
+    if (
+        any(models)
+        or is_q35(launch.machine)
+        or is_virt(launch.arch, launch.machine)
+        or launch.arch in ("s390", "s390x")
+    ):
+        return
+    line.add("-usb")
 
 
 def add_ccid_controllers(launch: Launch, line: CommandLine) -> None:
@@ -69,6 +86,8 @@ def add_ccid_controllers(launch: Launch, line: CommandLine) -> None:
 def is_built_in(launch: Launch, controller: Controller) -> bool:
     """The machine has this controller without being asked."""
     if controller.type is ControllerType.PCI:
+        if controller.model == PciModel.PCI_ROOT and is_pseries(launch.arch, launch.machine):
+            return not (controller.target is not None and controller.target.index)
         return controller.model in (PciModel.PCI_ROOT, PciModel.PCIE_ROOT)
     if controller.type is ControllerType.IDE:
         if is_i440fx(launch.machine):
@@ -79,7 +98,7 @@ def is_built_in(launch: Launch, controller: Controller) -> bool:
     if controller.type is ControllerType.SATA:
         return not controller.index and is_q35(launch.machine)
     if controller.type is ControllerType.USB:
-        return controller.model == UsbModel.NONE
+        return controller.model in (None, UsbModel.NONE)
     return False
 
 
@@ -103,6 +122,12 @@ def _pci(launch: Launch, controller: Controller) -> Properties:
     target, name = controller.target, controller.model_name
     properties: Properties = {}
     match controller.model:
+        case PciModel.PCI_ROOT:
+            properties["driver"] = name or "spapr-pci-host-bridge"
+            properties["index"] = target.index if target is not None else None
+            properties["id"] = alias_of(controller)
+            properties["numa_node"] = target.node if target is not None else None
+            return properties
         case PciModel.PCI_BRIDGE:
             properties["driver"] = name or "pci-bridge"
             properties["chassis_nr"] = target.chassis_nr if target is not None else controller.index

@@ -89,6 +89,10 @@ _KEPT_NAMES: Final = {
 }
 
 
+_ADJUSTMENT: Final = {"delay": "off", "discard": "on"}
+"""Whether time that the guest did not run is taken out of its virtual timer."""
+
+
 def _extras(launch: Launch) -> list[str]:
     domain = launch.domain
     features = domain.features
@@ -98,6 +102,8 @@ def _extras(launch: Launch) -> list[str]:
             found.append(f"kvmclock={on_off(timer.present)}")
         elif timer.name == "hypervclock" and timer.present:
             found.append("hv-time=on")
+        elif timer.name == "armvtimer" and timer.tickpolicy in _ADJUSTMENT:
+            found.append(f"kvm-no-adjvtime={_ADJUSTMENT[timer.tickpolicy]}")
         elif timer.name == "tsc" and timer.frequency:
             found.append(f"tsc-frequency={timer.frequency}")
     if features is not None:
@@ -175,7 +181,7 @@ def add_smp(launch: Launch, line: CommandLine) -> None:
     topology = domain.cpu.topology if domain.cpu is not None else None
     if topology is not None:
         words.append(f"sockets={topology.sockets}")
-        if is_x86(launch.arch) or topology.dies > 1:
+        if launch.caps.has("smp-dies"):
             words.append(f"dies={topology.dies}")
         words += [f"cores={topology.cores}", f"threads={topology.threads}"]
     else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from actors.qemu.command.launch import Launch, alias_of
-from actors.qemu.command.line import Properties
+from actors.qemu.command.launch import Launch, alias_of, is_pseries
+from actors.qemu.command.line import CommandLine, Properties
 from conf.domain.address import (
     CcidAddress,
     CcwAddress,
@@ -15,7 +15,7 @@ from conf.domain.address import (
     UsbAddress,
     VirtioMmioAddress,
 )
-from conf.domain.controller import ControllerType
+from conf.domain.controller import ControllerType, PciModel
 from conf.domain.device import Device
 from schema.errors import ConfigUnsupported
 
@@ -39,7 +39,7 @@ def address_properties(launch: Launch, device: Device) -> Properties:
     if isinstance(address, PciAddress):
         if address.domain:
             raise ConfigUnsupported("Only PCI device addresses with domain=0 are supported")
-        found["bus"] = launch.controller_alias(ControllerType.PCI, address.bus)
+        found["bus"] = _pci_bus(launch, address)
         if address.multifunction:
             found["multifunction"] = True
         function = f".{address.function:#x}" if address.function else ""
@@ -60,6 +60,16 @@ def address_properties(launch: Launch, device: Device) -> Properties:
     elif isinstance(address, CcidAddress):
         found["bus"] = f"{launch.controller_alias(ControllerType.CCID, address.controller)}.0"
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _pci_bus(launch: Launch, address: PciAddress) -> str:
+    alias = launch.controller_alias(ControllerType.PCI, address.bus)
+    # further host bridges of POWER are devices, whose bus is named after them
+    is_further = is_pseries(launch.arch, launch.machine) and address.bus != 0
+    controller = launch.find_controller(ControllerType.PCI, address.bus)
+    if is_further and controller is not None and controller.model == PciModel.PCI_ROOT:
+        return f"{alias}.0"
+    return alias
 
 
 def rom_properties(device: Device) -> Properties:
@@ -105,6 +115,21 @@ def virtio_properties(driver: VirtioOptions | None) -> Properties:
         "page-per-vq": driver.page_per_vq,
     }
     return {key: value for key, value in found.items() if value is not None}
+
+
+def add_device(launch: Launch, line: CommandLine, device: Device, properties: Properties) -> None:
+    """Appends a device; on a mainframe a PCI device has a companion that gives it its numbers."""
+    address = device.address
+    if isinstance(address, PciAddress) and address.zpci is not None and address.zpci.uid is not None:
+        numbers = address.zpci
+        companion = {
+            "uid": numbers.uid,
+            "fid": numbers.fid or 0,
+            "target": alias_of(device),
+            "id": f"zpci{numbers.uid}",
+        }
+        line.add_json("-device", {"driver": "zpci", **companion})
+    line.add_json("-device", properties)
 
 
 def simple_device(launch: Launch, driver: str, device: Device, **more: object) -> Properties:

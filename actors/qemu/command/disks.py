@@ -11,7 +11,7 @@ from actors.qemu.command.blockdev import (
     number_images,
     topmost,
 )
-from actors.qemu.command.device import address_properties, virtio_driver, virtio_properties
+from actors.qemu.command.device import add_device, address_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_q35
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
 from conf.domain.address import DriveAddress
@@ -43,14 +43,14 @@ def add_disks(launch: Launch, line: CommandLine) -> None:
             continue
         if isinstance(disk.source, VhostUserSource):
             line.add("-chardev", _vhost_user_chardev(disk, disk.source))
-            line.add_json("-device", disk_device(launch, disk, None))
+            add_device(launch, line, disk, disk_device(launch, disk, None))
             continue
         nodes = disk_nodes(launch, disk)
         for node in reversed(nodes):
             node.write_descriptors(line)
         for node in nodes:
             node.write(line)
-        line.add_json("-device", disk_device(launch, disk, topmost(nodes)))
+        add_device(launch, line, disk, disk_device(launch, disk, topmost(nodes)))
 
 
 def add_reservations_helper(launch: Launch, line: CommandLine) -> None:
@@ -196,8 +196,11 @@ def _virtio(launch: Launch, disk: Disk) -> Properties:
         properties["event_idx"] = driver.event_idx
         properties["num-queues"] = driver.queues or None
         properties["queue-size"] = driver.queue_size or None
-    if disk.device is DiskDevice.LUN and launch.caps.has("virtio-blk-pci.scsi"):
-        properties["scsi"] = True
+    if launch.caps.has("virtio-blk-pci.scsi"):
+        if disk.device is DiskDevice.LUN:
+            properties["scsi"] = True
+        elif not launch.caps.has("virtio-blk-pci.scsi.default.disabled"):
+            properties["scsi"] = False
     properties.update(virtio_properties(driver))
     properties.update(address_properties(launch, disk))
     return properties

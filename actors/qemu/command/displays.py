@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from actors.qemu.command.blockdev import secret_object
-from actors.qemu.command.device import address_properties, virtio_properties
+from actors.qemu.command.device import add_device, address_properties, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_x86, secret_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled, on_off
 from actors.qemu.command.protocols import tls_object
@@ -227,7 +227,7 @@ def add_videos(launch: Launch, line: CommandLine) -> None:
             alias = alias_of(video)
             descriptor = launch.host.connect(f"{alias}-vhost-user")
             line.add("-chardev", f"socket,id=chr-vu-{alias},fd={descriptor}")
-        line.add_json("-device", _card(launch, video, primary=number == 0))
+        add_device(launch, line, video, _card(launch, video, primary=number == 0))
 
 
 def _is_vhost_user(video: Video) -> bool:

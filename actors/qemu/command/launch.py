@@ -58,6 +58,11 @@ class Options:
     host_audio_without_display: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     debug_gluster: int = 4
+    fips: bool = False
+    vxhs_tls: bool = False
+    vxhs_tls_folder: str = "/etc/pki/qemu"
+    vxhs_tls_secret: str = ""
+    dump_core: bool = False
 
 
 class HostResources(Protocol):
@@ -178,6 +183,22 @@ def is_i440fx(machine: str) -> bool:
 def is_q35(machine: str) -> bool:
     """A PC with PCI Express."""
     return machine == "q35" or machine.startswith("pc-q35-")
+
+
+def is_arm_virt(arch: str, machine: str) -> bool:
+    """The paravirtual machine of ARM."""
+    return arch in ("aarch64", "armv7l", "armv6l") and (machine == "virt" or machine.startswith("virt-"))
+
+
+def is_virt(arch: str, machine: str) -> bool:
+    """A paravirtual machine without a past, of ARM or RISC-V."""
+    is_riscv = arch in ("riscv32", "riscv64") and (machine == "virt" or machine.startswith("virt-"))
+    return is_riscv or is_arm_virt(arch, machine)
+
+
+def is_pseries(arch: str, machine: str) -> bool:
+    """A server with POWER processors."""
+    return arch in ("ppc64", "ppc64le") and (machine == "pseries" or machine.startswith("pseries-"))
 
 
 def is_x86(arch: str) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from actors.qemu.command.blockdev import Node, nodes_of_pflash
-from actors.qemu.command.launch import Launch, is_i440fx, is_q35, is_x86
+from actors.qemu.command.launch import Launch, alias_of, is_arm_virt, is_i440fx, is_q35, is_x86
 from actors.qemu.command.line import CommandLine, comma_doubled, on_off
 from actors.qemu.command.memory import needs_machine_backend
+from conf.cpu.cpu import CpuMode
 from conf.domain.clock import Clock, ClockOffset, LifecycleAction
 from conf.domain.memory_device import MemoryModel
 from conf.domain.os import LoaderType
@@ -25,26 +27,23 @@ def pflash_nodes(launch: Launch) -> list[Node]:
 def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:
     """The machine and its options, in the order of the command line that this driver's guests have."""
     domain, features = launch.domain, launch.domain.features
-    words = [launch.machine]
-    if is_x86(launch.arch) or launch.arch.startswith(("ppc", "aarch64", "arm")):
-        words.append("usb=off")
+    # controllers are devices of their own, whatever the machine would add by itself
+    words = [launch.machine, "usb=off"]
     if features is not None:
         if features.vmport is not None:
             words.append(f"vmport={on_off(features.vmport)}")
         if features.smm is not None:
             words.append(f"smm={on_off(features.smm.state is not False)}")
-    words += _irqchip(launch)
-    gic = features.gic.version if features is not None and features.gic is not None else None
-    if launch.arch in ("aarch64", "armv7l") and gic and gic != "2":
-        words.append(f"gic-version={gic}")
+    words += _key_wrapping(launch)
+    words += _feature_words(launch)
+    iommu = domain.devices.iommu
+    if iommu is not None and iommu.model == "smmuv3":
+        words.append("iommu=smmuv3")
     dump_core = domain.memory.dump_core
-    words.append(f"dump-guest-core={on_off(bool(dump_core))}")
+    words.append(f"dump-guest-core={on_off(launch.options.dump_core if dump_core is None else dump_core)}")
     if domain.memory_backing is not None and domain.memory_backing.nosharepages:
         words.append("mem-merge=off")
-    if any(one.model is MemoryModel.NVDIMM for one in domain.devices.memories):
-        words.append("nvdimm=on")
-    if domain.devices.iommu is not None and domain.devices.iommu.model == "smmuv3":
-        words.append("iommu=smmuv3")
+    words += _memory_words(launch)
     if domain.cpu is not None and domain.cpu.numa is not None and domain.cpu.numa.interconnects is not None:
         words.append("hmat=on")
     if needs_machine_backend(launch):
@@ -52,21 +51,84 @@ def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:
         words.append(f"memory-backend={machine.default_ram_id if machine is not None else 'pc.ram'}")
     for number, node in enumerate(flash):
         words.append(f"pflash{number}={node.name}")
+    compatible = cpu_compatibility(launch)
+    if compatible is not None:
+        words.append(f"max-cpu-compat={compatible}")
     if _acpi_is_machine_option(launch):
         words.append(f"acpi={on_off(features is not None and features.acpi)}")
     hpet = _timer_present(domain.clock, "hpet")
     if hpet is not None and is_x86(launch.arch) and _hpet_is_machine_option(launch):
         words.append(f"hpet={on_off(hpet)}")
-    if domain.launch_security is not None:
-        words.append("confidential-guest-support=lsec0")
+    words += _load_parameter(launch)
+    security = domain.launch_security
+    if security is not None:
+        old = security.type == "sev" and not launch.caps.has("confidential-guest-support")
+        words.append("memory-encryption=lsec0" if old else "confidential-guest-support=lsec0")
     line.add("-machine", ",".join(words))
 
 
-def _irqchip(launch: Launch) -> list[str]:
+def _memory_words(launch: Launch) -> list[str]:
+    words = []
+    enclaves = 0
+    for one in launch.domain.devices.memories:
+        if one.model is MemoryModel.NVDIMM and "nvdimm=on" not in words:
+            words.append("nvdimm=on")
+        elif one.model is MemoryModel.SGX_EPC:
+            words.append(f"sgx-epc.{enclaves}.memdev=mem{alias_of(one)}")
+            if one.target.node is not None:
+                words.append(f"sgx-epc.{enclaves}.node={one.target.node}")
+            enclaves += 1
+    return words
+
+
+def _key_wrapping(launch: Launch) -> list[str]:
+    wrap = launch.domain.keywrap
+    ciphers = sorted(wrap.ciphers, key=lambda one: one.name) if wrap is not None else ()
+    return [f"{one.name}-key-wrap={one.state}" for one in ciphers]
+
+
+_RESIZING: Final = {"enabled": "enabled", "disabled": "disabled", "required": "required"}
+
+
+def _feature_words(launch: Launch) -> list[str]:
+    """Features that are options of the machine: interrupt controllers, and what POWER's machine has."""
     features = launch.domain.features
-    if features is not None and features.ioapic is not None:
-        return ["kernel_irqchip=split" if features.ioapic == "qemu" else "kernel_irqchip=on"]
-    return []
+    if features is None:
+        return []
+    words = []
+    gic = features.gic.version if features.gic is not None else None
+    if gic and is_arm_virt(launch.arch, launch.machine) and (gic != "2" or launch.caps.has("gic-version")):
+        words.append(f"gic-version={gic}")
+    if features.ioapic is not None:
+        words.append("kernel_irqchip=split" if features.ioapic == "qemu" else "kernel_irqchip=on")
+    if features.hpt is not None:
+        if features.hpt.resizing is not None:
+            words.append(f"resize-hpt={_RESIZING[features.hpt.resizing]}")
+        if features.hpt.maxpagesize_kib:
+            words.append(f"cap-hpt-max-page-size={features.hpt.maxpagesize_kib}k")
+    switches = (("htm", features.htm), ("nested-hv", features.nested_hv), ("ccf-assist", features.ccf_assist))
+    words += [f"cap-{name}={on_off(value)}" for name, value in switches if value is not None]
+    choices = (("cfpc", features.cfpc), ("sbbc", features.sbbc), ("ibs", features.ibs))
+    words += [f"cap-{name}={value}" for name, value in choices if value is not None]
+    return words
+
+
+def cpu_compatibility(launch: Launch) -> str | None:
+    """The older processor that a guest of POWER is made to see: what the host has, named by its model."""
+    cpu = launch.domain.cpu
+    is_power = launch.arch in ("ppc64", "ppc64le")
+    if not is_power or cpu is None or cpu.mode is not CpuMode.HOST_MODEL or cpu.model is None:
+        return None
+    return cpu.model.name.lower() if cpu.model.name else None
+
+
+def _load_parameter(launch: Launch) -> list[str]:
+    """What a mainframe's loader is told; the device that boots first says it."""
+    order = {}
+    for device in launch.domain.devices.all():
+        if device.boot is not None and device.boot.order is not None and device.boot.loadparm:
+            order[device.boot.order] = device.boot.loadparm
+    return [f"loadparm={order[min(order)]}"] if order else []
 
 
 def _acpi_is_machine_option(launch: Launch) -> bool:
@@ -134,7 +196,7 @@ def add_clock(launch: Launch, line: CommandLine) -> None:
                 line.add("-global", "kvm-pit.lost_tick_policy=delay")
             elif timer.tickpolicy == "discard" and launch.caps.has("kvm-pit-lost-tick-policy"):
                 line.add("-global", "kvm-pit.lost_tick_policy=discard")
-        elif timer.name == "hpet" and timer.present is False and not _hpet_is_machine_option(launch):
+        elif timer.name == "hpet" and timer.present is False and launch.caps.has("no-hpet"):
             line.add("-no-hpet")
 
 
@@ -166,10 +228,10 @@ def add_power(launch: Launch, line: CommandLine) -> None:
     else:
         line.add("-no-shutdown")
     has_acpi = domain.features is not None and domain.features.acpi
-    if is_x86(launch.arch) and not has_acpi and not _acpi_is_machine_option(launch):
+    if launch.caps.has("no-acpi") and not has_acpi and not _acpi_is_machine_option(launch):
         line.add("-no-acpi")
     if domain.pm is not None:
-        chip = "ICH9-LPC" if is_q35(launch.machine) else "PIIX4_PM"
+        chip = "ICH9-LPC" if is_q35(launch.machine) and launch.caps.has("ich9-disable-s3") else "PIIX4_PM"
         for value, name in ((domain.pm.suspend_to_mem, "disable_s3"), (domain.pm.suspend_to_disk, "disable_s4")):
             if value is not None:
                 if not (is_q35(launch.machine) or is_i440fx(launch.machine)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from actors.qemu.command.device import address_properties
+from actors.qemu.command.device import add_device, address_properties
 from actors.qemu.command.launch import HugePageMount, Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties
 from conf.cpu.cpu import NumaCell
@@ -108,7 +108,9 @@ class Backend:
         prealloc = _preallocates(launch)
         shared = self._shared()
         source = backing.source if backing is not None else None
-        if path is not None:
+        if self.module is not None and self.module.model is MemoryModel.SGX_EPC:
+            kind, prealloc = "memory-backend-epc", True
+        elif path is not None:
             kind = "memory-backend-file"
             found["mem-path"] = path
             prealloc = not (self.module is not None and self.module.source and self.module.source.pmem)
@@ -308,7 +310,8 @@ def add_modules(launch: Launch, line: CommandLine) -> None:
             if module.source.nodemask:
                 backend.nodes = parse_cpuset(module.source.nodemask)
         backend.write(line)
-        line.add_json("-device", _module_device(launch, module))
+        if module.model is not MemoryModel.SGX_EPC:
+            add_device(launch, line, module, _module_device(launch, module))
 
 
 def _access_of_cell(launch: Launch, node: int | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from actors.qemu.command.chardevs import socket_words
-from actors.qemu.command.device import address_properties, rom_properties, virtio_driver, virtio_properties
+from actors.qemu.command.device import add_device, address_properties, rom_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties
 from conf.domain.interface import (
@@ -52,7 +52,8 @@ def add_interfaces(launch: Launch, line: CommandLine) -> None:
             taps = launch.host.taps(interface)
             vhosts = _vhosts(launch, interface, len(taps))
         line.add_json("-netdev", _netdev(launch, line, interface, taps, vhosts))
-        line.add_json("-device", _card(launch, interface, max(len(taps), _queues(interface)), bool(vhosts)))
+        card = _card(launch, interface, max(len(taps), _queues(interface)), bool(vhosts))
+        add_device(launch, line, interface, card)
 
 
 def _queues(interface: Interface) -> int:

@@ -6,11 +6,11 @@ from typing import Final
 
 from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.chardevs import add_chardev, socket_words
-from actors.qemu.command.device import address_properties, rom_properties, virtio_driver, virtio_properties
+from actors.qemu.command.device import add_device, address_properties, rom_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
 from actors.qemu.command.protocols import iscsi
-from conf.domain.address import DriveAddress, PciAddress
+from conf.domain.address import DriveAddress
 from conf.domain.controller import ControllerType, ScsiModel
 from conf.domain.filesystem import Filesystem, MountSource
 from conf.domain.hostdev import (
@@ -65,8 +65,10 @@ def _add_9p(launch: Launch, line: CommandLine, one: Filesystem, driver: str) -> 
     if one.readonly:
         words.append("readonly=on")
     line.add("-fsdev", ",".join(words))
-    line.add_json(
-        "-device",
+    add_device(
+        launch,
+        line,
+        one,
         {
             "driver": virtio_driver(launch, "virtio-9p", one, one.model),
             **virtio_properties(one.driver),
@@ -83,8 +85,10 @@ def _add_virtiofs(launch: Launch, line: CommandLine, one: Filesystem) -> None:
     given = one.source.socket if isinstance(one.source, MountSource) else None
     path = given or str(launch.folder / f"{alias}-fs.sock")
     line.add("-chardev", f"socket,id=chr-vu-{alias},path={comma_doubled(path)}")
-    line.add_json(
-        "-device",
+    add_device(
+        launch,
+        line,
+        one,
         {
             "driver": virtio_driver(launch, "vhost-user-fs", one),
             "id": alias,
@@ -129,16 +133,16 @@ def add_hostdevs(launch: Launch, line: CommandLine, first_image: int) -> None:
     for one in launch.domain.devices.hostdevs:
         source = one.source
         if isinstance(source, PciHostSource):
-            line.add_json("-device", _pci(launch, one, source))
+            add_device(launch, line, one, _pci(launch, one, source))
         elif isinstance(source, UsbHostSource):
             line.add_json("-device", _usb(launch, one, source))
         elif isinstance(source, MdevSource):
-            line.add_json("-device", _mdev(launch, one, source))
+            add_device(launch, line, one, _mdev(launch, one, source))
         elif isinstance(source, ScsiHostSource):
             _add_scsi(launch, line, one, source, number)
             number += 1
         elif isinstance(source, VhostScsiSource):
-            line.add_json("-device", _vhost_scsi(launch, one, source))
+            add_device(launch, line, one, _vhost_scsi(launch, one, source))
         else:
             raise ConfigUnsupported(f"hostdev type '{one.type}' is not supported")
 
@@ -183,7 +187,7 @@ def _mdev(launch: Launch, one: Hostdev, source: MdevSource) -> Properties:
         "display": None if one.display is None else ("on" if one.display else "off"),
         "ramfb": True if one.ramfb else None,
         "bootindex": launch.boot_index(one),
-        **(address_properties(launch, one) if isinstance(one.address, PciAddress) else {}),
+        **address_properties(launch, one),
     }
 
 
@@ -270,7 +274,7 @@ def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
         )
         properties["memdev"] = f"shmmem-{alias}"
         properties["master"] = None if one.role is None else one.role == "master"
-    line.add_json("-device", {**properties, **address_properties(launch, one)})
+    add_device(launch, line, one, {**properties, **address_properties(launch, one)})
 
 
 def uses_vfio(launch: Launch) -> bool:

@@ -60,6 +60,8 @@ def network_storage(
             return _curl(launch, steps, name, source, user, secret)
         case Protocol.NFS:
             return _nfs(source)
+        case Protocol.VXHS:
+            return _vxhs(launch, steps, name, source)
         case Protocol.SSH:
             host = _one_host(source)
             return {
@@ -115,6 +117,24 @@ def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Prop
         steps.append(("-object", tls_object(tls, launch.options.nbd_tls_folder, "client", True, password)))
         properties["tls-creds"] = tls
         properties["tls-hostname"] = source.tls_hostname
+    return properties
+
+
+def _vxhs(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Properties:
+    host = _one_host(source)
+    options = launch.options
+    properties: Properties = {"driver": "vxhs"}
+    if options.vxhs_tls if source.tls is None else source.tls:
+        tls = f"obj{name}_tls0"
+        password = None
+        if options.vxhs_tls_secret:
+            password = f"{tls}-secret0"
+            data, vector = launch.host.secret(secret_of(options.vxhs_tls_secret))
+            steps.append(("-object", _secret(password, data, vector)))
+        steps.append(("-object", tls_object(tls, options.vxhs_tls_folder, "client", True, password)))
+        properties["tls-creds"] = tls
+    properties["vdisk-id"] = source.name
+    properties["server"] = {"host": host.name, "port": _port(source.protocol, host)}
     return properties
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from actors.qemu.command.chardevs import add_chardev
-from actors.qemu.command.device import address_properties, simple_device, virtio_driver, virtio_properties
-from actors.qemu.command.launch import Launch, alias_of
+from actors.qemu.command.device import add_device, address_properties, simple_device, virtio_driver, virtio_properties
+from actors.qemu.command.launch import Launch, alias_of, is_arm_virt
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
-from conf.domain.address import IsaAddress
+from conf.domain.address import IsaAddress, SpaprVioAddress
 from conf.domain.chardev_users import Tpm
 from conf.domain.small_devices import Input, InputBus, InputType, PanicModel, WatchdogAction
 from schema.errors import ConfigUnsupported
@@ -36,7 +36,7 @@ def add_inputs(launch: Launch, line: CommandLine) -> None:
         elif one.bus is InputBus.USB:
             line.add_json("-device", simple_device(launch, _USB_INPUTS[one.type], one))
         elif one.bus is InputBus.VIRTIO:
-            line.add_json("-device", _virtio_input(launch, one))
+            add_device(launch, line, one, _virtio_input(launch, one))
 
 
 def _evdev(one: Input) -> Properties:
@@ -77,7 +77,7 @@ def add_watchdog(launch: Launch, line: CommandLine) -> None:
     if watchdog.model == "itco":
         line.add("-global", "ICH9-LPC.noreboot=off")
     else:
-        line.add_json("-device", simple_device(launch, watchdog.model, watchdog))
+        add_device(launch, line, watchdog, simple_device(launch, watchdog.model, watchdog))
     line.add("-watchdog-action", _ACTIONS.get(watchdog.action, watchdog.action.value))
 
 
@@ -95,7 +95,7 @@ def add_balloon(launch: Launch, line: CommandLine) -> None:
         properties["deflate-on-oom"] = balloon.autodeflate
     if balloon.free_page_reporting is not None:
         properties["free-page-reporting"] = balloon.free_page_reporting
-    line.add_json("-device", {**properties, **address_properties(launch, balloon)})
+    add_device(launch, line, balloon, {**properties, **address_properties(launch, balloon)})
 
 
 def add_rngs(launch: Launch, line: CommandLine) -> None:
@@ -120,7 +120,7 @@ def add_rngs(launch: Launch, line: CommandLine) -> None:
         if rng.rate is not None and rng.rate.bytes:
             properties["max-bytes"] = rng.rate.bytes
             properties["period"] = rng.rate.period_ms or 1000
-        line.add_json("-device", {**properties, **address_properties(launch, rng)})
+        add_device(launch, line, rng, {**properties, **address_properties(launch, rng)})
 
 
 def add_panics(launch: Launch, line: CommandLine) -> None:
@@ -147,7 +147,7 @@ def add_vsock(launch: Launch, line: CommandLine) -> None:
         "guest-cid": cid,
         "vhostfd": str(descriptor),
     }
-    line.add_json("-device", {**properties, **address_properties(launch, vsock)})
+    add_device(launch, line, vsock, {**properties, **address_properties(launch, vsock)})
 
 
 def add_iommu(launch: Launch, line: CommandLine) -> None:
@@ -156,7 +156,7 @@ def add_iommu(launch: Launch, line: CommandLine) -> None:
     if iommu is None or iommu.model == "smmuv3":
         return
     if iommu.model == "virtio":
-        line.add_json("-device", simple_device(launch, "virtio-iommu", iommu))
+        add_device(launch, line, iommu, simple_device(launch, "virtio-iommu", iommu))
         return
     properties: Properties = {"driver": "intel-iommu", "id": alias_of(iommu)}
     if iommu.driver is not None:
@@ -198,7 +198,9 @@ def _add_tpm(launch: Launch, line: CommandLine, tpm: Tpm) -> None:
             path = launch.host.tpm_socket(alias)
         line.add("-chardev", f"socket,id=chrtpm,path={comma_doubled(path)}")
         line.add("-tpmdev", f"emulator,id={name},chardev=chrtpm")
-    line.add_json("-device", {"driver": model, "tpmdev": name, "id": alias, **address_properties(launch, tpm)})
+    # ARM's machine has the memory of a TPM elsewhere than a PC
+    driver = "tpm-tis-device" if model == "tpm-tis" and is_arm_virt(launch.arch, launch.machine) else model
+    line.add_json("-device", {"driver": driver, "tpmdev": name, "id": alias, **address_properties(launch, tpm)})
 
 
 def add_generation_id(launch: Launch, line: CommandLine) -> None:
@@ -206,6 +208,16 @@ def add_generation_id(launch: Launch, line: CommandLine) -> None:
     genid = launch.domain.genid
     if genid is not None:
         line.add_json("-device", {"driver": "vmgenid", "guid": str(genid), "id": "vmgenid0"})
+
+
+def add_variables(launch: Launch, line: CommandLine) -> None:
+    """Where POWER's firmware finds its variables."""
+    nvram = launch.domain.devices.nvram
+    if nvram is None:
+        return
+    if not isinstance(nvram.address, SpaprVioAddress) or nvram.address.reg is None:
+        raise ConfigUnsupported("nvram address type must be spaprvio")
+    line.add("-global", f"spapr-nvram.reg={nvram.address.reg:#x}")
 
 
 def add_core_info(launch: Launch, line: CommandLine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors.qemu.command.device import address_properties
+from actors.qemu.command.device import add_device, address_properties
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties
 from conf.domain.sound import Audio, AudioDirection, AudioType, Sound, SoundModel
@@ -84,7 +84,7 @@ def _add_card(launch: Launch, line: CommandLine, sound: Sound) -> None:
     alias = alias_of(sound)
     if sound.model in _HDA:
         driver = _HDA[sound.model]
-        line.add_json("-device", {"driver": driver, "id": alias, **address_properties(launch, sound)})
+        add_device(launch, line, sound, {"driver": driver, "id": alias, **address_properties(launch, sound)})
         kinds = [codec.type for codec in sound.codecs] or ["duplex"]
         for number, kind in enumerate(kinds):
             codec = {
@@ -97,7 +97,8 @@ def _add_card(launch: Launch, line: CommandLine, sound: Sound) -> None:
             line.add_json("-device", codec)
         return
     driver = {**_CARDS, **_OTHER}.get(sound.model, sound.model.value)
-    line.add_json("-device", {"driver": driver, "id": alias, "audiodev": audio, **address_properties(launch, sound)})
+    card = {"driver": driver, "id": alias, "audiodev": audio, **address_properties(launch, sound)}
+    add_device(launch, line, sound, card)
 
 
 def _audio_of(launch: Launch, sound: Sound) -> str | None:
