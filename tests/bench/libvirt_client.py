@@ -61,10 +61,15 @@ def latency(uri, count):
     return {what: timed(call, int(count)) for what, call in calls.items()}
 
 
-def _hammer(uri, what, seconds, barrier, results):
+def _hammer(uri, what, number, seconds, barrier, results):
     conn = libvirt.open(uri)
-    domain = conn.listAllDomains()[0]
-    call = {"state": domain.state, "info": domain.info}[what]
+    name = f"bench-own-{number}"
+    if what == "own info":
+        drop(conn, name)
+        domain = conn.createXML(domain_xml(name, "test"))
+    else:
+        domain = conn.listAllDomains()[0]
+    call = {"state": domain.state, "info": domain.info, "own info": domain.info}[what]
     for _ in range(20):
         call()
     barrier.wait()
@@ -74,14 +79,20 @@ def _hammer(uri, what, seconds, barrier, results):
         call()
         calls += 1
     results.put(calls)
+    if what == "own info":
+        drop(conn, name)
 
 
 def throughput(uri, what, clients, seconds):
-    """Calls per second of so many clients, each a process with one connection, in closed loops."""
+    """Calls per second of so many clients, each a process with one connection, in closed loops.
+
+    `info` is of one guest for all of them, `own info` of one for each.
+    """
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(int(clients) + 1), context.Queue()
     workers = [
-        context.Process(target=_hammer, args=(uri, what, float(seconds), barrier, results)) for _ in range(int(clients))
+        context.Process(target=_hammer, args=(uri, what, number, float(seconds), barrier, results))
+        for number in range(int(clients))
     ]
     for worker in workers:
         worker.start()
