@@ -3,7 +3,7 @@
 from lxml import etree
 
 from conf.schemas import check_schema
-from schema.errors import XmlDetailError, XmlError
+from schema.errors import ErrorDomain, XmlDetailError, XmlError
 
 MAX_BYTES = 8 * 1024 * 1024
 """The longest document that is looked at; libvirt's clients can send 4 MiB."""
@@ -50,7 +50,9 @@ def parse_document(
     if node.getroottree().docinfo.internalDTD is not None:
         raise XmlError("document type declarations are not allowed")
     if root is not None and node.tag != root:
-        raise XmlError(f"expecting root element of '{root}', not '{etree.QName(node).localname}'")
+        raise XmlError(
+            f"expecting root element of '{root}', not '{etree.QName(node).localname}'", domain=ErrorDomain.XML
+        )
     if validate:
         check_schema(node)
     return node
@@ -86,4 +88,5 @@ def _syntax_error(exc: etree.XMLSyntaxError, parser: etree.XMLParser, data: byte
     start = max(0, column - 1 - _CONTEXT_COLUMNS)
     shown = context[start : start + _CONTEXT_COLUMNS].decode("utf-8", "replace")
     mark = "-" * max(0, column - 1 - start) + "^"
-    return XmlDetailError(f"({name}):{line}: {message.strip()}\n{shown or '(null)'}\n{mark}")
+    text = f"({name}):{line}: {message.strip()}\n{shown or '(null)'}\n{mark}"
+    return XmlDetailError(text, domain=ErrorDomain.NONE)  # that of the document

@@ -8,7 +8,7 @@ from lxml import etree
 
 from conf.text import text_of
 from conf.values import Codec, bytes_per_unit, parse_uint
-from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, VirtError, XmlError
+from schema.errors import ConfigUnsupported, ErrorDomain, InvalidArguments, RefusedDocument, VirtError, XmlError
 
 
 def path_of(node: etree._Element) -> str:
@@ -20,6 +20,12 @@ def xml_error(message: str, node: etree._Element) -> XmlError:
     """An error with libvirt's words; the element's path and line go along as a note."""
     error = XmlError(message)
     error.add_note(f"{path_of(node)}, line {node.sourceline}")
+    return error
+
+
+def _from_reader(error: VirtError) -> VirtError:
+    """libvirt finds these while it reads XML of any kind."""
+    error.domain = ErrorDomain.XML
     return error
 
 
@@ -36,7 +42,7 @@ def bad_value(node: etree._Element, attribute: str, text: str, kind: Any) -> Vir
         message = f"Invalid value for element '{local_name(node)}': '{text}'."
     if isinstance(kind, Codec) and kind.expects:
         message = f"{message} {kind.expects}"
-    return xml_error(message, node)
+    return _from_reader(xml_error(message, node))
 
 
 def bad_choice(node: etree._Element, attribute: str, text: str | None) -> VirtError:
@@ -48,7 +54,7 @@ def bad_choice(node: etree._Element, attribute: str, text: str | None) -> VirtEr
 
 def missing_attribute(node: etree._Element, attribute: str) -> VirtError:
     """The error for a required attribute that is not there."""
-    return xml_error(f"Missing required attribute '{attribute}' in element '{local_name(node)}'", node)
+    return _from_reader(xml_error(f"Missing required attribute '{attribute}' in element '{local_name(node)}'", node))
 
 
 def missing_element(node: etree._Element, tag: str) -> VirtError:

@@ -6,10 +6,11 @@ the part of the API which the function belongs to (seen on the wire).
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from rpc.xdr import error_codec
+from schema.api_parts import domain_of_function as domain_of_function
+from schema.error_root import NO_DOMAIN
 from schema.errors import ErrorCode, ErrorDomain, OperationDenied, UnsupportedCall, VirtError
 from schema.model import Procedure, ReadOnly
 from schema.objects import STRING_MAX, ErrorRecord
@@ -36,29 +37,9 @@ DRIVER_DOMAINS: Final = {
     "storage": ErrorDomain.STORAGE,
 }
 
-_API_PARTS: Final = (
-    (re.compile(r"Qemu|Lxc|^virAdm"), ErrorDomain.NONE),
-    (re.compile(r"Checkpoint"), ErrorDomain.DOMAIN_CHECKPOINT),
-    (re.compile(r"Snapshot"), ErrorDomain.DOMAIN_SNAPSHOT),
-    (re.compile(r"^virDomain|^virConnect\w*Domain"), ErrorDomain.DOMAIN),
-    (re.compile(r"NWFilter"), ErrorDomain.NWFILTER),
-    (re.compile(r"NodeDev|^virNodeNumOfDevices|^virNodeListDevices"), ErrorDomain.NODEDEV),
-    (re.compile(r"Secret"), ErrorDomain.SECRET),
-    (re.compile(r"Storage"), ErrorDomain.STORAGE),
-    (re.compile(r"Network"), ErrorDomain.NETWORK),
-    (re.compile(r"Interface"), ErrorDomain.INTERFACE),
-)
 _LEVEL_ERROR: Final = 2
 # `str3` of these carries a driver's name or a call's id, which mean nothing to libvirt's clients.
 _OWN_STR3: Final = frozenset({"DriverDegraded", "DriverGone", "DriverStopped", "CallPending"})
-
-
-def domain_of_function(function: str) -> ErrorDomain:
-    """The error domain of the part of the API that a public function belongs to."""
-    for pattern, domain in _API_PARTS:
-        if pattern.search(function):
-            return domain
-    return ErrorDomain.NONE
 
 
 def domain_of_driver(name: str) -> ErrorDomain:
@@ -88,6 +69,8 @@ def error_payload(error: VirtError, procedure: Procedure | None = None, driver: 
         error, domain = unsupported(procedure), int(domain_of_function(procedure.function))
     elif domain == ErrorDomain.NONE and driver:
         domain = int(domain_of_driver(driver))
+    elif domain == NO_DOMAIN:
+        domain = int(ErrorDomain.NONE)
     return error_codec().encode(
         ErrorRecord(
             int(error.code),

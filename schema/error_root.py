@@ -8,6 +8,8 @@ from schema.enums.error import ErrorCode, ErrorDomain
 from schema.error_formats import format_for
 
 CLASSES: Final[dict[str, type[VirtError]]] = {}
+NO_DOMAIN: Final = -1
+"""The domain of an error that shall be told without one, where NONE stands for that of the driver."""
 
 
 class VirtError(Exception):
@@ -34,7 +36,7 @@ class VirtError(Exception):
         detail: str | None = None,
         *,
         code: ErrorCode | None = None,
-        domain: ErrorDomain | None = None,
+        domain: int | None = None,
         str3: str | None = None,
         int1: int = -1,
         int2: int = -1,

@@ -85,6 +85,7 @@ class UnsupportedFlags(InvalidArguments):
         self.message = f"unsupported flags (0x{flags:x}) in function {function}"
         self.str1 = function
         self.str2 = "flags"
+        self.int1 = self.int2 = 0
 
 
 class ArgumentUnsupported(VirtError):

@@ -174,7 +174,7 @@ def node_get_cells_free_memory(host: Host, startCell: int, maxcells: int) -> lis
 @calls.handles()
 def node_get_memory_stats(host: Host, nparams: int, cellNum: int, flags: int) -> dict[str, Any]:  # noqa: N803
     """Counters of the host's memory; of none, how many there are. Raises InvalidArguments, UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     stats = memory_stats(NodeFacts(), cellNum)
     return {"params": stats[:nparams] if nparams > 0 else [], "nparams": len(stats)}
 
@@ -182,7 +182,7 @@ def node_get_memory_stats(host: Host, nparams: int, cellNum: int, flags: int) ->
 @calls.handles()
 def node_get_cpu_stats(host: Host, cpuNum: int, nparams: int, flags: int) -> dict[str, Any]:  # noqa: N803
     """Counters of the host's processors; of none, how many there are. Raises InvalidArguments, UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     stats = cpu_stats(NodeFacts(), cpuNum)
     return {"params": stats[:nparams] if nparams > 0 else [], "nparams": len(stats)}
 
@@ -190,7 +190,7 @@ def node_get_cpu_stats(host: Host, cpuNum: int, nparams: int, flags: int) -> dic
 @calls.handles()
 def node_get_cpu_map(host: Host, need_map: int, need_online: int, flags: int) -> dict[str, Any]:
     """Which processors run. Raises HostSystemError, UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     facts = NodeFacts()
     present, online = facts.present_cpus(), facts.online_cpus()
     return {

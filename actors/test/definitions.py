@@ -19,7 +19,7 @@ from schema.enums.domain import DomainXMLFlags as XmlFlags
 from schema.enums.domain_event import DomainEventDefinedDetailType as Defined
 from schema.enums.domain_event import DomainEventType as Event
 from schema.enums.domain_event import DomainEventUndefinedDetailType as Undefined
-from schema.errors import DomainExists, DomainStateError, InvalidArguments, XmlError
+from schema.errors import DomainExists, DomainStateError, ErrorDomain, InvalidArguments, XmlError
 from schema.objects import DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -67,7 +67,7 @@ async def domain_create_xml(host: TestHost, xml_desc: str, flags: int) -> Domain
     ):
         guest = find_or_make(world, live)
         if guest.is_active:
-            raise DomainStateError(f"domain '{guest.name}' is already active")
+            raise DomainStateError(f"domain '{guest.name}' is already active", domain=ErrorDomain.DOMAIN)
         draft = guest.draft()
         ref = DomainRef(live.name, guest.uuid, world.next_id())
         draft.run(rules.started(live), ref.id, states.BOOT)
@@ -171,11 +171,15 @@ def find_or_make(world: World, definition: Domain) -> Guest:
     guest = world.guests.get(definition.uuid.bytes)
     if guest is not None:
         if guest.name != definition.name:
-            raise DomainExists(f"domain '{guest.name}' is already defined with uuid {definition.uuid}")
+            raise DomainExists(
+                f"domain '{guest.name}' is already defined with uuid {definition.uuid}", domain=ErrorDomain.DOMAIN
+            )
         return guest
     taken = world.find(definition.name)
     if taken is not None:
-        raise DomainExists(f"domain '{taken.name}' already exists with uuid {uuid_text(taken.uuid)}")
+        raise DomainExists(
+            f"domain '{taken.name}' already exists with uuid {uuid_text(taken.uuid)}", domain=ErrorDomain.DOMAIN
+        )
     record = DomainRecord(uuid=str(definition.uuid), name=definition.name, facts=rules.facts_of(definition))
     return Guest(world.scope, record)
 

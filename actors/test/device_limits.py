@@ -12,7 +12,7 @@ from conf.domain.disk import Disk, IoTune
 from conf.domain.domain import Domain
 from conf.domain.interface import Interface
 from conf.network.parts import Bandwidth, InboundRate, OutboundRate
-from schema.errors import InvalidArguments
+from schema.errors import ErrorDomain, InvalidArguments
 from schema.objects import DomainRef, TypedParam
 
 calls: Calls[TestHost] = Calls()
@@ -120,7 +120,7 @@ def need_interface(definition: Domain, device: str) -> Interface:
             return interface
         if interface.mac is not None and interface.mac.address == device.lower():
             return interface
-    raise InvalidArguments(f"'{device}' is not a known interface")
+    raise InvalidArguments(f"'{device}' is not a known interface", domain=ErrorDomain.DOMAIN)
 
 
 def _need_disk(definition: Domain, name: str) -> Disk:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from schema.enums.domain import DomainModificationImpact as Impact
-from schema.errors import DomainStateError, InvalidArguments, UnsupportedFlags
+from schema.errors import DomainStateError, ErrorDomain, InvalidArguments, UnsupportedFlags
 
 E = TypeVar("E", bound=IntEnum)
 AFFECT = int(Impact.LIVE | Impact.CONFIG)
@@ -33,9 +33,9 @@ def impact(flags: int, *, active: bool, persistent: bool) -> int:
     """
     wanted = flags & AFFECT or (Impact.LIVE if active else Impact.CONFIG)
     if wanted & Impact.LIVE and not active:
-        raise DomainStateError("domain is not running")
+        raise DomainStateError("domain is not running", domain=ErrorDomain.DOMAIN)
     if wanted & Impact.CONFIG and not persistent:
-        raise DomainStateError("transient domains do not have any persistent config")
+        raise DomainStateError("transient domains do not have any persistent config", domain=ErrorDomain.DOMAIN)
     return int(wanted)
 
 

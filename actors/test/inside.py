@@ -14,7 +14,7 @@ from conf.network.documents import parse_network
 from conf.network.network import Network, NetworkIp
 from schema.enums.domain_guest import DomainInterfaceAddressesSource as Source
 from schema.enums.domain_state import DomainState
-from schema.errors import ArgumentUnsupported, DomainStateError, NoSuchNetwork
+from schema.errors import ArgumentUnsupported, DomainStateError, ErrorDomain, NoSuchNetwork
 from schema.objects import DomainFsinfo, DomainInterface, DomainIpAddr, DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -42,7 +42,7 @@ def domain_get_time(host: TestHost, dom: DomainRef, flags: int) -> dict[str, int
     """The guest's clock, which stands still. Raises NoSuchDomain, DomainStateError for a guest that does not run."""
     check_flags(flags, 0, "testDomainGetTime")
     if host.guest(dom).record.state != DomainState.RUNNING:
-        raise DomainStateError("domain is not running")
+        raise DomainStateError("domain is not running", domain=ErrorDomain.DOMAIN)
     return {"seconds": GUEST_TIME_S, "nseconds": 0}
 
 
@@ -143,7 +143,7 @@ def address_in_network(network: Network, offset: int) -> DomainIpAddr:
     ip = network.ips[0] if network.ips else NetworkIp(address="0.0.0.0", prefix=24)
     ranges = ip.dhcp.ranges if ip.dhcp is not None else []
     own = ipaddress.ip_interface(f"{ip.address}/{ip.netmask or ip.prefix or 24}")
-    first = ipaddress.ip_address(ranges[0].start) if ranges else own.ip
+    first = ipaddress.ip_address(ranges[0].start or "0.0.0.0") if ranges else own.ip
     return DomainIpAddr(_IPV4 if own.version == 4 else _IPV6, str(first + offset), own.network.prefixlen)
 
 

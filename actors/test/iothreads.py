@@ -11,7 +11,7 @@ from actors.test.parameters import Parameters
 from conf.domain.defaults_processor import iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin
-from schema.errors import InvalidArguments
+from schema.errors import ErrorDomain, InvalidArguments
 from schema.objects import DomainIothreadInfo, DomainRef, TypedParam
 from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_cpuset
 
@@ -118,5 +118,5 @@ def _find(definition: Domain, number: int) -> IoThread | None:
 def _need(definition: Domain, number: int) -> IoThread:
     thread = _find(definition, number)
     if thread is None:
-        raise InvalidArguments(f"cannot find IOThread '{number}' in iothreadids list")
+        raise InvalidArguments(f"cannot find IOThread '{number}' in iothreadids list", domain=ErrorDomain.DOMAIN)
     return thread

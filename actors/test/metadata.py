@@ -13,7 +13,7 @@ from conf.document import parse_document
 from conf.domain.domain import Domain
 from conf.faults import markup_of
 from schema.enums.domain import DomainMetadataType as Kind
-from schema.errors import InvalidArguments, NoDomainMetadata
+from schema.errors import ErrorDomain, InvalidArguments, NoDomainMetadata
 from schema.objects import DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -60,14 +60,14 @@ def domain_get_metadata(host: TestHost, dom: DomainRef, type: int, uri: str | No
     kind = _kind_of(type)
     found = _find(host.guest(dom).one(flags), kind, uri or "")
     if found is None:
-        raise NoDomainMetadata("Requested metadata element is not present")
+        raise NoDomainMetadata("Requested metadata element is not present", domain=ErrorDomain.DOMAIN)
     return found
 
 
 def _kind_of(type: int) -> Kind:
     kind = find_member(Kind, type)
     if kind is None:
-        raise InvalidArguments(f"unknown metadata type '{type}'")
+        raise InvalidArguments(f"unknown metadata type '{type}'", domain=ErrorDomain.DOMAIN)
     return kind
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from schema.enums.typed_parameter import TypedParameterType as Type
+from schema.error_root import NO_DOMAIN
 from schema.errors import ArgumentUnsupported, InvalidArguments
 from schema.objects import TypedParam
 
@@ -30,13 +31,14 @@ class Parameters:
         for param in params:
             kind = known.get(param.field)
             if kind is None:
-                raise ArgumentUnsupported(f"parameter '{param.field}' not supported")
+                raise ArgumentUnsupported(f"parameter '{param.field}' not supported", domain=NO_DOMAIN)
             if param.type != _TYPES[kind]:
                 raise InvalidArguments(
-                    f"invalid type '{_NAMES[Type(param.type)]}' for parameter '{param.field}', expected '{kind}'"
+                    f"invalid type '{_NAMES[Type(param.type)]}' for parameter '{param.field}', expected '{kind}'",
+                    domain=NO_DOMAIN,
                 )
             if param.field in self.values:
-                raise InvalidArguments(f"parameter '{param.field}' occurs multiple times")
+                raise InvalidArguments(f"parameter '{param.field}' occurs multiple times", domain=NO_DOMAIN)
             self.values[param.field] = param.value
 
 

@@ -13,7 +13,7 @@ from actors.test.flags import check_flags
 from actors.test.host import TestHost
 from actors.test.kinds import POOL
 from actors.test.records import PoolRecord
-from actors.test.world import World, uuid_text
+from actors.test.world import World
 from conf.document import parse_document
 from conf.storage.documents import parse_pool, write_pool
 from conf.storage.pool import Pool, PoolSource, PoolType, SourceDevice
@@ -21,6 +21,7 @@ from schema.enums.storage_pool import StoragePoolEventLifecycleType as Event
 from schema.enums.storage_pool import StoragePoolState
 from schema.errors import (
     DomainStateError,
+    ErrorDomain,
     InternalError,
     InvalidArguments,
     NoSuchStoragePool,
@@ -74,7 +75,7 @@ async def storage_pool_create_xml(host: TestHost, xml: str, flags: int) -> Stora
     ):
         old = _find_same(host.world, pool)
         if old is not None and old.active:
-            raise DomainStateError(f"pool is already active as '{old.name}'")
+            raise DomainStateError(f"pool is already active as '{old.name}'", domain=ErrorDomain.STORAGE)
         record = pool_record(pool, active=True, persistent=old is not None)
         if old is not None:
             record = msgspec.structs.replace(record, autostart=old.autostart)
@@ -207,7 +208,7 @@ def need_pool(host: TestHost, pool: StoragePoolRef) -> PoolRecord:
     """The pool that a reference means. Raises NoSuchStoragePool."""
     record = host.world.pools.get(pool.uuid)
     if record is None:
-        raise NoSuchStoragePool(f"no storage pool with matching uuid '{uuid_text(pool.uuid)}' ({pool.name})")
+        raise NoSuchStoragePool(f"no storage pool with matching name '{pool.name}'")
     return record
 
 
@@ -231,13 +232,15 @@ def _find_same(world: World, pool: Pool) -> PoolRecord | None:
     """The pool that a definition means. Raises OperationFailed when name, uuid and source disagree."""
     named = next((one for one in world.pools.values() if one.name == pool.name), None)
     if named is not None and named.uuid != str(pool.uuid):
-        raise OperationFailed(f"pool '{named.name}' already exists with uuid {named.uuid}")
+        raise OperationFailed(f"pool '{named.name}' already exists with uuid {named.uuid}", domain=ErrorDomain.STORAGE)
     for other in world.pools.values():
         if other.name != pool.name and _has_same_source(other, pool):
-            raise OperationFailed(f"Storage source conflict with pool: '{other.name}'")
+            raise OperationFailed(f"Storage source conflict with pool: '{other.name}'", domain=ErrorDomain.STORAGE)
     record = world.pools.get(pool.uuid.bytes)
     if record is not None and record.name != pool.name:
-        raise OperationFailed(f"pool '{record.name}' is already defined with uuid {record.uuid}")
+        raise OperationFailed(
+            f"pool '{record.name}' is already defined with uuid {record.uuid}", domain=ErrorDomain.STORAGE
+        )
     return record
 
 

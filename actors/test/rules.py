@@ -22,7 +22,7 @@ from conf.domain.storage_source import SourceType
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain import DomainLifecycle, DomainLifecycleAction
 from schema.enums.domain import DomainMessageType as Messages
-from schema.errors import ConfigUnsupported, InternalError, InvalidArguments
+from schema.errors import ConfigUnsupported, ErrorDomain, InternalError, InvalidArguments
 
 
 class TestRules(DomainRules):
@@ -191,7 +191,9 @@ def check_lifecycle_action(event: DomainLifecycle, action: DomainLifecycleAction
     """Raises ConfigUnsupported for what makes sense after a crash only."""
     if action in _ONLY_AFTER_CRASH and event is not DomainLifecycle.CRASH:
         word = event.name.lower()
-        raise ConfigUnsupported(f"Lifecycle event '{word}' doesn't support '{_WORDS[action].value}' action")
+        raise ConfigUnsupported(
+            f"Lifecycle event '{word}' doesn't support '{_WORDS[action].value}' action", domain=ErrorDomain.DOMAIN
+        )
 
 
 def set_lifecycle_action(definition: Domain, event: DomainLifecycle, action: DomainLifecycleAction) -> None:

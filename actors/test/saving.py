@@ -15,7 +15,7 @@ from schema.enums.domain import DomainCoreDumpFlags as DumpFlags
 from schema.enums.domain import DomainCoreDumpFormat as DumpFormat
 from schema.enums.domain import DomainSaveImageXMLFlags as ImageFlags
 from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
-from schema.errors import ArgumentUnsupported, DomainStateError, HostSystemError, OperationUnsupported
+from schema.errors import ArgumentUnsupported, DomainStateError, ErrorDomain, HostSystemError, OperationUnsupported
 from schema.objects import DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -64,7 +64,7 @@ async def domain_restore_flags(host: TestHost, from_: str, dxml: str | None, fla
     ):
         guest = find_or_make(world, live)
         if guest.is_active:
-            raise DomainStateError(f"domain '{guest.name}' is already active")
+            raise DomainStateError(f"domain '{guest.name}' is already active", domain=ErrorDomain.DOMAIN)
         draft = guest.draft()
         draft.run(rules.started(live), world.next_id(), states.RESTORE)
         await host.commit(draft, Told.of(states.RESTORE))

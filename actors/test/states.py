@@ -19,7 +19,7 @@ from schema.enums.domain_state import DomainPausedReason as PausedReason
 from schema.enums.domain_state import DomainRunningReason as RunningReason
 from schema.enums.domain_state import DomainShutoffReason as ShutoffReason
 from schema.enums.domain_state import DomainState
-from schema.errors import DomainStateError, InternalError
+from schema.errors import DomainStateError, ErrorDomain, InternalError
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def is_active(state: int) -> bool:
 def check_active(state: int) -> None:
     """Raises DomainStateError for a guest that is off."""
     if not is_active(state):
-        raise DomainStateError("domain is not running")
+        raise DomainStateError("domain is not running", domain=ErrorDomain.DOMAIN)
 
 
 def check_suspendable(state: int, name: str) -> None:

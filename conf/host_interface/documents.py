@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from conf.document import parse_document
 from conf.host_interface.interface import HostInterface, InterfaceType
-from schema.errors import XmlError
+from conf.origin import told_by
+from schema.errors import ErrorDomain, XmlError
 
 
+@told_by(ErrorDomain.INTERFACE)
 def parse_host_interface(xml: str | bytes, *, validate: bool = False) -> HostInterface:
     """The interface that a document describes. Raises XmlDetailError and XmlError."""
     interface = HostInterface.parse(

@@ -15,9 +15,11 @@ from conf.moment.backup import (
     FileScratch,
     FileTarget,
 )
-from schema.errors import ConfigUnsupported, XmlError
+from conf.origin import told_by
+from schema.errors import ConfigUnsupported, ErrorDomain, XmlError
 
 
+@told_by(ErrorDomain.DOMAIN)
 def parse_backup(xml: str | bytes, *, validate: bool = False) -> Backup:
     """The backup that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
     backup = Backup.parse(parse_document(xml, name="domain_backup", root="domainbackup", validate=validate))

@@ -15,7 +15,8 @@ from conf.domain.rules import DomainRules
 from conf.domain.storage_source import BlockSource, FileSource
 from conf.flags import ParseFlags, XmlFlags
 from conf.moment.moment import Checkpoint, CheckpointDisk, Snapshot, SnapshotDisk, SnapshotMemory
-from schema.errors import ConfigUnsupported, InternalError, XmlError
+from conf.origin import told_by
+from schema.errors import ConfigUnsupported, ErrorDomain, InternalError, XmlError
 
 INTERNAL: Final = "internal"
 EXTERNAL: Final = "external"
@@ -29,6 +30,7 @@ _KNOWN: Final = ParseFlags.INACTIVE | ParseFlags.SKIP_VALIDATE
 _NAME = re.compile(r"[a-zA-Z0-9_-][a-zA-Z0-9_.-]*\Z").match
 
 
+@told_by(ErrorDomain.DOMAIN_SNAPSHOT)
 def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = False, validate: bool = False) -> Snapshot:
     """The snapshot that a document describes; of a new one only what a user may choose is taken from the document.
 
@@ -58,6 +60,7 @@ def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = Fal
     return snapshot
 
 
+@told_by(ErrorDomain.DOMAIN_CHECKPOINT)
 def parse_checkpoint(
     xml: str | bytes, rules: DomainRules, *, redefine: bool = False, validate: bool = False
 ) -> Checkpoint:

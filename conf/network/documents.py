@@ -6,16 +6,27 @@ import ipaddress
 from uuid import uuid4
 
 from conf.document import parse_document
+from conf.network.checks import check_entries
 from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
+from conf.origin import told_by
 from conf.text import text_of
 from conf.values import UUID_TEXT
-from schema.errors import ConfigUnsupported, ErrorCode, RefusedDocument, VirtError, XmlDetailError, XmlError
+from schema.errors import (
+    ConfigUnsupported,
+    ErrorCode,
+    ErrorDomain,
+    RefusedDocument,
+    VirtError,
+    XmlDetailError,
+    XmlError,
+)
 
 _BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
 _ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
 MISSING_NAME = "missing name information"
 
 
+@told_by(ErrorDomain.NETWORK)
 def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
     """The network that a document describes.
 
@@ -34,6 +45,7 @@ def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
     if "/" in network.name:
         raise XmlDetailError("invalid char in name: /")
     mode = forward_mode(network)
+    _drop_empty(network)
     _fill_forward(network)
     if mode in _BRIDGED:
         bridge = network.bridge = network.bridge or Bridge()
@@ -46,6 +58,7 @@ def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
 def check_network(network: Network) -> None:
     """Raises XmlError for a network that contradicts itself."""
     _check_addresses(network)
+    check_entries(network)
     _check_forward(network)
     dns = network.dns
     if dns is not None and dns.enable is False and (dns.forwarders or dns.txts or dns.srvs or dns.hosts):
@@ -67,6 +80,14 @@ def forward_mode(network: Network) -> ForwardMode | None:
         return ForwardMode(network.forward.mode)
     except ValueError:
         raise ConfigUnsupported(f"unknown forwarding type '{network.forward.mode}'") from None
+
+
+def _drop_empty(network: Network) -> None:
+    for host in network.dns.hosts if network.dns is not None else ():
+        host.hostnames = [name for name in host.hostnames if name]
+    for ip in network.ips:
+        if ip.dhcp is not None and ip.dhcp.bootp is not None and not ip.dhcp.bootp.file:
+            ip.dhcp.bootp = None
 
 
 def _fill_forward(network: Network) -> None:

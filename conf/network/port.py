@@ -8,7 +8,9 @@ from conf.document import parse_document
 from conf.domain.address import SourcePciAddress
 from conf.element import Element, attr, child, text, value
 from conf.network.parts import Bandwidth, VirtualPort, Vlan
+from conf.origin import told_by
 from conf.values import MAC, UUID_TEXT, YES_NO, words
+from schema.errors import ErrorDomain
 
 
 class PortOwner(Element, tag="owner"):
@@ -46,6 +48,7 @@ class NetworkPort(Element, tag="networkport"):
     plug: Plug | None = child(Plug, default=None)
 
 
+@told_by(ErrorDomain.NETWORK)
 def parse_network_port(xml: str | bytes, *, validate: bool = False) -> NetworkPort:
     """The port that a document describes. Raises XmlDetailError and XmlError."""
     return NetworkPort.parse(parse_document(xml, name="networkport_definition", root="networkport", validate=validate))

@@ -11,7 +11,8 @@ from conf.nwfilter.matches import PAIRS, IpMatch, Ipv6Match, Match
 from conf.nwfilter.nwfilter import NO_UUID, FilterBinding, NWFilter, Rule
 from conf.nwfilter.reference import FilterRef, tidy_parameters
 from conf.nwfilter.values import Variable
-from schema.errors import InvalidArguments, XmlError
+from conf.origin import told_by
+from schema.errors import ErrorDomain, InvalidArguments, XmlError
 
 _PRIORITIES: Final = {
     "root": 0,
@@ -30,6 +31,7 @@ _WITH_PORTS: Final = frozenset({6, 17, 33, 132})
 _PORTS: Final = ("source_port_start", "source_port_end", "target_port_start", "target_port_end")
 
 
+@told_by(ErrorDomain.NWFILTER)
 def parse_nwfilter(xml: str | bytes, *, validate: bool = False) -> NWFilter:
     """The filter that a document describes.
 
@@ -57,6 +59,7 @@ def write_nwfilter(filter: NWFilter) -> str:
     return filter.to_xml()
 
 
+@told_by(ErrorDomain.NWFILTER)
 def parse_filter_binding(xml: str | bytes, *, validate: bool = False) -> FilterBinding:
     """The binding that a document describes. Raises XmlDetailError, XmlError, InternalError."""
     binding = FilterBinding.parse(

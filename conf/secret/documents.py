@@ -5,8 +5,9 @@ from __future__ import annotations
 from uuid import uuid4
 
 from conf.document import parse_document
+from conf.origin import told_by
 from conf.secret.secret import NO_UUID, Secret, UsageType
-from schema.errors import XmlError
+from schema.errors import ErrorDomain, XmlError
 
 _MISSING = {
     UsageType.VOLUME: "volume usage specified, but volume path is missing",
@@ -17,6 +18,7 @@ _MISSING = {
 }
 
 
+@told_by(ErrorDomain.SECRET)
 def parse_secret(xml: str | bytes, *, validate: bool = False) -> Secret:
     """The secret that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
     secret = Secret.parse(parse_document(xml, name="secret_definition", root="secret", validate=validate))

@@ -10,10 +10,11 @@ from lxml import etree
 
 from conf.document import parse_document
 from conf.faults import read_scaled
+from conf.origin import told_by
 from conf.storage.pool import NO_UUID, Pool, PoolType
 from conf.storage.volume import Volume, VolumeType
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported, ErrorCode, InvalidArguments, VirtError, XmlError
+from schema.errors import ConfigUnsupported, ErrorCode, ErrorDomain, InvalidArguments, VirtError, XmlError
 
 _WITHOUT_PATH: Final = frozenset(
     {PoolType.RBD, PoolType.SHEEPDOG, PoolType.GLUSTER, PoolType.ZFS, PoolType.ISCSI_DIRECT}
@@ -54,6 +55,7 @@ _VOLUME_FORMATS: Final = frozenset(
 )
 
 
+@told_by(ErrorDomain.STORAGE)
 def parse_pool(xml: str | bytes, *, validate: bool = False) -> Pool:
     """The pool that a document describes. Raises XmlDetailError, XmlError, ConfigUnsupported."""
     pool = Pool.parse(parse_document(xml, name="storage_pool_definition", root="pool", validate=validate))
@@ -109,6 +111,7 @@ def write_pool(pool: Pool) -> str:
     return pool.to_xml()
 
 
+@told_by(ErrorDomain.STORAGE)
 def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Volume:
     """The volume that a document describes, to be in `pool`. Raises XmlDetailError, XmlError, ConfigUnsupported."""
     root = parse_document(xml, name="storage_vol_definition", root="volume")

@@ -50,7 +50,7 @@ def connect_list_defined_domains(host: Host, maxnames: int) -> list[str]:
 @calls.handles()
 def connect_list_all_domains(host: Host, need_results: int, flags: int) -> dict[str, Any]:
     """The guests that the flags select. Raises UnsupportedFlags."""
-    check_flags(flags, LIST_DOMAINS_FLAGS)
+    check_flags(host, flags, LIST_DOMAINS_FLAGS)
     selects: Any = domain_selection(flags)
     found = [entry for entry in host.objects.all("domain") if selects(entry.summary)]
     return {"domains": [entry.ref for entry in found] if need_results else [], "ret": len(found)}
@@ -98,7 +98,7 @@ def domain_is_persistent(host: Host, dom: DomainRef) -> int:
 @calls.handles()
 def domain_get_state(host: Host, dom: DomainRef, flags: int) -> dict[str, int]:
     """A guest's state and why. Raises NoSuchDomain, UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     summary = host.need_domain(dom).summary
     return {"state": int(summary["state"]), "reason": int(summary["reason"])}
 
@@ -112,7 +112,7 @@ def domain_get_autostart(host: Host, dom: DomainRef) -> int:
 @calls.handles()
 def domain_has_managed_save_image(host: Host, dom: DomainRef, flags: int) -> int:
     """Whether a guest will go on from its saved memory. Raises NoSuchDomain, UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     return int(host.need_domain(dom).summary["managed_save"])
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from actors.runtime.context import current_call
+from actors.runtime.host import Host
 from schema.errors import UnsupportedFlags
 
+_PREFIXES: Final = {"node_device": "node", "interface": "udev"}
 
-def check_flags(flags: int, known: int) -> None:
-    """Raises UnsupportedFlags for bits that mean nothing to the call that is being answered."""
+
+def check_flags(host: Host, flags: int, known: int) -> None:
+    """Raises UnsupportedFlags for bits that mean nothing to the call; it names the driver's function as libvirt does."""
     unknown = flags & ~known
     if unknown:
-        raise UnsupportedFlags(unknown, current_call().procedure.function)
+        function = current_call().procedure.function
+        driver = host.runtime.name
+        raise UnsupportedFlags(unknown, _PREFIXES.get(driver, driver) + function.removeprefix("vir"))

@@ -68,14 +68,14 @@ def interface_is_active(host: Host, iface: InterfaceRef) -> int:
 @node_device_calls.handles()
 def node_num_of_devices(host: Host, cap: str | None, flags: int) -> int:
     """How many devices there are, or have a capability. Raises UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     return len(_devices(host, cap))
 
 
 @node_device_calls.handles()
 def node_list_devices(host: Host, cap: str | None, maxnames: int, flags: int) -> list[str]:
     """The names of devices, or of those with a capability. Raises UnsupportedFlags."""
-    check_flags(flags, 0)
+    check_flags(host, flags, 0)
     return names(_devices(host, cap), maxnames)
 
 

@@ -14,7 +14,7 @@ from schema.host_summaries import known_flags, selection
 
 def listed(host: Host, type: str, field: str, need_results: int, flags: int) -> dict[str, Any]:
     """The answer of a `list_all`. Raises UnsupportedFlags."""
-    check_flags(flags, known_flags(type))
+    check_flags(host, flags, known_flags(type))
     selects = selection(type, flags)
     found = [entry for entry in host.objects.all(type) if selects(entry.summary)]
     return {field: [entry.ref for entry in found] if need_results else [], "ret": len(found)}

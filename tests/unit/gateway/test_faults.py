@@ -22,7 +22,7 @@ from schema.table import all_procedures, need_procedure
 from tests.shared import shared_json
 
 PARTS = {
-    "libvirt-host": ErrorDomain.NONE,
+    "libvirt-host": ErrorDomain.DOMAIN,
     "libvirt-qemu": ErrorDomain.NONE,
     "libvirt-lxc": ErrorDomain.NONE,
     "libvirt-admin": ErrorDomain.NONE,
