@@ -31,7 +31,8 @@ async def _run(paths: Paths, config: Config) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    listening = Listening(paths, config.gateway.socket_group)
+    # polkit is asked about everybody, so everybody may come; a group that is named still narrows that.
+    listening = Listening(paths, config.gateway.socket_group, for_everybody=config.gateway.auth_unix == "polkit")
     entrances = Entrances(paths, config, log)
     fenced = asyncio.Event()
     standby = Standby(log, on_fenced=fenced.set)

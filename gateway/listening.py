@@ -27,9 +27,10 @@ HOLDER_ROLE: Final = "gateway-sockets"
 class Listening:
     """The listening sockets, and the connection to the process that holds them too."""
 
-    def __init__(self, paths: Paths, socket_group: str = "") -> None:
+    def __init__(self, paths: Paths, socket_group: str = "", *, for_everybody: bool = False) -> None:
         self._paths = paths
         self._socket_group = socket_group
+        self._for_everybody = for_everybody
         self._holder: subprocess.Popen[bytes] | None = None
         self.lifeline: socket.socket | None = None
         taken = self._take()
@@ -73,7 +74,7 @@ class Listening:
         for folder in (self._paths.run, read_write.parent):  # whatever the umask, and whoever came first
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
-        mode = 0o600
+        mode = 0o666 if self._for_everybody else 0o600
         group = -1
         if self._socket_group:
             group = grp.getgrnam(self._socket_group).gr_gid
