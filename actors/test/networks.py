@@ -12,13 +12,13 @@ from actors.test.flags import check_flags, impact
 from actors.test.host import TestHost
 from actors.test.kinds import NETWORK
 from actors.test.records import NetworkRecord
-from actors.test.world import World, uuid_text
+from actors.test.world import World
 from conf.network.documents import check_network, parse_network, write_network
 from conf.network.network import Network
 from conf.network.sections import update_network
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.network import NetworkEventLifecycleType as Event
-from schema.errors import DomainStateError, NoSuchNetwork, OperationFailed
+from schema.errors import DomainStateError, ErrorDomain, NoSuchNetwork, OperationFailed
 from schema.objects import NetworkRef
 
 calls: Calls[TestHost] = Calls()
@@ -66,7 +66,7 @@ async def network_create_xml_flags(host: TestHost, xml: str, flags: int) -> Netw
     ):
         old = _find_same(host.world, network)
         if old is not None and old.active:
-            raise DomainStateError(f"network is already active as '{old.name}'")
+            raise DomainStateError(f"network is already active as '{old.name}'", domain=ErrorDomain.NETWORK)
         record = network_record(network, active=True, persistent=old is not None)
         if old is not None:
             record = msgspec.structs.replace(record, next_xml=old.xml, autostart=old.autostart)
@@ -157,18 +157,22 @@ def _find_same(world: World, network: Network) -> NetworkRecord | None:
     record = world.networks.get(network.uuid.bytes)
     if record is not None:
         if record.name != network.name:
-            raise OperationFailed(f"network '{record.name}' is already defined with uuid {record.uuid}")
+            raise OperationFailed(
+                f"network '{record.name}' is already defined with uuid {record.uuid}", domain=ErrorDomain.NETWORK
+            )
         return record
     taken = next((one for one in world.networks.values() if one.name == network.name), None)
     if taken is not None:
-        raise OperationFailed(f"network '{taken.name}' already exists with uuid {taken.uuid}")
+        raise OperationFailed(
+            f"network '{taken.name}' already exists with uuid {taken.uuid}", domain=ErrorDomain.NETWORK
+        )
     return None
 
 
 def _need(host: TestHost, net: NetworkRef) -> NetworkRecord:
     record = host.world.networks.get(net.uuid)
     if record is None:
-        raise NoSuchNetwork(f"no network with matching uuid '{uuid_text(net.uuid)}' ({net.name})")
+        raise NoSuchNetwork(f"no network with matching name '{net.name}'")
     return record
 
 

@@ -8,15 +8,25 @@ from uuid import uuid4
 from conf.document import parse_document
 from conf.network.checks import check_entries
 from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
+from conf.origin import told_by
 from conf.text import text_of
 from conf.values import UUID_TEXT
-from schema.errors import ConfigUnsupported, ErrorCode, RefusedDocument, VirtError, XmlDetailError, XmlError
+from schema.errors import (
+    ConfigUnsupported,
+    ErrorCode,
+    ErrorDomain,
+    RefusedDocument,
+    VirtError,
+    XmlDetailError,
+    XmlError,
+)
 
 _BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
 _ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
 MISSING_NAME = "missing name information"
 
 
+@told_by(ErrorDomain.NETWORK)
 def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
     """The network that a document describes.
 

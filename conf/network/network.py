@@ -5,9 +5,13 @@ from __future__ import annotations
 from enum import StrEnum
 from uuid import UUID
 
+from lxml import etree
+
 from conf.element import Element, Empty, attr, child, children, text, texts, value, verbatim
+from conf.faults import lacking
 from conf.network.parts import Bandwidth, Route, VirtualPort, Vlan
-from conf.values import MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, hexadecimal, words
+from conf.values import ADDRESS, MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_uint32, words
+from schema.errors import XmlError
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_network` never leaves it."""
@@ -28,6 +32,15 @@ class ForwardMode(StrEnum):
     VEPA = "vepa"
     PASSTHROUGH = "passthrough"
     HOSTDEV = "hostdev"
+
+
+def _no_interface(node: etree._Element) -> XmlError:
+    """The error for an interface without a name, in a network and on its own."""
+    top = node.getroottree().getroot()
+    if top is node:
+        return XmlError("missing dev attribute in <interface> element")
+    name = top.findtext("name")
+    return XmlError(f"Missing required dev attribute in <forward> <interface> element of network {name}")
 
 
 class AddressRange(Element, tag="address"):
@@ -67,7 +80,7 @@ class ForwardAddress(Element, tag="address", type="pci"):
 class ForwardInterface(Element, tag="interface"):
     """An interface of the host through which packets leave."""
 
-    dev: str = attr("dev", str)
+    dev: str = attr("dev", str, missing=_no_interface)
 
 
 class ForwardFunction(Element, tag="pf"):
@@ -126,28 +139,39 @@ class Forwarder(Element, tag="forwarder"):
 
 
 class DnsTxt(Element, tag="txt"):
-    """A TXT record."""
+    """A TXT record; `name` is left open by nothing that a network keeps."""
 
-    name: str = attr("name", str)
+    name: str | None = attr("name", str, default=None)
     value: str | None = attr("value", str, default=None)
 
 
-class DnsSrv(Element, tag="srv"):
-    """An SRV record."""
+def _parse_number(text: str) -> int:
+    """A number of an SRV record; -1 stands for what is none, for a check to refuse."""
+    try:
+        return parse_uint32(text)
+    except ValueError:
+        return -1
 
-    service: str = attr("service", str)
-    protocol: str = attr("protocol", str)
+
+SRV_NUMBER = Codec(_parse_number, str)
+
+
+class DnsSrv(Element, tag="srv"):
+    """An SRV record; what names one to delete may leave parts open."""
+
+    service: str | None = attr("service", str, default=None)
+    protocol: str | None = attr("protocol", str, default=None)
     domain: str | None = attr("domain", str, default=None)
     target: str | None = attr("target", str, default=None)
-    port: int | None = attr("port", UINT, default=None)
-    priority: int | None = attr("priority", UINT, default=None)
-    weight: int | None = attr("weight", UINT, default=None)
+    port: int | None = attr("port", SRV_NUMBER, default=None)
+    priority: int | None = attr("priority", SRV_NUMBER, default=None)
+    weight: int | None = attr("weight", SRV_NUMBER, default=None)
 
 
 class DnsHost(Element, tag="host"):
-    """An address and its names."""
+    """An address and its names; what names one to delete may leave the address open."""
 
-    ip: str = attr("ip", str)
+    ip: str | None = attr("ip", ADDRESS, default=None)
     hostnames: list[str] = texts("hostname", str, default=[])
 
 
@@ -170,28 +194,28 @@ class Lease(Element, tag="lease"):
 
 
 class DhcpRange(Element, tag="range"):
-    """Addresses that are lent."""
+    """Addresses that are lent; a network has both ends."""
 
-    start: str = attr("start", str)
-    end: str = attr("end", str)
+    start: str | None = attr("start", ADDRESS, default=None)
+    end: str | None = attr("end", ADDRESS, default=None)
     lease: Lease | None = child(Lease, default=None)
 
 
 class DhcpHost(Element, tag="host"):
-    """The address that one guest gets."""
+    """The address that one guest gets; `mac` is kept as it was written."""
 
     id: str | None = attr("id", str, default=None)
-    mac: str | None = attr("mac", MAC, default=None)
+    mac: str | None = attr("mac", str, default=None)
     name: str | None = attr("name", str, default=None)
-    ip: str | None = attr("ip", str, default=None)
+    ip: str | None = attr("ip", ADDRESS, default=None)
     lease: Lease | None = child(Lease, default=None)
 
 
 class Bootp(Element, tag="bootp"):
-    """What guests boot from the network."""
+    """What guests boot from the network; without a file it says nothing."""
 
-    file: str = attr("file", str)
-    server: str | None = attr("server", str, default=None)
+    file: str | None = attr("file", str, default=None)
+    server: str | None = attr("server", ADDRESS, default=None)
 
 
 class Dhcp(Element, tag="dhcp", empty=Empty.OMIT):
@@ -206,7 +230,7 @@ class NetworkIp(Element, tag="ip", empty=Empty.OPEN):
     """An address of the host in the network, and what it serves there."""
 
     family: str | None = attr("family", words("ipv4", "ipv6"), default=None)
-    address: str | None = attr("address", str, default=None)
+    address: str | None = attr("address", ADDRESS, default=None)
     netmask: str | None = attr("netmask", str, default=None)
     prefix: int | None = attr("prefix", UINT, default=None)
     local_ptr: bool | None = attr("localPtr", YES_NO, default=None)
@@ -217,7 +241,7 @@ class NetworkIp(Element, tag="ip", empty=Empty.OPEN):
 class PortGroup(Element, tag="portgroup", empty=Empty.OPEN):
     """Settings that a guest's interface can choose."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "Missing required name attribute in portgroup"))
     default: bool | None = attr("default", YES_NO, default=None)
     trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
     vlan: Vlan | None = child(Vlan, default=None)

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from schema.errors import VirtError
 from tests.conformance.host import sysfs_to_capabilities
+from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
 
 Case = dict[str, Any]
 
 KINDS: Final[dict[str, Callable[[Case], str]]] = {
+    "network-update": network_update,
     "sysfs-to-capabilities": sysfs_to_capabilities,
 }
 """How the text of a case is made. A VirtError refuses the case, in which some must end."""
