@@ -1,5 +1,6 @@
 """How single values are written in attributes and texts."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -136,6 +137,17 @@ def parse_mac(text: str) -> str:
 
 
 MAC: Codec[str] = Codec(parse_mac, str)
+
+
+def short_address(text: str) -> str:
+    """An IP address in its shortest form; what is none is left as it is, for a check to refuse."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+ADDRESS: Codec[str] = Codec(short_address, str, escaped=True)
 
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50, "e": 1 << 60}
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "p": 10**15, "e": 10**18}
