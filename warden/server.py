@@ -19,6 +19,7 @@ from settings.paths import Paths
 from settings.process import lock_holder
 from settings.tree import PLATFORM
 from util.structured_log import StructuredLog
+from warden.broker_watch import BrokerWatch, kill
 from warden.budget import Budget
 from warden.charge import Charge
 from warden.deaths import Deaths
@@ -56,6 +57,7 @@ class Warden:
         self._peer: Peer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._dead: deque[int] = deque(maxlen=DEAD_REMEMBERED)
+        self._broker = BrokerWatch(config.broker.hang_after_s)
         self._idleness: dict[str, Idleness] = {}
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
@@ -328,6 +330,7 @@ class Warden:
                     charge.outgrew(time.monotonic(), why)
                     self._act(charge)
         status = await self._ask("broker", "broker_status", "status")
+        self._watch_broker(status is not None)
         if status is None:
             return
         now = time.monotonic()
@@ -337,6 +340,14 @@ class Warden:
                 charge.seen(now, entry["pid"] or 0, entry["epoch"], entry["state"] == "ready")
                 self._act(charge)
                 self._look_whether_idle(charge, entry, now)
+
+    def _watch_broker(self, answered: bool) -> None:
+        pid, now = lock_holder(self.paths.lock("broker")), time.monotonic()
+        if answered:
+            self._broker.answered(pid, now)
+        elif self._broker.silent(pid, now) and not self._is_closing:
+            self.log.error("broker hangs and is killed", pid=pid)
+            kill(pid)
 
     def _look_whether_idle(self, charge: Charge, entry: dict[str, Any], now: float) -> None:
         settings = self.config.actor(charge.name)

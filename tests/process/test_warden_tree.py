@@ -81,6 +81,17 @@ def test_a_stopped_broker_dies_with_supervisord_too() -> None:
         assert broker not in agent.processes()
 
 
+def test_a_broker_that_hangs_is_killed_and_started_again() -> None:
+    with Agent("[broker]\nhang_after_s = 1.0\n") as agent:
+        agent.run("-c", "test:///default", "list", "--all")
+        time.sleep(1.5)  # the warden has asked it something
+        broker = agent.kill("broker", signal.SIGSTOP)
+        assert agent.wait_for_pid("broker", other_than=broker) != broker
+        assert broker not in agent.processes()
+        agent.wait_ready("test")
+        agent.run("-c", "test:///default", "list", "--all")
+
+
 def test_down_leaves_nothing_and_says_so_the_second_time() -> None:
     with Agent() as agent:
         assert "is down" in agent.run("down").stdout
