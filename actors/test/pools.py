@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -14,9 +13,9 @@ from actors.test.host import TestHost
 from actors.test.kinds import POOL
 from actors.test.records import PoolRecord
 from actors.test.world import World
-from conf.document import parse_document
 from conf.storage.documents import parse_pool, write_pool
 from conf.storage.pool import Pool, PoolSource, PoolType, SourceDevice
+from conf.storage.sources import PoolSources, parse_source_spec, write_pool_sources
 from schema.enums.storage_pool import StoragePoolEventLifecycleType as Event
 from schema.enums.storage_pool import StoragePoolState
 from schema.errors import (
@@ -181,27 +180,20 @@ async def connect_find_storage_pool_sources(
     check_flags(flags, 0, "testConnectFindStoragePoolSources")
     source = PoolSource()
     if srcSpec is not None:
-        source = PoolSource.parse(parse_document(srcSpec, name="storage_source", root="source"))
+        source = parse_source_spec(srcSpec)
     if type == PoolType.LOGICAL:
-        found = _written(
+        found = [
             PoolSource(devices=[SourceDevice(path=path)], name=name, format="lvm2") for path, name in _LOGICAL_SOURCES
-        )
+        ]
     elif type == PoolType.NETFS:
         if not source.hosts:
             raise InvalidArguments("hostname must be specified for netfs sources")
-        found = _written([PoolSource(hosts=source.hosts[:1], dir="/testshare", format="nfs")])
+        found = [PoolSource(hosts=source.hosts[:1], dir="/testshare", format="nfs")]
     elif type in {kind.value for kind in PoolType}:
         raise InternalError(f"unknown storage pool type {type}")
     else:
         raise UnsupportedCall(f"pool type '{type}' does not support source discovery")
-    return f"<sources>\n{found}</sources>\n"
-
-
-def _written(sources: Iterable[PoolSource]) -> str:
-    lines: list[str] = []
-    for source in sources:
-        source.write(lines, "  ")
-    return "".join(lines)
+    return write_pool_sources(PoolSources(sources=found))
 
 
 def need_pool(host: TestHost, pool: StoragePoolRef) -> PoolRecord:

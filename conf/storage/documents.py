@@ -11,6 +11,7 @@ from lxml import etree
 from conf.document import parse_document
 from conf.faults import read_scaled
 from conf.origin import told_by
+from conf.storage.formats import DEFAULT_POOL_FORMATS, FILE_FORMATS, POOL_FORMATS
 from conf.storage.pool import NO_UUID, Pool, PoolType
 from conf.storage.volume import Volume, VolumeType
 from conf.values import bytes_per_unit
@@ -19,40 +20,7 @@ from schema.errors import ConfigUnsupported, ErrorCode, ErrorDomain, InvalidArgu
 _WITHOUT_PATH: Final = frozenset(
     {PoolType.RBD, PoolType.SHEEPDOG, PoolType.GLUSTER, PoolType.ZFS, PoolType.ISCSI_DIRECT}
 )
-_FORMATS: Final[dict[PoolType, tuple[str, ...]]] = {
-    PoolType.FS: (
-        "auto",
-        "ext2",
-        "ext3",
-        "ext4",
-        "ufs",
-        "iso9660",
-        "udf",
-        "gfs",
-        "gfs2",
-        "vfat",
-        "hfs+",
-        "xfs",
-        "ocfs2",
-        "vmfs",
-    ),
-    PoolType.NETFS: ("auto", "nfs", "glusterfs", "cifs"),
-    PoolType.DISK: ("unknown", "dos", "dvh", "gpt", "mac", "bsd", "pc98", "sun", "lvm2"),
-    PoolType.LOGICAL: ("lvm2", "unknown"),
-}
-_DEFAULT_FORMATS: Final = {
-    PoolType.FS: "auto",
-    PoolType.NETFS: "auto",
-    PoolType.DISK: "unknown",
-    PoolType.LOGICAL: "lvm2",
-}
 _FILE_POOLS: Final = frozenset({PoolType.DIR, PoolType.FS, PoolType.NETFS, PoolType.VSTORAGE})
-_VOLUME_FORMATS: Final = frozenset(
-    (
-        *("none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi"),
-        *("fat", "vhd", "ploop", "cow", "qcow", "qcow2", "qed", "vmdk"),
-    )
-)
 
 
 @told_by(ErrorDomain.STORAGE)
@@ -136,7 +104,7 @@ def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Vo
         volume.allocation_bytes = volume.capacity_bytes
     if pool.type in _FILE_POOLS:
         volume.target.format = volume.target.format or "raw"
-        if volume.target.format not in _VOLUME_FORMATS:
+        if volume.target.format not in FILE_FORMATS:
             raise ConfigUnsupported(f"unknown volume format type {volume.target.format}")
         if volume.backing is not None and volume.backing.path is not None:
             volume.backing.format = volume.backing.format or "raw"
@@ -160,10 +128,10 @@ def volume_type(volume: Volume, pool: Pool) -> VolumeType:
 
 
 def _checked_format(pool: Pool) -> str | None:
-    known = _FORMATS.get(pool.type)
+    known = POOL_FORMATS.get(pool.type)
     if known is None:
         return pool.source.format
-    found = pool.source.format or _DEFAULT_FORMATS[pool.type]
+    found = pool.source.format or DEFAULT_POOL_FORMATS[pool.type]
     if found not in known:
         raise ConfigUnsupported(f"unknown pool format type {found}")
     return found

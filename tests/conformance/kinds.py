@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from schema.errors import VirtError
+from tests.conformance import pools
 from tests.conformance.host import sysfs_to_capabilities
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
@@ -15,7 +16,9 @@ from tests.shared import SHARED, need_shared, shared_json
 Case = dict[str, Any]
 
 KINDS: Final[dict[str, Callable[[Case], str]]] = {
+    "gluster-pool-sources": pools.gluster_sources,
     "network-update": network_update,
+    "storagepool-capabilities": pools.capabilities,
     "sysfs-to-capabilities": sysfs_to_capabilities,
 }
 """How the text of a case is made. A VirtError refuses the case, in which some must end."""
