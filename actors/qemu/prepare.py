@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from actors.qemu import rules_machine
 from actors.qemu.command.blockdev import is_empty, number_images
 from actors.qemu.firmware import choose_firmware, load_descriptors
 from actors.qemu.rules import QemuRules
@@ -19,6 +20,7 @@ from conf.domain.graphics import Gl, Graphics, GraphicsType, Listen, ListenType
 from conf.domain.memory_device import MemoryModel
 from conf.domain.video import VideoType
 from conf.values import bytes_per_unit
+from schema.errors import ConfigUnsupported
 
 FIRST_PORT: Final = 5900
 LAST_PORT: Final = 65535
@@ -47,15 +49,22 @@ class Places:
 
 
 def prepare_domain(
-    domain: Domain, rules: QemuRules, places: Places, ports: Ports, render_node: Callable[[], str]
+    domain: Domain,
+    rules: QemuRules,
+    places: Places,
+    ports: Ports,
+    render_node: Callable[[], str],
+    *,
+    incoming: bool = False,
 ) -> None:
-    """Completes a definition for its start.
+    """Completes a definition for its start; one whose guest comes from elsewhere keeps its memory as it was there.
 
     Raises ConfigUnsupported when the host has no port or render node left to give.
     """
     choose_firmware(domain, load_descriptors(places.firmwares) if domain.os.firmware else (), places.nvram)
     rules.assign_aliases(domain)
-    align_memory(domain)
+    if not incoming:
+        align_memory(domain)
     number_images(domain)
     for channel in domain.devices.channels:
         _place_channel(channel, places)
@@ -140,26 +149,32 @@ def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
 
 
 def align_memory(domain: Domain) -> None:
-    """Rounds memory up to whole MiB, which is what QEMU is told."""
+    """Rounds memory up to what the machine can have: whole MiB, on POWER whole blocks of 256 MiB."""
+    unit, module_unit = (_BLOCK_KIB, _BLOCK_KIB) if rules_machine.is_pseries(domain) else (_MIB_KIB, _MODULE_KIB)
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
     modules = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
     for one in domain.devices.memories:
-        one.target.size_kib = -(-one.target.size_kib // _MODULE_KIB) * _MODULE_KIB
+        one.target.size_kib = _round(one.target.size_kib, module_unit)
     aligned = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
-    for cell in cells:
-        cell.memory = _whole_mib(cell.memory * (bytes_per_unit(cell.unit or "KiB") or 1024) // 1024)
+    for number, cell in enumerate(cells):
+        if cell.memory > _LARGEST_KIB:
+            raise ConfigUnsupported(f"memory size of NUMA node '{number}' overflowed after alignment")
+        cell.memory = _round(cell.memory * (bytes_per_unit(cell.unit or "KiB") or 1024) // 1024, unit)
         cell.unit = "KiB"
     if cells:
         domain.memory.kib = sum(cell.memory for cell in cells) + aligned
         return
     counted = modules if domain.max_memory is not None else 0
     whole = aligned if domain.max_memory is not None else 0
-    domain.memory.kib = _whole_mib(domain.memory.kib - counted) + whole
+    domain.memory.kib = _round(domain.memory.kib - counted, unit) + whole
 
 
-def _whole_mib(kib: int) -> int:
-    return -(-kib // 1024) * 1024
+def _round(kib: int, unit_kib: int) -> int:
+    return -(-kib // unit_kib) * unit_kib
 
 
+_LARGEST_KIB: Final = (1 << 53) - 1024
+_MIB_KIB: Final = 1024
 _MODULE_KIB: Final = 2048
+_BLOCK_KIB: Final = 256 * 1024
 _COUNTED: Final = (MemoryModel.DIMM, MemoryModel.NVDIMM, MemoryModel.VIRTIO_MEM)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from actors.qemu import rules_addresses, rules_checks, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.rules_checks import ANY_HOST, HostLimits
 from actors.qemu.rules_machine import NO_HOST_AUDIO, HostAudio
 from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
 from conf.domain.address import PciAddress, SourcePciAddress
@@ -41,9 +42,11 @@ class QemuRules(DomainRules):
         nvram_folder: str | None = None,
         accelerators: tuple[VirtType, ...] = (VirtType.QEMU, VirtType.KVM),
         host_audio: HostAudio = NO_HOST_AUDIO,
+        limits: HostLimits = ANY_HOST,
     ) -> None:
         """`gic` is the interrupt controller KVM has on ARM; sockets in the two folders are ours, not the user's."""
         self.host_audio = host_audio
+        self.limits = limits
         self.capabilities = capabilities
         self.gic = gic
         self.state_folder = state_folder
@@ -101,11 +104,11 @@ class QemuRules(DomainRules):
 
     def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
         """Refuses what QEMU cannot provide."""
-        rules_checks.check_device(device, domain)
+        rules_checks.check_device(device, domain, self.capabilities, self.limits)
 
     def check(self, domain: Domain) -> None:
         """Refuses what QEMU cannot run."""
-        rules_checks.check(domain, self.capabilities, self.accelerators)
+        rules_checks.check(domain, self.capabilities, self.accelerators, self.limits)
 
     def assign_aliases(self, domain: Domain) -> None:
         """Names the devices of a guest that starts; USB devices of old definitions get their ports before that."""
@@ -152,7 +155,7 @@ class QemuRules(DomainRules):
         if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
             cpu.check = CpuCheck.NONE
             if cpu.migratable is None and rules_machine.is_x86(domain) and cpu.mode is CpuMode.HOST_PASSTHROUGH:
-                cpu.migratable = self.capabilities.version >= (2, 12, 0)
+                cpu.migratable = self.capabilities.has("cpu.migratable")
         elif cpu.mode is CpuMode.HOST_MODEL or domain.type is not VirtType.QEMU:
             cpu.check = CpuCheck.PARTIAL
         else:

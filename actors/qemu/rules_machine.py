@@ -98,6 +98,16 @@ def has_builtin_ide(domain: Domain) -> bool:
     return is_i440fx(domain) or machine_of(domain) in ("malta", "sun4u", "g3beige")
 
 
+_NUMBERED_PCI = ("bamboo", "prep", "mpc8544ds", "ppce500")
+
+
+def has_numbered_pci(domain: Domain) -> bool:
+    """Is the first PCI bus `pci.0`, as on machines that may have more than one?"""
+    if is_x86(domain) or is_s390(domain) or is_pseries(domain) or is_arm_virt(domain) or is_riscv_virt(domain):
+        return True
+    return arch_of(domain) in ("ppc", *PPC64) and machine_of(domain) in _NUMBERED_PCI
+
+
 def builtin_alias(domain: Domain, controller: Controller) -> str | None:
     """QEMU's own name of a controller that the machine has by itself."""
     if controller.index != 0:
@@ -106,7 +116,8 @@ def builtin_alias(domain: Domain, controller: Controller) -> str | None:
         return "ide"
     if controller.type is ControllerType.SATA and is_q35(domain):
         return "ide"
-    if controller.type is ControllerType.PCI and controller.model == PciModel.PCI_ROOT and arch_of(domain) == "ppc":
+    is_root = controller.type is ControllerType.PCI and controller.model == PciModel.PCI_ROOT
+    if is_root and not has_numbered_pci(domain):
         return "pci"
     return None
 

@@ -99,14 +99,19 @@ def schema_verdict(case: Case) -> str:
 
 def _read(case: Case, source: bytes) -> Outcome:
     """Reads a definition that a command line is made of, or sees it refused, in libvirt's words if they are known."""
-    flags = ParseFlags.INACTIVE
-    for name in case.get("parse_flags", ()):
-        flags |= _PARSE_FLAGS.get(name, ParseFlags.NONE)
     try:
-        parse_domain(source, rules_for(case), flags)
+        parse_domain(source, rules_for(case), parse_flags_of(case))
     except VirtError as exc:
         return Outcome(case, f"{type(exc).__name__}: {exc}" if case["expectation"] != "parse-error" else "")
     return Outcome(case, "this document should have been refused" if case["expectation"] == "parse-error" else "")
+
+
+def parse_flags_of(case: Case) -> ParseFlags:
+    """How the definition of a case for a command line is read."""
+    flags = ParseFlags.INACTIVE
+    for name in case.get("parse_flags", ()):
+        flags |= _PARSE_FLAGS.get(name, ParseFlags.NONE)
+    return flags
 
 
 def _domain(case: Case, source: bytes) -> str:

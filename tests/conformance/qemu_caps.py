@@ -75,7 +75,8 @@ def capabilities_of(case: dict[str, Any]) -> Capabilities:
     """The emulator of a case: a recorded one, or one that has what its flags say."""
     caps = case.get("caps", {"mode": "none"})
     if "file" in caps:
-        return capabilities_of_file(caps["file"], strip_aliases=caps["mode"] == "latest")
+        found = capabilities_of_file(caps["file"], strip_aliases=caps["mode"] == "latest")
+        return msgspec.structs.replace(found, flags=found.flags | set(caps.get("extra_flags", ())))
     arch = case.get("domain", {}).get("arch") or caps.get("arch") or "x86_64"
     return capabilities_of_flags(arch, frozenset(caps.get("flags", ())))
 
@@ -104,7 +105,8 @@ _MACHINES: Final = {
 def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
     """An emulator of no version that has nothing but the flags, with a machine or two as libvirt's tests give it."""
     arch = {"ppc64le": "ppc64", "armv6l": "armv7l"}.get(arch, arch)
-    machines = tuple(Machine(name=name, numa_mem=True) for name in _MACHINES.get(arch, ("pc",)))
+    names = _MACHINES.get(arch, ("pc",))
+    machines = tuple(Machine(name=name, numa_mem=True, is_default=name == names[0]) for name in names)
     return Capabilities(
         emulator=f"/usr/bin/qemu-system-{PROGRAMS.get(arch, arch)}",
         version=(0, 0, 0),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import HugePageMount, Launch, Options
 from actors.qemu.command.line import CommandLine
@@ -22,6 +22,8 @@ from schema.errors import ConfigUnsupported
 from tests.shared import need_shared
 
 LISTENER: Final = 1729
+NOW: Final = datetime.fromtimestamp(1234567890, timezone(-timedelta(minutes=30)))
+"""The moment of the recordings, on a host that is half an hour off."""
 _SECRET: Final = "9eao5F8qtkGt+seB1HYivWIxbtwUu6MQtg1zpj/oDtUsPr1q8wBYM91uEHCn6j/1"
 _VECTOR: Final = "AAECAwQFBgcICQoLDA0ODw=="
 
@@ -37,16 +39,12 @@ OPTIONS: Final = Options(
     spice_tls_folder="/etc/pki/libvirt-spice",
     chardev_tls_folder="/etc/pki/libvirt-chardev",
     nbd_tls_folder="/etc/pki/libvirt-nbd/dummy,path",
+    dbus_folder="/bad-test-used-env-xdg-runtime-dir/libvirt/qemu/run/dbus",
+    shmem_folder="/var/lib/libvirt",
+    host_nodes=frozenset(range(8)),
     vxhs_tls_folder="/etc/pki/libvirt-vxhs/dummy,path",
     environment=(("PATH", "/bin"), ("USER", "test"), ("LOGNAME", "test")),
 )
-
-
-class RecordedRules(QemuRules):
-    """The rules with the recordings' idea of chance: 0, 1, 2, ..."""
-
-    def random_bytes(self, count: int) -> bytes:
-        return bytes(range(count))
 
 
 @dataclass
@@ -157,16 +155,19 @@ def options_of(state: Mapping[str, Any]) -> Options:
 
 def build_recorded(
     xml: str,
-    caps: Capabilities,
+    rules: QemuRules,
     state: Mapping[str, Any],
     groups: Mapping[str, Sequence[int]],
     flags: ParseFlags = ParseFlags.INACTIVE,
+    incoming: str | None = None,
+    *,
+    fips: bool = False,
 ) -> CommandLine:
     """The command line of a document, made as a start makes it, on the host of the recordings.
 
     Raises VirtError where the document or the start is refused.
     """
-    rules = RecordedRules(caps, state_folder="/tmp/lib", channel_folder="/tmp/channel")
+    caps = rules.capabilities
     domain = parse_domain(xml, rules, flags)
     folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
     host = RecordedHost(groups)
@@ -179,8 +180,9 @@ def build_recorded(
         nvram=Path("/var/lib/libvirt/qemu/nvram"),
         firmwares=firmware_folders(),
     )
-    prepare_domain(domain, rules, places, RecordedPorts(), host.render_node)
-    return build_command(Launch(domain, caps, options_of(state), folder, host, LISTENER))
+    prepare_domain(domain, rules, places, RecordedPorts(), host.render_node, incoming=incoming is not None)
+    options = replace(options_of(state), fips=fips)
+    return build_command(Launch(domain, caps, options, folder, host, LISTENER, incoming=incoming, now=NOW))
 
 
 def words_of(line: CommandLine) -> list[str]:

@@ -159,7 +159,10 @@ class Emulator:
             "qom-list-types": [{"name": one} for one in TYPES],
             "query-commands": [{"name": one} for one in COMMANDS],
             "query-qmp-schema": SCHEMA,
-            "query-command-line-options": [{"option": "machine", "parameters": [{"name": "hpet"}]}],
+            "query-command-line-options": [
+                {"option": "machine", "parameters": [{"name": "hpet"}]},
+                {"option": "vnc", "parameters": []},
+            ],
             "query-chardev": [{"label": "charserial0", "filename": "pty:/dev/pts/99", "frontend-open": True}],
             "query-cpus-fast": [{"cpu-index": 0, "thread-id": os.getpid()}],
             "query-status": {"status": self.status, "running": self.status == "running", "singlestep": False},

@@ -78,6 +78,7 @@ def build_command(launch: Launch) -> CommandLine:
     machine.add_clock(launch, line)
     machine.add_power(launch, line)
     machine.add_boot(launch, line)
+    machine.add_holes(launch, line)
     small.add_iommu(launch, line)
     controllers.add_controllers(launch, line)
     memory.add_modules(launch, line)

@@ -39,6 +39,13 @@ _USB: Final = {
     UsbModel.NEC_XHCI: "nec-usb-xhci",
     UsbModel.QEMU_XHCI: "qemu-xhci",
 }
+_USB_FLAGS: Final = {
+    UsbModel.EHCI: "usb-ehci",
+    UsbModel.ICH9_UHCI1: "ich9-usb-ehci1",
+    UsbModel.ICH9_UHCI2: "ich9-usb-ehci1",
+    UsbModel.ICH9_UHCI3: "ich9-usb-ehci1",
+}
+"""The flags of models that have another than their driver's name."""
 _SCSI: Final = {
     ScsiModel.LSILOGIC: "lsi",
     ScsiModel.IBMVSCSI: "spapr-vscsi",
@@ -98,7 +105,12 @@ def is_built_in(launch: Launch, controller: Controller) -> bool:
     if controller.type is ControllerType.SATA:
         return not controller.index and is_q35(launch.machine)
     if controller.type is ControllerType.USB:
+        if controller.model is None and is_q35(launch.machine):
+            raise ConfigUnsupported("no model provided for USB controller")
         return controller.model in (None, UsbModel.NONE)
+    if controller.type is ControllerType.SCSI:
+        # a board has it soldered on
+        return controller.model == ScsiModel.NCR53C90
     return False
 
 
@@ -135,6 +147,7 @@ def _pci(launch: Launch, controller: Controller) -> Properties:
             default = "pxb" if controller.model == PciModel.PCI_EXPANDER_BUS else "pxb-pcie"
             properties["driver"] = name or default
             properties["bus_nr"] = target.bus_nr if target is not None else None
+            properties["id"] = alias_of(controller)
             properties["numa_node"] = target.node if target is not None else None
         case PciModel.PCIE_ROOT_PORT | PciModel.PCIE_SWITCH_DOWNSTREAM_PORT:
             default = "pcie-root-port" if controller.model == PciModel.PCIE_ROOT_PORT else "xio3130-downstream"
@@ -162,6 +175,8 @@ def _usb(launch: Launch, controller: Controller) -> Properties:
         driver = _USB[model]
     except (ValueError, KeyError) as exc:
         raise ConfigUnsupported(f"{controller.model} not supported in this QEMU binary") from exc
+    if not launch.caps.has(_USB_FLAGS.get(model, driver)):
+        raise ConfigUnsupported(f"USB controller model '{model}' not supported in this QEMU binary")
     properties: Properties = {"driver": driver}
     if model in (UsbModel.NEC_XHCI, UsbModel.QEMU_XHCI):
         properties["p2"] = controller.ports

@@ -57,7 +57,11 @@ def _features(launch: Launch, cpu: GuestCpu | None) -> list[str]:
     if cpu is None:
         return []
     found = []
-    if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) and cpu.migratable is not None:
+    if (
+        cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM)
+        and cpu.migratable is not None
+        and launch.caps.has("cpu.migratable")
+    ):
         found.append(f"migratable={on_off(cpu.migratable)}")
     if cpu.model is not None and cpu.model.vendor_id and cpu.mode is not CpuMode.HOST_PASSTHROUGH:
         found.append(f"vendor={comma_doubled(cpu.model.vendor_id)}")

@@ -40,8 +40,8 @@ def address_properties(launch: Launch, device: Device) -> Properties:
         if address.domain:
             raise ConfigUnsupported("Only PCI device addresses with domain=0 are supported")
         found["bus"] = _pci_bus(launch, address)
-        if address.multifunction:
-            found["multifunction"] = True
+        if address.multifunction is not None:
+            found["multifunction"] = address.multifunction
         function = f".{address.function:#x}" if address.function else ""
         found["addr"] = f"{address.slot:#x}{function}"
         found["acpi-index"] = device.acpi_index or None
@@ -134,4 +134,4 @@ def add_device(launch: Launch, line: CommandLine, device: Device, properties: Pr
 
 def simple_device(launch: Launch, driver: str, device: Device, **more: object) -> Properties:
     """A device with nothing but an alias and a place."""
-    return {"driver": driver, "id": alias_of(device), **more, **address_properties(launch, device)}
+    return {"driver": driver, **more, "id": alias_of(device), **address_properties(launch, device)}

@@ -107,14 +107,12 @@ def disk_device(launch: Launch, disk: Disk, node: str | None) -> Properties:
     properties = _front(launch, disk)
     if isinstance(disk.source, VhostUserSource):
         properties["chardev"] = f"chr-vu-{alias}"
-    properties["drive"] = node
     if disk.shareable:
         properties["share-rw"] = True
+    properties["drive"] = node
     properties["id"] = alias
     if disk.target.bus is not DiskBus.FDC:
         properties["bootindex"] = launch.boot_index(disk)
-    if disk.boot is not None:
-        properties["loadparm"] = disk.boot.loadparm
     if disk.blockio is not None:
         properties["logical_block_size"] = disk.blockio.logical_block_size or None
         properties["physical_block_size"] = disk.blockio.physical_block_size or None
@@ -196,7 +194,7 @@ def _virtio(launch: Launch, disk: Disk) -> Properties:
         properties["event_idx"] = driver.event_idx
         properties["num-queues"] = driver.queues or None
         properties["queue-size"] = driver.queue_size or None
-    if launch.caps.has("virtio-blk-pci.scsi"):
+    if launch.caps.has("virtio-blk-pci.scsi") and not isinstance(disk.source, VhostUserSource):
         if disk.device is DiskDevice.LUN:
             properties["scsi"] = True
         elif not launch.caps.has("virtio-blk-pci.scsi.default.disabled"):

@@ -8,6 +8,7 @@ from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.device import add_device, address_properties, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_x86, secret_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled, on_off
+from actors.qemu.command.memory import short_name
 from actors.qemu.command.protocols import tls_object
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.domain.video import Video, VideoType
@@ -34,21 +35,24 @@ def add_graphics(launch: Launch, line: CommandLine) -> None:
             case GraphicsType.SDL:
                 _add_sdl(line, graphics)
             case GraphicsType.EGL_HEADLESS:
-                node = graphics.gl.rendernode if graphics.gl is not None else None
+                has_node = graphics.gl is not None and launch.caps.has("egl-headless.rendernode")
+                node = graphics.gl.rendernode if graphics.gl is not None and has_node else None
                 words = "egl-headless" + (f",rendernode={comma_doubled(node)}" if node else "")
                 line.add("-display", words)
             case GraphicsType.DBUS:
-                _add_dbus(line, graphics)
+                _add_dbus(launch, line, graphics)
             case _:
                 raise ConfigUnsupported(f"unsupported graphics type '{graphics.type}'")
 
 
-def _add_dbus(line: CommandLine, graphics: Graphics) -> None:
+def _add_dbus(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     words = "dbus"
     if graphics.p2p:
         words += ",p2p=on"
     elif graphics.address:
         words += f",addr={comma_doubled(graphics.address)}"
+    elif launch.options.dbus_folder:
+        words += f",addr=unix:path={launch.options.dbus_folder}/{short_name(launch)}-dbus.sock"
     if graphics.gl is not None and graphics.gl.enable is not None:
         words += f",gl={on_off(graphics.gl.enable)}"
         if graphics.gl.rendernode:
@@ -245,19 +249,21 @@ def _card(launch: Launch, video: Video, *, primary: bool) -> Properties:
         properties["driver"] = _virtio_gpu(launch, video, primary=primary)
         if properties["driver"] != "vhost-user-vga":
             properties.update(virtio_properties(video.driver))
-        if model.acceleration is not None and model.acceleration.accel3d and not _has_gl(launch):
-            properties["virgl"] = True
     else:
         properties["driver"] = driver
     properties["id"] = alias_of(video)
+    if kind is VideoType.VIRTIO and model.acceleration is not None and not _has_gl(launch):
+        properties["virgl"] = model.acceleration.accel3d if launch.caps.has("virtio-gpu.virgl") else None
     if kind is VideoType.VIRTIO or driver in ("qxl", "qxl-vga"):
         properties["max_outputs"] = model.heads
     if driver in ("qxl", "qxl-vga"):
         properties["ram_size"] = model.ram_kib * 1024 if model.ram_kib else None
         properties["vram_size"] = model.vram_kib * 1024 if model.vram_kib else None
-        properties["vram64_size_mb"] = (model.vram64_kib or 0) // 1024
-        properties["vgamem_mb"] = model.vgamem_kib // 1024 if model.vgamem_kib else None
-    elif kind in (VideoType.VGA, VideoType.VMVGA) and driver != "secondary-vga":
+        if launch.caps.has("qxl.vram64_size_mb"):
+            properties["vram64_size_mb"] = (model.vram64_kib or 0) // 1024
+        if launch.caps.has("qxl.vgamem_mb"):
+            properties["vgamem_mb"] = model.vgamem_kib // 1024 if model.vgamem_kib else None
+    elif launch.caps.has(f"{driver}.vgamem_mb"):
         properties["vgamem_mb"] = model.vram_kib // 1024 if model.vram_kib else None
     elif kind is VideoType.BOCHS and model.vram_kib:
         properties["vgamem"] = model.vram_kib * 1024
@@ -280,6 +286,6 @@ def _virtio_gpu(launch: Launch, video: Video, *, primary: bool) -> str:
     accelerated = video.model.acceleration is not None and bool(video.model.acceleration.accel3d) and _has_gl(launch)
     if _is_vhost_user(video):
         return "vhost-user-vga" if primary and is_x86(launch.arch) else "vhost-user-gpu-pci"
-    if primary and is_x86(launch.arch):
+    if primary and is_x86(launch.arch) and launch.caps.has("virtio-vga"):
         return "virtio-vga-gl" if accelerated else "virtio-vga"
     return "virtio-gpu-gl-pci" if accelerated else "virtio-gpu-pci"

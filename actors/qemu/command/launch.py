@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from actors.qemu.capabilities.model import Capabilities, Machine
+from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskDevice
 from conf.domain.domain import Domain, VirtType
-from conf.domain.interface import Interface
+from conf.domain.hostdev import Hostdev, HostdevTeaming, HostdevType, PciHostSource
+from conf.domain.interface import HostdevSource, Interface, InterfaceType
 from conf.domain.os import BootDevice
 from conf.domain.secrets import SecretRef
 from schema.errors import ConfigUnsupported
@@ -63,6 +66,10 @@ class Options:
     vxhs_tls_folder: str = "/etc/pki/qemu"
     vxhs_tls_secret: str = ""
     dump_core: bool = False
+    dbus_folder: str = ""
+    host_nodes: frozenset[int] | None = None
+    """The NUMA nodes of the host; None where that is not asked."""
+    shmem_folder: str = "/var/lib/virtroupe"
 
 
 class HostResources(Protocol):
@@ -123,6 +130,7 @@ class Launch:
     monitor_fd: int
     guest_id: int = -1
     incoming: str | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC).astimezone())
     descriptor_sets: dict[int, int] = field(default_factory=dict)
     """The sets of descriptors that stand for images which clients have opened, by identity of the source."""
     _fdset: int = 0
@@ -149,7 +157,9 @@ class Launch:
 
     def boot_index(self, device: Device) -> int | None:
         """The device's turn at boot."""
-        return self._boot_index.get(id(device))
+        index = self._boot_index.get(id(device))
+        # a card stands for the interface that it was made of
+        return index if index is not None or device.boot is None else device.boot.order
 
     def next_fdset(self) -> int:
         """A number for a set of descriptors that QEMU opens by name."""
@@ -163,6 +173,11 @@ class Launch:
             if controller.type is kind and (controller.index or 0) == index:
                 return controller
         return None
+
+    def hostdevs(self) -> list[Hostdev]:
+        """The devices of the host that the guest gets, cards that are interfaces of it first."""
+        cards = [passed_card(one) for one in self.domain.devices.interfaces if one.type is InterfaceType.HOSTDEV]
+        return [*cards, *self.domain.devices.hostdevs]
 
     def controller_alias(self, kind: ControllerType, index: int) -> str:
         """The alias of the controller that an address names.
@@ -216,6 +231,23 @@ def alias_of(device: Device) -> str:
     if device.alias is None:
         raise ConfigUnsupported("a device has no alias")
     return device.alias
+
+
+def passed_card(interface: Interface) -> Hostdev:
+    """The network card of the host that an interface is, as a device."""
+    source = interface.source
+    address = source.address if isinstance(source, HostdevSource) else None
+    if isinstance(address, PciAddress):
+        place = SourcePciAddress(domain=address.domain, bus=address.bus, slot=address.slot, function=address.function)
+        kind, given = HostdevType.PCI, PciHostSource(address=place)
+    else:
+        raise ConfigUnsupported("an interface of type 'hostdev' needs the address of a PCI device")
+    device = Hostdev(type=kind, source=given, managed=interface.managed)
+    device.alias, device.address, device.rom = interface.alias, interface.address, interface.rom
+    device.boot, device.acpi_index = interface.boot, interface.acpi_index
+    if interface.teaming is not None:
+        device.teaming = HostdevTeaming(type=interface.teaming.type, persistent=interface.teaming.persistent)
+    return device
 
 
 def boot_indexes(domain: Domain) -> dict[int, int]:

@@ -11,6 +11,8 @@ from actors.qemu.command.line import CommandLine, comma_doubled, on_off
 from actors.qemu.command.memory import needs_machine_backend
 from conf.cpu.cpu import CpuMode
 from conf.domain.clock import Clock, ClockOffset, LifecycleAction
+from conf.domain.controller import ControllerType, PciModel
+from conf.domain.domain import VirtType
 from conf.domain.memory_device import MemoryModel
 from conf.domain.os import LoaderType
 from schema.errors import ConfigUnsupported
@@ -97,7 +99,7 @@ def _feature_words(launch: Launch) -> list[str]:
         return []
     words = []
     gic = features.gic.version if features.gic is not None else None
-    if gic and is_arm_virt(launch.arch, launch.machine) and (gic != "2" or launch.caps.has("gic-version")):
+    if gic and is_arm_virt(launch.arch, launch.machine):
         words.append(f"gic-version={gic}")
     if features.ioapic is not None:
         words.append("kernel_irqchip=split" if features.ioapic == "qemu" else "kernel_irqchip=on")
@@ -152,6 +154,9 @@ def add_accelerator(launch: Launch, line: CommandLine) -> None:
         size = f",dirty-ring-size={ring.size}" if ring is not None and ring.state and ring.size else ""
         line.add("-accel", f"kvm{size}")
         return
+    if launch.domain.type is VirtType.HVF:
+        line.add("-accel", "hvf")
+        return
     cache = features.tcg.tb_cache_kib if features is not None and features.tcg is not None else None
     line.add("-accel", f"tcg,tb-size={cache // 1024}" if cache else "tcg")
 
@@ -178,7 +183,7 @@ def _tseg_mib(value: int, unit: str | None) -> int:
 def add_clock(launch: Launch, line: CommandLine) -> None:
     """The real-time clock and the other timers."""
     clock = launch.domain.clock
-    words = [f"base={_rtc_base(clock)}"]
+    words = [f"base={_rtc_base(clock, launch.now)}"]
     for timer in clock.timers:
         if timer.name == "rtc":
             if timer.track == "guest":
@@ -200,13 +205,11 @@ def add_clock(launch: Launch, line: CommandLine) -> None:
             line.add("-no-hpet")
 
 
-def _rtc_base(clock: Clock) -> str:
+def _rtc_base(clock: Clock, now: datetime) -> str:
     if clock.offset is ClockOffset.LOCALTIME:
         return "localtime"
     if clock.offset is ClockOffset.VARIABLE:
-        now = datetime.now(UTC)
-        if clock.basis == "localtime":
-            now = now.astimezone()
+        now = now if clock.basis == "localtime" else now.astimezone(UTC)
         moved = now + timedelta(seconds=int(clock.adjustment or 0))
         return moved.strftime("%Y-%m-%dT%H:%M:%S")
     if clock.offset is ClockOffset.ABSOLUTE:
@@ -237,6 +240,18 @@ def add_power(launch: Launch, line: CommandLine) -> None:
                 if not (is_q35(launch.machine) or is_i440fx(launch.machine)):
                     raise ConfigUnsupported("setting ACPI S3 not supported")
                 line.add("-global", f"{chip}.{name}={int(not value)}")
+
+
+_HOST_BRIDGES: Final = {PciModel.PCI_ROOT: "i440FX-pcihost", PciModel.PCIE_ROOT: "q35-pcihost"}
+
+
+def add_holes(launch: Launch, line: CommandLine) -> None:
+    """How much room for 64-bit addresses the host bridge leaves."""
+    for controller in launch.domain.devices.controllers:
+        hole = controller.pcihole64_kib
+        if controller.type is ControllerType.PCI and hole:
+            bridge = _HOST_BRIDGES[PciModel(controller.model or "")]
+            line.add("-global", f"{bridge}.pci-hole64-size={hole}K")
 
 
 def add_boot(launch: Launch, line: CommandLine) -> None:

@@ -35,7 +35,8 @@ def cell_kib(cell: NumaCell) -> int:
 def initial_kib(launch: Launch) -> int:
     """All memory at start but that of modules."""
     cells = cells_of(launch)
-    if cells:
+    # a guest that comes from elsewhere has what it had there
+    if cells and launch.incoming is None:
         return sum(cell_kib(cell) for cell in cells)
     modules = sum(one.target.size_kib for one in launch.domain.devices.memories if _counts(one))
     total = launch.domain.memory.kib
@@ -55,6 +56,9 @@ def needs_machine_backend(launch: Launch) -> bool:
 def add_memory(launch: Launch, line: CommandLine) -> None:
     """How much memory there is, how far it may grow, and where it comes from without NUMA nodes."""
     domain = launch.domain
+    tune = domain.numatune
+    if tune is not None and tune.memory is not None and tune.memory.nodeset:
+        check_nodes(launch, parse_cpuset(tune.memory.nodeset))
     kib = initial_kib(launch)
     if domain.max_memory is not None:
         line.add("-m", f"size={kib}k,slots={domain.max_memory.slots},maxmem={domain.max_memory.kib}k")
@@ -183,6 +187,7 @@ class Backend:
                 nodes, mode = parse_cpuset(own.nodeset), own.mode or MemoryMode.STRICT
             elif tune.memory is not None and tune.memory.nodeset is not None:
                 nodes = parse_cpuset(tune.memory.nodeset)
+        check_nodes(self.launch, nodes or ())
         if not nodes or mode is MemoryMode.RESTRICTIVE:
             return {}
         return {"host-nodes": sorted(nodes), "policy": _POLICIES[mode]}
@@ -194,6 +199,14 @@ class Backend:
         if not self.launch.caps.has("thread-context"):
             return None
         return {"qom-type": "thread-context", "id": f"tc-{self.name}", "node-affinity": properties["host-nodes"]}
+
+
+def check_nodes(launch: Launch, nodes: Iterable[int]) -> None:
+    """Raises ConfigUnsupported when the host lacks a NUMA node that is asked for."""
+    there = launch.options.host_nodes
+    absent = [] if there is None else sorted(set(nodes) - there)
+    if absent:
+        raise ConfigUnsupported(f"NUMA node {absent[0]} is unavailable")
 
 
 def _page_of_node(pages: Iterable[HugePage], node: int | None) -> int | None:
@@ -229,7 +242,7 @@ def _has_special_memory(launch: Launch) -> bool:
     backing, tune = launch.domain.memory_backing, launch.domain.numatune
     if backing is not None and (backing.hugepages or backing.source or backing.access):
         return True
-    if launch.domain.max_memory is not None or any(cell.mem_access for cell in cells_of(launch)):
+    if any(cell.mem_access for cell in cells_of(launch)):
         return True
     return tune is not None and bool(tune.memnodes)
 

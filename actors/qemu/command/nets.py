@@ -43,8 +43,14 @@ def add_interfaces(launch: Launch, line: CommandLine) -> None:
     """All interfaces. Raises ConfigUnsupported for what QEMU cannot have."""
     for interface in launch.domain.devices.interfaces:
         if interface.type is InterfaceType.HOSTDEV:
-            raise ConfigUnsupported("interfaces of type 'hostdev' are not supported yet")
+            continue  # it comes with the other devices of the host
         if interface.type is InterfaceType.VHOSTUSER:
+            if interface.backend is not None and interface.backend.tap is not None:
+                mac = interface.mac.address if interface.mac is not None else ""
+                raise ConfigUnsupported(
+                    f"interface {mac} - custom tap device path is not supported for network interfaces of type "
+                    f"{interface.type}"
+                )
             line.add("-chardev", _vhost_user_chardev(launch, interface))
         vhosts: Sequence[int] = ()
         taps: Sequence[int] = ()
@@ -52,8 +58,24 @@ def add_interfaces(launch: Launch, line: CommandLine) -> None:
             taps = launch.host.taps(interface)
             vhosts = _vhosts(launch, interface, len(taps))
         line.add_json("-netdev", _netdev(launch, line, interface, taps, vhosts))
+        if _is_part_of_the_board(launch, interface):
+            line.add("-net", _board_card(launch, interface))
+            continue
         card = _card(launch, interface, max(len(taps), _queues(interface)), bool(vhosts))
         add_device(launch, line, interface, card)
+
+
+def _is_part_of_the_board(launch: Launch, interface: Interface) -> bool:
+    """Boards of ARM have their cards soldered on: those without an address cannot be devices of their own."""
+    return launch.arch in ("armv6l", "armv7l", "aarch64") and interface.address is None
+
+
+def _board_card(launch: Launch, interface: Interface) -> str:
+    alias = alias_of(interface)
+    mac = f"macaddr={interface.mac.address}," if interface.mac is not None else ""
+    index = launch.boot_index(interface)
+    words = f"nic,{mac}netdev=host{alias},model={interface.model},id={alias}"
+    return words if index is None else f"{words},bootindex={index}"
 
 
 def _queues(interface: Interface) -> int:
@@ -64,12 +86,10 @@ def _vhosts(launch: Launch, interface: Interface, queues: int) -> Sequence[int]:
     name = interface.driver.name if interface.driver is not None else None
     if name == "qemu" or not is_virtio(interface):
         return ()
-    if name == "vhost" or launch.is_kvm:
-        found = launch.host.vhosts(interface, queues)
-        if not found and name == "vhost":
-            raise ConfigUnsupported("vhost-net was requested for an interface, but is unavailable")
-        return found
-    return ()
+    found = launch.host.vhosts(interface, queues)
+    if not found and name == "vhost":
+        raise ConfigUnsupported("vhost-net was requested for an interface, but is unavailable")
+    return found
 
 
 def _vhost_user_chardev(launch: Launch, interface: Interface) -> str:

@@ -10,7 +10,7 @@ from actors.qemu.command.device import add_device, address_properties, rom_prope
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
 from actors.qemu.command.protocols import iscsi
-from conf.domain.address import DriveAddress
+from conf.domain.address import DriveAddress, UnassignedAddress
 from conf.domain.controller import ControllerType, ScsiModel
 from conf.domain.filesystem import Filesystem, MountSource
 from conf.domain.hostdev import (
@@ -111,7 +111,7 @@ def add_redirected(launch: Launch, line: CommandLine) -> None:
         words = None
         if rules is not None:
             words = "|".join(
-                f"{r.usb_class or '-1'}:{r.vendor or '-1'}:{r.product or '-1'}:{r.version or '-1'}:{int(r.allow)}"
+                f"{r.usb_class or '-1'}:{r.vendor or '-1'}:{r.product or '-1'}:{_version(r.version)}:{int(r.allow)}"
                 for r in rules.rules
             )
         line.add_json(
@@ -127,11 +127,21 @@ def add_redirected(launch: Launch, line: CommandLine) -> None:
         )
 
 
+def _version(text: str | None) -> str:
+    """A version as USB writes it: `1.10` is 0x0110."""
+    if text is None or text == "-1":
+        return "-1"
+    major, _, minor = text.partition(".")
+    return f"0x{int(major):02d}{minor.ljust(2, '0')}"
+
+
 def add_hostdevs(launch: Launch, line: CommandLine, first_image: int) -> None:
     """Devices of the host; `first_image` is the first number that no image of a disk has."""
     number = first_image
-    for one in launch.domain.devices.hostdevs:
+    for one in launch.hostdevs():
         source = one.source
+        if isinstance(one.address, UnassignedAddress):
+            continue
         if isinstance(source, PciHostSource):
             add_device(launch, line, one, _pci(launch, one, source))
         elif isinstance(source, UsbHostSource):
@@ -165,9 +175,13 @@ def _pci(launch: Launch, one: Hostdev, source: PciHostSource) -> Properties:
 def _usb(launch: Launch, one: Hostdev, source: UsbHostSource) -> Properties:
     if source.address is None:
         raise ConfigUnsupported("USB host device is missing bus/device information")
+    bus, number = source.address.bus, source.address.device
+    place: Properties = {"hostbus": bus, "hostaddr": number}
+    if launch.caps.has("usb-host.hostdevice"):
+        place = {"hostdevice": f"/dev/bus/usb/{bus:03}/{number:03}"}
     return {
         "driver": "usb-host",
-        "hostdevice": f"/dev/bus/usb/{source.address.bus:03}/{source.address.device:03}",
+        **place,
         "id": alias_of(one),
         "bootindex": launch.boot_index(one),
         **address_properties(launch, one),
@@ -249,11 +263,13 @@ def add_shmems(launch: Launch, line: CommandLine) -> None:
 def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
     alias = alias_of(one)
     properties: Properties = {"driver": one.model or "ivshmem-plain", "id": alias}
-    if one.model == "ivshmem-doorbell":
-        path = one.server.path if one.server is not None else None
-        line.add(
-            "-chardev", socket_words(launch, f"char{alias}", path or f"/var/lib/virtroupe/shmem-{one.name}", False)
-        )
+    chardev = None
+    if one.server is not None and (one.model in ("ivshmem", "ivshmem-doorbell")):
+        path = one.server.path or f"{launch.options.shmem_folder}/shmem-{one.name}-sock"
+        chardev = socket_words(launch, f"char{alias}", path, False)
+    if one.model == "ivshmem":
+        properties |= _old_shmem(one, chardev is not None)
+    elif one.model == "ivshmem-doorbell":
         properties["chardev"] = f"char{alias}"
         if one.msi is not None:
             properties["vectors"] = one.msi.vectors
@@ -275,6 +291,21 @@ def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
         properties["memdev"] = f"shmmem-{alias}"
         properties["master"] = None if one.role is None else one.role == "master"
     add_device(launch, line, one, {**properties, **address_properties(launch, one)})
+    if chardev is not None:
+        line.add("-chardev", chardev)
+
+
+def _old_shmem(one: Shmem, has_server: bool) -> Properties:
+    size = 4 * 1024 * 1024 if one.size is None else one.size.value * (bytes_per_unit(one.size.unit or "B") or 1)
+    properties: Properties = {"size": f"{size >> 20}m"}
+    if not has_server:
+        return {**properties, "shm": one.name}
+    properties["chardev"] = f"char{one.alias}"
+    if one.msi is not None:
+        properties["msi"] = True
+        properties["vectors"] = one.msi.vectors
+        properties["ioeventfd"] = one.msi.ioeventfd
+    return properties
 
 
 def uses_vfio(launch: Launch) -> bool:

@@ -14,7 +14,9 @@ from conf.domain.chardev_users import Smartcard
 from conf.domain.controller import ControllerType
 from schema.errors import ConfigUnsupported
 
-_SERIAL_DRIVERS: Final = ("isa-serial", "usb-serial", "pci-serial", "isa-debugcon", "spapr-vty")
+_SERIAL_DRIVERS: Final = (
+    *("isa-serial", "usb-serial", "pci-serial", "isa-debugcon", "spapr-vty", "sclpconsole", "sclplmconsole"),
+)
 _DEFAULT_CERTIFICATES: Final = "/etc/pki/nssdb"
 
 
@@ -61,7 +63,7 @@ def add_serials(launch: Launch, line: CommandLine) -> None:
 
 def _serial_driver(serial: Serial) -> str:
     target = serial.target
-    return (target.model if target is not None else None) or "isa-serial"
+    return (target.model if target is not None else None) or ""
 
 
 def add_parallels(launch: Launch, line: CommandLine) -> None:
@@ -119,6 +121,8 @@ def _virtio_port(launch: Launch, port: Channel | Console, driver: str, name: str
         controller = launch.controller_alias(ControllerType.VIRTIO_SERIAL, address.controller)
         properties["bus"] = f"{controller}.{address.bus}"
         properties["nr"] = address.port
+    else:
+        properties.update(address_properties(launch, port))
     if port.type is CharType.SPICEVMC and name is not None and name != "com.redhat.spice.0":
         raise ConfigUnsupported(f"Unsupported spicevmc target name '{name}'")
     properties["chardev"] = f"char{alias}"

@@ -9,7 +9,7 @@ from actors.qemu.command.device import add_device, address_properties, simple_de
 from actors.qemu.command.launch import Launch, alias_of, is_arm_virt
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
 from conf.domain.address import IsaAddress, SpaprVioAddress
-from conf.domain.chardev_users import Tpm
+from conf.domain.chardev_users import Tpm, TpmModel
 from conf.domain.small_devices import Input, InputBus, InputType, PanicModel, WatchdogAction
 from schema.errors import ConfigUnsupported
 
@@ -178,6 +178,10 @@ def add_tpms(launch: Launch, line: CommandLine) -> None:
 
 def _add_tpm(launch: Launch, line: CommandLine, tpm: Tpm) -> None:
     alias = alias_of(tpm)
+    if tpm.model is TpmModel.SPAPR_PROXY:
+        path = tpm.backend.device or "/dev/tpmrm0"
+        line.add_json("-device", {"driver": "spapr-tpm-proxy", "id": alias, "host-path": path})
+        return
     name = f"tpm-{alias}"
     model = tpm.model.value if tpm.model is not None else "tpm-tis"
     if not launch.caps.has(model):

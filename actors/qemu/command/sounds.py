@@ -15,6 +15,7 @@ _HDA: Final = {
     SoundModel.ICH9: "ich9-intel-hda",
 }
 _CARDS: Final = {SoundModel.ES1370: "ES1370", SoundModel.AC97: "AC97", SoundModel.USB: "usb-audio"}
+_WITHOUT_SOUNDHW: Final = (7, 1, 0)
 _OTHER: Final = {SoundModel.SB16: "sb16"}
 
 
@@ -79,7 +80,10 @@ def add_sounds(launch: Launch, line: CommandLine) -> None:
 def _add_card(launch: Launch, line: CommandLine, sound: Sound) -> None:
     audio = _audio_of(launch, sound)
     if sound.model is SoundModel.PCSPK:
-        line.add("-machine", f"pcspk-audiodev={audio}")
+        if launch.caps.version < _WITHOUT_SOUNDHW:
+            line.add("-soundhw", "pcspk")
+        else:
+            line.add("-machine", f"pcspk-audiodev={audio}")
         return
     alias = alias_of(sound)
     if sound.model in _HDA:
