@@ -17,6 +17,7 @@ from actors.qemu import (
     saving,
     statistics,
     vcpus,
+from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
 )
 from actors.qemu.block import commit, control, copy, disks, pull, threshold, tuning
 from actors.qemu.block.settling import settle_guests
@@ -73,6 +74,14 @@ class QemuActor(Actor[QemuHost]):
         channels.calls,
         pull.calls,
         commit.calls,
+        commands.calls,
+        filesystems.calls,
+        clock.calls,
+        processors.calls,
+        users.calls,
+        power.calls,
+        addresses.calls,
+        facts.calls,
         copy.calls,
         control.calls,
         disks.calls,

@@ -62,6 +62,9 @@ class Guest:
         self.perf: PerfCounters | None = None
         self.agent: AgentLink | None = None
         self._live: Domain | None = None
+        self.agent_timeout = -2
+        self.resets = 0
+        """How often it has been reset since we know it."""
         self._config: Domain | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from actors.qemu import states
+from actors.qemu.agent.power import has_agent, power_by_agent
 from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
@@ -28,7 +29,7 @@ from schema.enums.domain_state import (
     DomainShutoffReason,
     DomainState,
 )
-from schema.errors import ArgumentUnsupported, DomainStateError
+from schema.errors import DomainStateError, VirtError
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -152,34 +153,54 @@ async def domain_resume(host: QemuHost, dom: DomainRef) -> None:
         host.change_state(guest, DomainState.RUNNING, DomainRunningReason.UNPAUSED, [states.resumed(guest)])
 
 
-def _check_way(flags: int, known: int, function: str) -> None:
-    check_flags(flags, known, function)
-    if flags & ShutdownFlags.GUEST_AGENT and not flags & ShutdownFlags.ACPI_POWER_BTN:
-        raise ArgumentUnsupported("QEMU guest agent is not configured")
+async def _ask_agent_first(host: QemuHost, guest: Guest, flags: int, mode: str) -> bool:
+    """Whether a guest's agent has done it; where the power button is allowed too, an agent that fails is no error.
+
+    An agent that nobody has asked for by name is asked all the same when it is there.
+    """
+    agent, button = int(ShutdownFlags.GUEST_AGENT), int(ShutdownFlags.ACPI_POWER_BTN)
+    if not flags & agent and (flags or not has_agent(guest)):
+        return False
+    try:
+        await power_by_agent(host, guest, mode)
+    except VirtError:
+        if flags and not flags & button:
+            raise
+        return False
+    return True
 
 
 @calls.handles(key="dom")
 async def domain_shutdown_flags(host: QemuHost, dom: DomainRef, flags: int) -> None:
-    """Presses a guest's power button; what it does is the guest's affair. Raises NoSuchDomain, DomainStateError."""
-    _check_way(flags, int(ShutdownFlags.ACPI_POWER_BTN | ShutdownFlags.GUEST_AGENT), "qemuDomainShutdownFlags")
+    """Has a guest power off: by its agent, or with its power button, of which it makes what it likes.
+
+    Raises NoSuchDomain, DomainStateError, and when only the agent may: ArgumentUnsupported, AgentUnresponsive.
+    """
+    check_flags(flags, int(ShutdownFlags.ACPI_POWER_BTN | ShutdownFlags.GUEST_AGENT), "qemuDomainShutdownFlags")
     guest = host.guest(dom)
     run = guest.need_run()
     restarts = guest.live.on_poweroff in (LifecycleAction.RESTART, LifecycleAction.RENAME_RESTART)
     if run.reboots != restarts:
         guest.adopt(guest.running(reboots=restarts))
         host.keep_soon(guest)
-    await guest.ask("system_powerdown")
+    if not await _ask_agent_first(host, guest, flags, "powerdown"):
+        await guest.ask("system_powerdown")
 
 
 @calls.handles(key="dom")
 async def domain_reboot(host: QemuHost, dom: DomainRef, flags: int) -> None:
-    """Presses a guest's power button, and starts it again when it has powered off.
+    """Has a guest reboot: by its agent, or with its power button and a new start when it has powered off.
 
-    Raises NoSuchDomain, DomainStateError when it is off.
+    Raises NoSuchDomain, DomainStateError when it is off, and when only the agent may: ArgumentUnsupported,
+    AgentUnresponsive.
     """
-    _check_way(flags, int(RebootFlags.ACPI_POWER_BTN | RebootFlags.GUEST_AGENT), "qemuDomainReboot")
+    check_flags(flags, int(RebootFlags.ACPI_POWER_BTN | RebootFlags.GUEST_AGENT), "qemuDomainReboot")
     guest = host.guest(dom)
-    guest.need_run()
+    run = guest.need_run()
+    if run.reboots and flags == RebootFlags.GUEST_AGENT:
+        await host.write(guest, guest.running(reboots=False))
+    if await _ask_agent_first(host, guest, flags, "reboot"):
+        return
     await host.write(guest, guest.running(reboots=guest.live.on_reboot is not LifecycleAction.DESTROY))
     await guest.ask("system_powerdown")
 

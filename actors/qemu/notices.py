@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from actors.qemu import states
+from actors.qemu.agent.channel import agent_channel, is_connected
 from actors.qemu.ending import after_shutdown, panicked
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -56,11 +57,19 @@ def on_notice(host: QemuHost, guest: Guest, notice: Notice) -> None:
 
 def announce(host: QemuHost, guest: Guest, told: Sequence[states.Told]) -> None:
     """The guest has started: this is told first, then what its monitor said meanwhile."""
-    host.publish(guest, told)
+    host.publish(guest, [*_told_of_agent(guest), *told])
     held, guest.held = guest.held or [], None
     for notice in held:
         on_notice(host, guest, notice)
     host.look_after(guest)
+
+
+def _told_of_agent(guest: Guest) -> list[states.Told]:
+    channel = agent_channel(guest.live)
+    if channel is None:
+        return []
+    state = 1 if is_connected(channel) else 2
+    return [("domain_event_agent_lifecycle", {"dom": guest.ref, "state": state, "reason": 1})]
 
 
 def on_gone(host: QemuHost, guest: Guest) -> None:
@@ -108,6 +117,7 @@ def _shutdown(host: QemuHost, guest: Guest, data: Data) -> None:
 
 
 def _reset(host: QemuHost, guest: Guest, data: Data) -> None:
+    guest.resets += 1
     if data.get("guest") and guest.live.on_reboot is LifecycleAction.DESTROY:
         guest.got_shutdown = True
         host.runtime.spawn(after_shutdown(host, guest), f"reboot of {guest.name}")
@@ -262,6 +272,8 @@ def _job_status(host: QemuHost, guest: Guest, data: Data) -> None:
 def _write_threshold(host: QemuHost, guest: Guest, data: Data) -> None:
     from actors.qemu.block.threshold import on_threshold
 
+                if not is_open and guest.agent is not None:
+                    guest.agent.close()
     on_threshold(host, guest, dict(data))
 
 

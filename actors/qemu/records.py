@@ -83,6 +83,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The definition of a transient guest as it was given."""
     ends_on_close: bool = False
     threads: tuple[int, ...] = ()
+    agent_timeout: int | None = None
     partition: str = ""
     """Where the guest's control groups are, as its definition says."""
     images: int = 0

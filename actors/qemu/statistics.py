@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
+from actors.qemu.agent.processors import count_in_use
 from actors.qemu.flags import AFFECT, check_flags, one_impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -88,13 +89,16 @@ def domain_get_control_info(host: QemuHost, dom: DomainRef, flags: int) -> dict[
 
 
 @calls.handles()
-def domain_get_vcpus_flags(host: QemuHost, dom: DomainRef, flags: int) -> int:
-    """How many processors a guest has, or may have. Raises NoSuchDomain, DomainStateError."""
-    known = int(VcpuFlags.LIVE | VcpuFlags.CONFIG | VcpuFlags.MAXIMUM)
-    if flags & VcpuFlags.GUEST:
-        raise OperationUnsupported("the guest agent is not supported yet")
+async def domain_get_vcpus_flags(host: QemuHost, dom: DomainRef, flags: int) -> int:
+    """How many processors a guest has, may have, or uses as its agent says.
+
+    Raises NoSuchDomain, DomainStateError, and what asking the agent raises.
+    """
+    known = int(VcpuFlags.LIVE | VcpuFlags.CONFIG | VcpuFlags.MAXIMUM | VcpuFlags.GUEST)
     check_flags(flags, known, "qemuDomainGetVcpusFlags")
     guest = host.guest(dom)
+    if flags & VcpuFlags.GUEST:
+        return await count_in_use(host, guest, maximum=bool(flags & VcpuFlags.MAXIMUM))
     definition = guest.live if one_impact(guest, flags & AFFECT) & Impact.LIVE else guest.config
     vcpu = definition.vcpu
     return vcpu.count if flags & VcpuFlags.MAXIMUM else vcpu.current or vcpu.count

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu import records
+from actors.qemu.agent.processors import use_so_many
 from actors.qemu.flags import check_flags, impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -32,11 +33,12 @@ async def domain_set_vcpus_flags(host: QemuHost, dom: DomainRef, nvcpus: int, fl
     """
     check_flags(flags, _FLAGS, "qemuDomainSetVcpusFlags")
     guest = host.guest(dom)
-    if flags & VcpuFlags.GUEST:
-        raise OperationUnsupported("the guest agent is not supported yet")
     if nvcpus == 0:
         raise InvalidArguments("the number of vcpus must not be 0")
     which = impact(guest, flags)
+    if flags & VcpuFlags.GUEST:
+        await use_so_many(host, guest, nvcpus)
+        return
     if flags & VcpuFlags.MAXIMUM:
         if which & Impact.LIVE:
             raise OperationUnsupported("maximum vcpu count of a live domain can't be modified")
