@@ -17,8 +17,8 @@ from actors.qemu import (
     saving,
     statistics,
     vcpus,
-from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
 )
+from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
 from actors.qemu.block import commit, control, copy, disks, pull, threshold, tuning
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
