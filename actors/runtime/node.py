@@ -13,7 +13,8 @@ from typing import Any, Final
 from actors.runtime.calls import Calls
 from actors.runtime.derived.flags import check_flags
 from actors.runtime.host import Host
-from schema.errors import HostSystemError, InvalidArguments
+from actors.runtime.host_facts.reading import read_sysinfo
+from schema.errors import ConfigUnsupported, HostSystemError, InvalidArguments
 from schema.objects import NodeCpuStat, NodeMemoryStat
 from util.cpuset import bits_from_cpuset, parse_cpuset
 
@@ -150,6 +151,16 @@ def cpu_stats(facts: NodeFacts, cpu: int) -> list[NodeCpuStat]:
 def node_get_info(host: Host) -> dict[str, Any]:
     """What the host is. Raises HostSystemError."""
     return node_info(NodeFacts())
+
+
+@calls.handles()
+async def connect_get_sysinfo(host: Host, flags: int) -> str:
+    """What the firmware says of the hardware. Raises UnsupportedFlags, ConfigUnsupported where it says nothing."""
+    check_flags(host, flags, 0)
+    info = await read_sysinfo()
+    if info is None:
+        raise ConfigUnsupported("Host SMBIOS information is not available")
+    return info.to_xml()
 
 
 @calls.handles()

@@ -10,6 +10,12 @@ from typing import Any
 from actors.runtime.host_facts.caches import read_caches, read_memory_bandwidth
 from actors.runtime.host_facts.numa import CellMemory, read_topology
 from actors.runtime.host_facts.resctrl import read_resctrl
+from actors.runtime.host_facts.sysinfo import (
+    sysinfo_from_arm,
+    sysinfo_from_dmidecode,
+    sysinfo_from_ppc,
+    sysinfo_from_s390,
+)
 from actors.runtime.host_facts.tree import HostTree
 from conf.capabilities.documents import HostCapabilities, write_capabilities
 from conf.capabilities.host import HostPart, MigrationFeatures, PowerManagement
@@ -67,3 +73,14 @@ def sysfs_to_capabilities(case: dict[str, Any]) -> str:
             memory_bandwidth=read_memory_bandwidth(caches, resctrl),
         )
         return write_capabilities(HostCapabilities(host=host))
+
+
+def sysinfo(case: dict[str, Any]) -> str:
+    """What the firmware or the kernel of a host says of its hardware."""
+    texts = {name: (SHARED / "corpus" / path).read_text(encoding="utf-8") for name, path in case["inputs"].items()}
+    reader = case["reader"]
+    if reader == "s390":
+        return sysinfo_from_s390(texts["sysinfo"], texts["cpuinfo"]).to_xml()
+    if "sysinfo" in texts:
+        return sysinfo_from_dmidecode(texts["sysinfo"]).to_xml()
+    return {"arm": sysinfo_from_arm, "ppc": sysinfo_from_ppc}[reader](texts["cpuinfo"]).to_xml()

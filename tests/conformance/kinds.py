@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from schema.errors import VirtError
 from tests.conformance import pools
-from tests.conformance.host import sysfs_to_capabilities
+from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
 
@@ -20,6 +20,7 @@ KINDS: Final[dict[str, Callable[[Case], str]]] = {
     "network-update": network_update,
     "storagepool-capabilities": pools.capabilities,
     "sysfs-to-capabilities": sysfs_to_capabilities,
+    "sysinfo-to-xml": sysinfo,
 }
 """How the text of a case is made. A VirtError refuses the case, in which some must end."""
 
