@@ -161,6 +161,7 @@ class QemuSettings:
     emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")
     stop_timeout_s: Seconds = 10.0  # between SIGTERM and SIGKILL of a graceful destroy
     autostart_delay_s: float = 0.0
+    unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,12 @@ from actors.qemu import (
     reports,
     saving,
     statistics,
-    vcpus,
 )
 from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
 from actors.qemu.block import commit, control, copy, disks, pull, threshold, tuning
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
+from actors.qemu.hotplug import devices, iothreads, vcpus
 from actors.qemu.tuning import (
     actions,
     applying,
@@ -60,6 +60,8 @@ class QemuActor(Actor[QemuHost]):
         metadata.calls,
         keyboard.calls,
         vcpus.calls,
+        devices.calls,
+        iothreads.calls,
         reports.calls,
         scheduling.calls,
         pinning.calls,
@@ -72,8 +74,6 @@ class QemuActor(Actor[QemuHost]):
         actions.calls,
         security.calls,
         channels.calls,
-        pull.calls,
-        commit.calls,
         commands.calls,
         filesystems.calls,
         clock.calls,
@@ -82,11 +82,17 @@ class QemuActor(Actor[QemuHost]):
         power.calls,
         addresses.calls,
         facts.calls,
+        pull.calls,
+        commit.calls,
         copy.calls,
         control.calls,
         disks.calls,
         threshold.calls,
         tuning.calls,
+        snapshots.calls,
+        create.calls,
+        revert.calls,
+        delete.calls,
         node.calls,
     )
     error_domain = ErrorDomain.QEMU

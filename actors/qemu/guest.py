@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from actors.qemu.block.waiting import JobWaiters
+from actors.qemu.hotplug.departures import Departures
 from actors.qemu.moments.records import Moments
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
 from actors.qemu.monitor.protocol import Notice
@@ -61,10 +62,12 @@ class Guest:
         self.completed_job: Job | None = None
         self.perf: PerfCounters | None = None
         self.agent: AgentLink | None = None
-        self._live: Domain | None = None
         self.agent_timeout = -2
         self.resets = 0
         """How often it has been reset since we know it."""
+        self.departures = Departures()
+        """Devices that were asked to go."""
+        self._live: Domain | None = None
         self._config: Domain | None = None
 
     # --- what it is --------------------------------------------------------------------------------------------------

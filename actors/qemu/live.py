@@ -46,7 +46,8 @@ def learn_ptys(domain: Domain, chardevs: list[dict[str, Any]]) -> bool:
         console.source = None if serial.source is None else serial.source.copy()
         console.alias = serial.alias
     for console in consoles:
-        if console.type is CharType.PTY and isinstance(console.source, PtySource):
+        is_serial = console.target is None or console.target.type in (None, "serial")
+        if is_serial and console.type is CharType.PTY and isinstance(console.source, PtySource):
             console.tty = console.source.path
     return found
 

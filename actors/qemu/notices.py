@@ -179,9 +179,21 @@ def _balloon_change(host: QemuHost, guest: Guest, data: Data) -> None:
 
 
 def _device_deleted(host: QemuHost, guest: Guest, data: Data) -> None:
-    alias = data.get("device")
-    if isinstance(alias, str) and alias:
-        _tell(host, guest, "domain_event_device_removed", {"devAlias": alias})
+    from actors.qemu.hotplug.removal import on_deleted
+
+    on_deleted(host, guest, data)
+
+
+def _device_kept(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.hotplug.removal import on_refused
+
+    on_refused(host, guest, data)
+
+
+def _acpi_status(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.hotplug.removal import on_acpi
+
+    on_acpi(host, guest, data)
 
 
 def _tray_moved(host: QemuHost, guest: Guest, data: Data) -> None:
@@ -260,6 +272,8 @@ def _port_state(host: QemuHost, guest: Guest, data: Data) -> None:
             channel.target.state = "connected" if is_open else "disconnected"
             if channel.target.name == "org.qemu.guest_agent.0":
                 state = 1 if is_open else 2
+                if not is_open and guest.agent is not None:
+                    guest.agent.close()
                 _tell(host, guest, "domain_event_agent_lifecycle", {"state": state, "reason": 2})
 
 
@@ -272,8 +286,6 @@ def _job_status(host: QemuHost, guest: Guest, data: Data) -> None:
 def _write_threshold(host: QemuHost, guest: Guest, data: Data) -> None:
     from actors.qemu.block.threshold import on_threshold
 
-                if not is_open and guest.agent is not None:
-                    guest.agent.close()
     on_threshold(host, guest, dict(data))
 
 
@@ -287,6 +299,9 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "BLOCK_IO_ERROR": _block_io_error,
     "BALLOON_CHANGE": _balloon_change,
     "DEVICE_DELETED": _device_deleted,
+    "DEVICE_UNPLUG_GUEST_ERROR": _device_kept,
+    "MEM_UNPLUG_ERROR": _device_kept,
+    "ACPI_DEVICE_OST": _acpi_status,
     "DEVICE_TRAY_MOVED": _tray_moved,
     "GUEST_PANICKED": _guest_panicked,
     "SUSPEND": _suspend,

@@ -20,6 +20,7 @@ _IFF_VNET_HDR: Final = 0x4000
 _IFF_MULTI_QUEUE: Final = 0x0100
 _SIOCGIFINDEX: Final = 0x8933
 _SIOCBRADDIF: Final = 0x89A2
+_SIOCBRDELIF: Final = 0x89A3
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFHWADDR: Final = 0x8924
@@ -74,6 +75,23 @@ def connect_tap(name: str, *, bridge: str | None, mac: str | None, mtu: int | No
         except OSError as exc:
             what = f"Unable to add bridge {bridge} port {name}" if bridge is not None else f"Unable to set up {name}"
             raise HostSystemError(exc.errno or 0, what) from exc
+
+
+def move_tap(name: str, old: str, new: str) -> None:
+    """Takes a tap from one bridge to another; it stays where it was when that fails. Raises HostSystemError."""
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)) as control:
+        try:
+            answer = fcntl.ioctl(control, _SIOCGIFINDEX, struct.pack("16s24x", name.encode()))
+            index = struct.unpack("16si20x", answer)[1]
+            fcntl.ioctl(control, _SIOCBRDELIF, struct.pack("16si20x", old.encode(), index))
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"Unable to remove bridge {old} port {name}") from exc
+        try:
+            fcntl.ioctl(control, _SIOCBRADDIF, struct.pack("16si20x", new.encode(), index))
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(control, _SIOCBRADDIF, struct.pack("16si20x", old.encode(), index))
+            raise HostSystemError(exc.errno or 0, f"Unable to add bridge {new} port {name}") from exc
 
 
 def _mtu_of(link: str | None) -> int | None:

@@ -54,7 +54,10 @@ def assign_aliases(domain: Domain, *, builtin: Callable[[Controller], str | None
     _number(devices.cryptos, lambda one: "crypto")
     for single, name in (
         (devices.watchdog, "watchdog0"),
-        (devices.memballoon, "balloon0"),
+        (
+            devices.memballoon if devices.memballoon is not None and devices.memballoon.model != "none" else None,
+            "balloon0",
+        ),
         (devices.nvram, "nvram"),
         (devices.iommu, "iommu0"),
         (devices.vsock, "vsock0"),

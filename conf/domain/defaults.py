@@ -177,6 +177,10 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
     if domain.bootloader is not None and domain.os.kind.type not in (None, OsType.HVM, OsType.EXE):
         # the boot loader finds the kernel
         domain.os.kernel = domain.os.initrd = domain.os.cmdline = domain.os.root = None
+    balloon = domain.devices.memballoon
+    if balloon is not None and balloon.model == "none":
+        # nothing that could have a name or a place
+        balloon.alias = balloon.address = None
     for place, console in enumerate(domain.devices.consoles):
         console.target = console.target or ConsoleTarget()
         console.target.port = place

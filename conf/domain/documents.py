@@ -35,7 +35,7 @@ from conf.domain.video import Video
 from conf.element import Element
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.error import ErrorDomain
-from schema.errors import VirtError, XmlError
+from schema.errors import ConfigUnsupported, VirtError
 
 _DEVICE_CLASSES: tuple[type[Element], ...] = (
     Disk,
@@ -127,7 +127,7 @@ def parse_device(
         node = parse_document(xml, name="device_definition")
         cls = DEVICE_CLASSES.get(str(node.tag))
         if cls is None:
-            raise XmlError(f"unknown device type '{node.tag}'")
+            raise ConfigUnsupported(f"unknown device type '{node.tag}'")
         device = cls.parse(node, flags)
         if isinstance(device, Device | Graphics | Audio):
             defaults.complete_device(device, domain, rules, flags)

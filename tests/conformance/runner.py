@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from conf.schemas import has_schema
+from tests.conformance import qemu_hotplug
 from tests.conformance.cases import ROUND_TRIPS, SCHEMA_KINDS, Case, run, schema_verdict
 from tests.conformance.kinds import KINDS, difference
 from tests.conformance.test_qemu_argv import verdict
@@ -66,7 +67,7 @@ def _is_asked(case: Case, areas: Collection[str] | None, kinds: Collection[str] 
 
 def _why_not(case: Case) -> str:
     kind, found = case["kind"], case.get("object")
-    if kind in KINDS:
+    if kind in KINDS or kind in qemu_hotplug.KINDS:
         return ""
     if kind == "xml-roundtrip":
         if found not in ROUND_TRIPS:
@@ -84,6 +85,8 @@ def _why_not(case: Case) -> str:
 def _difference(case: Case) -> str:
     if case["kind"] in KINDS:
         return difference(case)
+    if case["kind"] in qemu_hotplug.KINDS:
+        return qemu_hotplug.run_hotplug(case)
     if case["kind"] == "xml-roundtrip":
         return run(case).difference
     if case["kind"] in SCHEMA_KINDS:

@@ -88,15 +88,25 @@ class Monitor(asyncio.Protocol):
 
         Raises CommandRefused and MonitorGone.
         """
+        await self._send_with("getfd", {"fdname": name}, descriptor)
+
+    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+        """Gives QEMU a copy of a descriptor that it opens as `/dev/fdset/NUMBER`; `opaque` is kept with it.
+
+        Gives the number. Raises CommandRefused and MonitorGone.
+        """
+        return int((await self._send_with("add-fd", {"opaque": opaque}, descriptor))["fdset-id"])
+
+    async def _send_with(self, name: str, arguments: Data, descriptor: int) -> Any:
         if self.gone.done() or self._transport is None or self._side is None:
-            raise MonitorGone("the monitor is gone before 'getfd'")
+            raise MonitorGone(f"the monitor is gone before '{name}'")
         while self._transport.get_write_buffer_size():
             # what waits in the transport was said before this
             await asyncio.sleep(0.001)
-        number, data = self._session.command("getfd", {"fdname": name})
+        number, data = self._session.command(name, arguments)
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(_retrieve)
-        self._waiting[number] = ("getfd", future, self._loop.time())
+        self._waiting[number] = (name, future, self._loop.time())
         try:
             sent = socket.send_fds(self._side, [data], [descriptor])
         except OSError as exc:
@@ -104,7 +114,7 @@ class Monitor(asyncio.Protocol):
             raise MonitorGone(f"the monitor takes no descriptor: {exc.strerror}") from exc
         if sent < len(data):
             self._transport.write(data[sent:])
-        await future
+        return await future
 
     @property
     def is_open(self) -> bool:

@@ -1,0 +1,306 @@
+"""Plugging a device into a running guest."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from actors.qemu.command import controllers, nets, passthrough, ports, small
+from actors.qemu.command.blockdev import disk_nodes, is_empty, topmost
+from actors.qemu.command.disks import disk_device
+from actors.qemu.hotplug import memory
+from actors.qemu.hotplug.board import Board
+from actors.qemu.hotplug.fits import check_disk_apart, check_fits
+from actors.qemu.hotplug.lists import kind_of, remove, siblings
+from actors.qemu.hotplug.match import find_controller, is_same_port
+from actors.qemu.hotplug.media import change_medium
+from actors.qemu.hotplug.places import check_alias, settle
+from actors.qemu.hotplug.steps import Steps, carry_out
+from actors.qemu.live import throttle
+from conf.domain.address import DriveAddress
+from conf.domain.chardev import Channel, CharDevice, CharMode, CharType, Console, PtySource, UnixSource
+from conf.domain.chardev_users import RedirDev, Rng
+from conf.domain.controller import Controller, ControllerType, ScsiModel
+from conf.domain.device import Device
+from conf.domain.disk import Disk, DiskBus, DiskDevice
+from conf.domain.filesystem import Filesystem
+from conf.domain.hostdev import Hostdev, HostdevType, ScsiHostSource
+from conf.domain.interface import Interface, InterfaceType
+from conf.domain.memory_device import MemoryDevice
+from conf.domain.shmem import Shmem, ShmemServer
+from conf.domain.small_devices import Input, InputBus, Vsock, Watchdog
+from conf.domain.storage_source import VhostUserSource
+from conf.element import Element
+from schema.errors import ConfigUnsupported, DomainStateError, OperationFailed, OperationUnsupported
+
+_PLUGGED_DISKS: Final = (DiskBus.USB, DiskBus.VIRTIO, DiskBus.SCSI)
+_RESERVATIONS: Final = "pr-helper0"
+_HOST_DEVICES: Final = (
+    HostdevType.PCI,
+    HostdevType.USB,
+    HostdevType.SCSI,
+    HostdevType.SCSI_HOST,
+    HostdevType.MDEV,
+)
+
+
+async def attach(board: Board, device: Element) -> Element:
+    """Plugs a device in; it then stands in the board's definition. A medium for a drive that is there is inserted.
+
+    The device as it is now is returned. Nothing is left of it when this fails. Raises OperationUnsupported for kinds
+    that cannot be plugged in, XmlError and DomainStateError for what is taken, InternalError when QEMU refuses.
+    """
+    if not isinstance(device, Device):
+        raise OperationUnsupported(f"live attach of device '{kind_of(device)}' is not supported")
+    check_fits(board.domain, device)
+    check_alias(board.domain, device)
+    match device:
+        case Disk():
+            return await _attach_disk(board, device)
+        case Interface():
+            await _attach_interface(board, device)
+        case Controller():
+            await _attach_controller(board, device)
+        case Hostdev():
+            await _attach_hostdev(board, device)
+        case CharDevice():
+            await _attach_port(board, device)
+        case MemoryDevice():
+            await memory.attach(board, device)
+        case Shmem():
+            await _attach_shmem(board, device)
+        case Watchdog():
+            await _attach_watchdog(board, device)
+        case Vsock():
+            if board.domain.devices.vsock is not None:
+                raise DomainStateError("the domain already has a vsock device")
+            await _plug(board, device, small.add_vsock)
+        case Rng():
+            await _plug(board, device, small.add_rngs)
+        case RedirDev():
+            await _plug(board, device, passthrough.add_redirected)
+        case Input() if device.bus in (InputBus.USB, InputBus.VIRTIO):
+            await _plug(board, device, small.add_inputs)
+        case Input():
+            bus = device.bus.value if device.bus is not None else "none"
+            raise OperationUnsupported(f"input device on bus '{bus}' cannot be hot plugged.")
+        case Filesystem():
+            if device.driver is None or device.driver.type != "virtiofs":
+                raise ConfigUnsupported("only virtiofs filesystems can be hotplugged")
+            await _plug(board, device, passthrough.add_filesystems)
+        case _:
+            raise OperationUnsupported(f"live attach of device '{kind_of(device)}' is not supported")
+    return device
+
+
+Writer = Any
+
+
+async def _plug(board: Board, device: Device, write: Writer) -> dict[str, Any]:
+    """Gives the device its place and name, and has QEMU make what the writer writes; the values of the steps."""
+    settle(board.domain, device, board.rules)
+    try:
+        steps = Steps()
+        write(board.launch(device), steps)
+        return await make(board, device, steps)
+    except BaseException:
+        remove(board.domain, device)
+        raise
+
+
+async def make(board: Board, device: Device, steps: Steps) -> dict[str, Any]:
+    """Has QEMU take the steps of a device, which are written down before."""
+    await board.note(device, steps.undo)
+    return await carry_out(board.talk, steps.ordered)
+
+
+# --- disks -----------------------------------------------------------------------------------------------------------
+
+
+async def _attach_disk(board: Board, disk: Disk) -> Element:
+    if disk.device in (DiskDevice.CDROM, DiskDevice.FLOPPY):
+        drive = next((one for one in board.domain.devices.disks if one.target.dev == disk.target.dev), None)
+        if drive is not None:
+            await change_medium(board, drive, disk, force=False)
+            return drive
+        if disk.target.bus not in (DiskBus.USB, DiskBus.SCSI):
+            raise OperationUnsupported("cdrom/floppy device hotplug isn't supported")
+    bus = disk.target.bus
+    if bus not in _PLUGGED_DISKS:
+        raise OperationUnsupported(f"disk bus '{bus.value if bus is not None else 'none'}' cannot be hotplugged.")
+    if bus is DiskBus.USB and disk.device is DiskDevice.LUN:
+        raise ConfigUnsupported("disk device='lun' is not supported for usb bus")
+    if disk.transient is not None:
+        raise OperationUnsupported("transient disk hotplug isn't supported")
+    await board.read_chain(disk)
+    check_disk_apart(board.domain, disk)
+    if isinstance(disk.address, DriveAddress):
+        await _ensure_scsi_controllers(board, disk.address.controller)
+    number_disk(board, disk)
+    await _plug(board, disk, lambda launch, steps: _write_disk(board, launch, steps, disk))
+    return disk
+
+
+def number_disk(board: Board, disk: Disk) -> None:
+    """Gives the images of a disk numbers that no image of the guest has had."""
+    if disk.source is None or isinstance(disk.source, VhostUserSource):
+        return
+    disk.source.index = board.number()
+    if is_empty(disk.source):
+        disk.source.index = None
+        return
+    below = disk.backing_store
+    while below is not None and below.source is not None:
+        below.index = board.number()
+        below = below.backing_store
+
+
+def _write_disk(board: Board, launch: Any, steps: Steps, disk: Disk) -> None:
+    if wants_reservations(disk) and not any(
+        wants_reservations(one) for one in board.domain.devices.disks if one is not disk
+    ):
+        path = str(board.folder / f"{_RESERVATIONS}.sock")
+        steps.add_json("-object", {"qom-type": "pr-manager-helper", "id": _RESERVATIONS, "path": path})
+    if isinstance(disk.source, VhostUserSource):
+        steps.add("-chardev", f"socket,id=chr-vu-{disk.alias},path={(disk.source.path or '').replace(',', ',,')}")
+        steps.add_json("-device", disk_device(launch, disk, None))
+        return
+    nodes = disk_nodes(launch, disk)
+    for node in nodes:
+        node.write_descriptors(steps)
+        node.write(steps)
+    steps.add_json("-device", disk_device(launch, disk, topmost(nodes)))
+    if disk.iotune is not None:
+        steps.add_command(*throttle(disk, disk.iotune))
+
+
+def wants_reservations(disk: Disk) -> bool:
+    """The disk's persistent reservations are kept by a helper of the guest."""
+    wanted = getattr(disk.source, "reservations", None)
+    return wanted is not None and bool(wanted.managed)
+
+
+async def _ensure_scsi_controllers(board: Board, highest: int) -> None:
+    """A disk may sit on a controller that is not there yet; there are no gaps before it either."""
+    model = next((one.model for one in board.domain.devices.controllers if one.type is ControllerType.SCSI), None)
+    for index in range(highest + 1):
+        if find_controller(board.domain, ControllerType.SCSI, index) is None:
+            controller = Controller(type=ControllerType.SCSI, index=index, model=model or ScsiModel.VIRTIO_SCSI.value)
+            await _attach_controller(board, controller)
+
+
+# --- controllers -----------------------------------------------------------------------------------------------------
+
+
+async def _attach_controller(board: Board, controller: Controller) -> None:
+    if controller.type is not ControllerType.SCSI:
+        raise OperationUnsupported(f"'{controller.type.value}' controller cannot be hot plugged.")
+    if controller.index is None:
+        known = [one.index or 0 for one in board.domain.devices.controllers if one.type is controller.type]
+        controller.index = max(known, default=-1) + 1
+    if find_controller(board.domain, controller.type, controller.index) is not None:
+        raise OperationFailed(f"target {controller.type.value}:{controller.index} already exists")
+    if controller.model is None:
+        controller.model = ScsiModel.VIRTIO_SCSI.value
+    await _plug(board, controller, lambda launch, steps: _write_controller(launch, steps, controller))
+
+
+def _write_controller(launch: Any, steps: Steps, controller: Controller) -> None:
+    launch.domain.devices.controllers = [one for one in launch.domain.devices.controllers if one.type == "pci"]
+    every = [*launch.domain.devices.controllers, controller]
+    launch.domain.devices.controllers = every
+    written = Steps()
+    controllers.add_controllers(launch, written)
+    # the buses it may sit on are there already
+    steps.steps += [step for step in written.steps if step.arguments.get("id") == controller.alias]
+
+
+# --- interfaces ------------------------------------------------------------------------------------------------------
+
+
+async def _attach_interface(board: Board, interface: Interface) -> None:
+    if interface.type is InterfaceType.HOSTDEV:
+        raise ConfigUnsupported("interfaces of type 'hostdev' are not supported yet")
+    if interface.type is InterfaceType.VHOSTUSER and not nets.is_virtio(interface):
+        raise ConfigUnsupported("vhostuser requires virtio-net* frontend")
+    await _plug(board, interface, lambda launch, steps: _write_interface(launch, steps, interface))
+
+
+def _write_interface(launch: Any, steps: Steps, interface: Interface) -> None:
+    nets.add_interfaces(launch, steps)
+    if interface.link_state == "down":
+        steps.add_command("set_link", {"name": interface.alias, "up": False})
+
+
+# --- devices of the host ---------------------------------------------------------------------------------------------
+
+
+async def _attach_hostdev(board: Board, hostdev: Hostdev) -> None:
+    if hostdev.type not in (
+        HostdevType.PCI,
+        HostdevType.USB,
+        HostdevType.SCSI,
+        HostdevType.SCSI_HOST,
+        HostdevType.MDEV,
+    ):
+        raise OperationUnsupported(f"hotplug is not supported for hostdev subsys type '{hostdev.type.value}'")
+    if any(one.source == hostdev.source for one in board.domain.devices.hostdevs):
+        raise DomainStateError("device is already in the domain configuration")
+    if isinstance(hostdev.address, DriveAddress) and hostdev.type is HostdevType.SCSI:
+        await _ensure_scsi_controllers(board, hostdev.address.controller)
+    number = board.number() if isinstance(hostdev.source, ScsiHostSource) else 0
+    await _plug(board, hostdev, lambda launch, steps: passthrough.add_hostdevs(launch, steps, number))
+
+
+# --- character devices -----------------------------------------------------------------------------------------------
+
+
+async def _attach_port(board: Board, port: CharDevice) -> None:
+    if isinstance(port, Console) and (port.target is None or port.target.type in (None, "serial")):
+        raise OperationUnsupported("attaching serial console is not supported")
+    if any(is_same_port(one, port) for one in siblings(board.domain, port)):
+        raise DomainStateError("chardev already exists")
+    if isinstance(port, Channel):
+        _place_socket(board, port)
+    values = await _plug(board, port, _PORTS[port.tag_name])
+    told = values.get(f"char{port.alias}") or {}
+    if port.type is CharType.PTY and told.get("pty"):
+        port.source = PtySource(path=str(told["pty"]))
+
+
+_PORTS: Final = {
+    "serial": ports.add_serials,
+    "parallel": ports.add_parallels,
+    "channel": ports.add_channels,
+    "console": ports.add_consoles,
+}
+
+
+def _place_socket(board: Board, channel: Channel) -> None:
+    """A channel on a socket without a path gets one of ours, which listens."""
+    if channel.type is not CharType.UNIX or channel.target is None:
+        return
+    source = channel.source if isinstance(channel.source, UnixSource) else UnixSource(mode=CharMode.BIND)
+    if source.path is None:
+        source.mode = CharMode.BIND
+        source.path = str(board.channels / board.folder.name / (channel.target.name or "channel"))
+    channel.source = source
+
+
+# --- others ----------------------------------------------------------------------------------------------------------
+
+
+async def _attach_shmem(board: Board, shmem: Shmem) -> None:
+    if shmem.model not in ("ivshmem-plain", "ivshmem-doorbell"):
+        raise OperationUnsupported(f"live attach of shmem model '{shmem.model}' is not supported")
+    if shmem.model == "ivshmem-doorbell":
+        shmem.server = shmem.server or ShmemServer()
+        shmem.server.path = shmem.server.path or f"{board.options.shmem_folder}/shmem-{shmem.name}-sock"
+    await _plug(board, shmem, passthrough.add_shmems)
+
+
+async def _attach_watchdog(board: Board, watchdog: Watchdog) -> None:
+    if board.domain.devices.watchdog is not None:
+        raise DomainStateError("domain already has a watchdog")
+    if watchdog.model != "i6300esb":
+        raise OperationUnsupported(f"hotplug of watchdog of model {watchdog.model} is not supported")
+    await _plug(board, watchdog, small.add_watchdog)

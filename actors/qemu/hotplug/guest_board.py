@@ -1,0 +1,190 @@
+"""The board of a real guest: its monitor, the host's resources, and how a change becomes real on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from actors.qemu import records
+from actors.qemu.block.chain import take_number
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.hotplug.board import Board
+from actors.qemu.hotplug.departures import Removal
+from actors.qemu.images import complete_chains
+from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
+from actors.qemu.resources import StartResources
+from actors.qemu.rules import QemuRules
+from actors.qemu.start import options_of
+from actors.qemu.states import Told
+from actors.runtime.intents import Intent
+from conf.domain.device import Device
+from conf.domain.disk import Disk
+from conf.domain.documents import write_device, write_domain
+from conf.domain.domain import Domain
+from conf.element import Element
+from conf.flags import XmlFlags
+from schema.errors import HypervisorGone, InternalError
+
+
+class GuestTalk:
+    """A guest's monitor as plugging uses it."""
+
+    def __init__(self, guest: Guest) -> None:
+        self._guest = guest
+
+    async def ask(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+        """The value of one command. Raises as `Guest.ask` does."""
+        return await self._guest.ask(name, arguments)
+
+    async def hand_over(self, name: str, descriptor: int) -> None:
+        """Gives QEMU a descriptor under a name. Raises InternalError, HypervisorGone."""
+        with _told(self._guest):
+            await self._guest.need_monitor().hand_over(name, descriptor)
+
+    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+        """Gives QEMU a descriptor that it opens by name. Raises InternalError, HypervisorGone."""
+        with _told(self._guest):
+            return await self._guest.need_monitor().hand_over_set(descriptor, opaque)
+
+    def take_back(self, commands: Sequence[Command]) -> None:
+        """Sends commands that may fail; a guest that is gone needs none."""
+        monitor = self._guest.monitor
+        if monitor is not None and commands:
+            monitor.submit(commands)
+
+
+@contextlib.contextmanager
+def _told(guest: Guest) -> Any:
+    try:
+        yield
+    except CommandRefused as exc:
+        raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+    except MonitorGone as exc:
+        raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
+
+
+class GuestDeparture:
+    """Waits for a device of a guest to go."""
+
+    def __init__(self, guest: Guest, alias: str, limit_s: float) -> None:
+        self._guest, self._alias, self._limit_s = guest, alias, limit_s
+        self._future = guest.departures.expect(alias)
+
+    async def wait(self) -> Removal:
+        """What came of it; PENDING when the guest takes longer than the limit."""
+        done, _ = await asyncio.wait([self._future], timeout=self._limit_s)
+        return self._future.result() if done else Removal.PENDING
+
+    def close(self) -> None:
+        """Nobody waits any more: what comes later is taken up as it comes."""
+        self._guest.departures.forget(self._alias, self._future)
+
+
+async def rules_of(host: QemuHost, guest: Guest, *, live: bool) -> QemuRules:
+    """The rules of the emulator that a guest runs with, or will run with next."""
+    if live:
+        return host.rules(await host.emulator_for(None, guest.need_run().emulator))
+    config = guest.config
+    return host.rules(await host.emulator_for(config.os.kind.arch, config.devices.emulator))
+
+
+class Plans:
+    """What an intent holds of a change: the devices that are about to be, and what takes back their parts."""
+
+    def __init__(self, intent: Intent | None) -> None:
+        self._intent = intent
+        self.devices: list[str] = []
+        self.undo: list[list[Any]] = []
+
+    async def note(self, device: Element, undo: list[Command]) -> None:
+        """Adds a device, before QEMU is told of it."""
+        self.devices.append(write_device(device, XmlFlags.SECURE))
+        self.undo = [[name, dict(arguments or {})] for name, arguments in undo]
+        if self._intent is not None:
+            await self._intent.note(devices=self.devices, undo=self.undo)
+
+
+@contextlib.asynccontextmanager
+async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None) -> AsyncIterator[Board]:
+    """The board of a running guest. What was opened on the host goes again when the block fails."""
+    rules = await rules_of(host, guest, live=True)
+    resources = StartResources(guest.folder)
+
+    async def read_chain(disk: Disk) -> None:
+        probe = Domain.__new__(Domain)
+        probe.__dict__.update(guest.live.__dict__)
+        probe.devices = type(guest.live.devices)(disks=[disk])
+        await host.runtime.in_thread(complete_chains, probe)
+
+    board = Board(
+        domain=guest.live.copy(),
+        rules=rules,
+        options=options_of(host),
+        folder=Path(guest.need_run().folder),
+        channels=host.run_folder / "channel",
+        talk=GuestTalk(guest),
+        resources=resources,
+        number=lambda: take_number(guest),
+        note=Plans(intent).note,
+        expect=lambda alias: GuestDeparture(guest, alias, host.config.qemu.unplug_wait_s),
+        read_chain=read_chain,
+        guest_id=guest.id,
+    )
+    try:
+        yield board
+    except BaseException:
+        resources.undo()
+        raise
+    resources.close()
+
+
+async def commit(
+    host: QemuHost,
+    guest: Guest,
+    *,
+    live: Domain | None = None,
+    config: Domain | None = None,
+    told: Sequence[Told] = (),
+    completes: bool = False,
+    origin: str | None = None,
+) -> None:
+    """Writes what a guest has become, and tells it. Raises HostSystemError when the disk refuses."""
+    record = guest.record
+    if live is not None:
+        catch_up(guest, live)
+        xml = write_domain(live, XmlFlags.SECURE, id=guest.id)
+        record = guest.running(xml=xml, facts=records.facts_of(live))
+    if config is not None:
+        text = write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
+        record = msgspec.structs.replace(record, xml=text, facts=records.facts_of(config))
+    await host.write(guest, record, live=live, config=config, completes=completes)
+    host.publish(guest, told, origin=origin)
+
+
+def catch_up(guest: Guest, live: Domain) -> None:
+    """What the guest did by itself while its definition was being changed stands in the changed one too."""
+    known = guest.live
+    states = {one.alias: one.target.state for one in known.devices.channels if one.target is not None}
+    for channel in live.devices.channels:
+        if channel.target is not None and channel.alias in states:
+            channel.target.state = states[channel.alias]
+
+
+def added(guest: Guest, device: Element) -> Told:
+    """libvirt's event for a device that has come."""
+    return "domain_event_device_added", {"dom": guest.ref, "devAlias": _alias(device)}
+
+
+def removed(guest: Guest, device: Element) -> Told:
+    """libvirt's event for a device that has gone."""
+    return "domain_event_device_removed", {"dom": guest.ref, "devAlias": _alias(device)}
+
+
+def _alias(device: Element) -> str:
+    return (device.alias if isinstance(device, Device) else None) or ""
