@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from actors.qemu import rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
-from conf.domain.address import CcwAddress, DimmAddress, PciAddress, SourcePciAddress, VirtioMmioAddress
+from conf.domain.address import CcwAddress, DimmAddress, PciAddress, SourcePciAddress, UsbAddress, VirtioMmioAddress
 from conf.domain.addresses.chipset import i440fx, q35
 from conf.domain.addresses.connect import has_pcie_root, pci_needs
 from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio, assign_zpci
 from conf.domain.addresses.pci import PciOptions, assign_pci
-from conf.domain.addresses.usb import assign_usb
+from conf.domain.addresses.usb import assign_usb, usb_devices
 from conf.domain.addresses.virtio_serial import assign_virtio_serial
 from conf.domain.chardev import Serial
 from conf.domain.chardev_users import Rng, Tpm
@@ -27,7 +27,6 @@ from conf.domain.memory_device import MemoryModel
 from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
-
 
 IommuGroup = Callable[[SourcePciAddress | PciAddress], int | None]
 """Tells the IOMMU group of a device of the host."""
@@ -75,13 +74,16 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags, iommu_
     if flags & ParseFlags.ABI_UPDATE:
         # a definition that was made before ports were given keeps what the guest has seen so far
         assign_usb(domain)
+    elif all(isinstance(one.address, UsbAddress) and one.address.port for one in usb_devices(domain)):
+        assign_usb(domain)
     _number_memory_slots(domain)
 
 
 def _isolation_groups(domain: Domain, iommu_group: IommuGroup) -> dict[int, int]:
     """The groups of host devices; those that the host tells nothing of are not isolated."""
     groups: dict[int, int] = {}
-    for device in (*domain.devices.hostdevs, *domain.devices.interfaces):
+    candidates: list[Hostdev | Interface] = [*domain.devices.hostdevs, *domain.devices.interfaces]
+    for device in candidates:
         source = device.source
         if isinstance(source, PciHostSource | HostdevSource) and isinstance(
             source.address, SourcePciAddress | PciAddress

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.qemu import rules_machine
+from actors.qemu import rules_checks_controllers, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.chardev import Serial, SerialTarget
 from conf.domain.chardev_users import Tpm, TpmModel
@@ -108,6 +108,7 @@ def _complete_controller(device: Controller, domain: Domain, capabilities: Capab
         device.model = _default_usb_model(device, domain, capabilities)
     elif device.type is ControllerType.PCI:
         _complete_pci(device, domain, capabilities)
+    rules_checks_controllers.check_kind(device, domain)
 
 
 def default_scsi_model(domain: Domain, capabilities: Capabilities) -> str | None:

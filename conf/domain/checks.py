@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conf.cpu.cpu import NumaCell
-from conf.domain import checks_devices, checks_firmware
+from conf.domain import checks_devices, checks_disks, checks_firmware
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import walk
 from conf.domain.defaults_processor import cpuset, iothread_ids
@@ -12,7 +12,6 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
-from conf.domain.video import VideoType
 from conf.values import parse_uuid
 from schema.enums.error import ErrorDomain
 from schema.errors import ConfigUnsupported, XmlDetailError, XmlError
@@ -20,24 +19,30 @@ from util.cpuset import parse_cpuset
 
 
 def check(domain: Domain, rules: DomainRules) -> None:
-    """Refuses a definition that contradicts itself, then what the driver refuses."""
+    """Refuses a definition that contradicts itself, and what the driver refuses, in libvirt's order."""
     _check_name(domain, rules)
-    checks_firmware.check(domain)
     _check_boot_order(domain)
     _check_memory(domain)
-    _check_hugepages(domain)
     _check_nodes(domain)
     _check_processors(domain)
     _check_timers(domain)
     _check_sysinfo(domain)
     _check_labels(domain)
-    _check_duplicates(domain)
-    checks_devices.check_all(domain, rules)
+    _check_controllers(domain)
     _check_usb(domain)
-    _check_videos(domain)
+    rules.check(domain)
     for device in walk(domain):
         check_device(device, domain, rules)
-    rules.check(domain)
+    checks_disks.check_together(domain)
+    _check_videos(domain)
+    checks_devices.check_hostdevs(domain)
+    _check_aliases(domain)
+    _check_tunables(domain)
+    _check_hugepages(domain)
+    _check_iommu(domain)
+    checks_firmware.check(domain)
+    _check_filesystems(domain)
+    _check_audio(domain)
 
 
 def check_device(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules) -> None:
@@ -56,9 +61,6 @@ def _check_name(domain: Domain, rules: DomainRules) -> None:
 
 
 def _check_boot_order(domain: Domain) -> None:
-    menu = domain.os.bootmenu
-    if menu is not None and menu.timeout_ms is not None and menu.timeout_ms > 65535:
-        raise ConfigUnsupported("invalid value for boot menu timeout, must be in range [0,65535]")
     orders: set[int] = set()
     for device in domain.devices.all():
         order = device.boot.order if device.boot is not None else None
@@ -130,10 +132,6 @@ def _check_processors(domain: Domain) -> None:
     tune = domain.cputune
     if tune is None:
         return
-    for name in ("period", "global_period", "emulator_period", "iothread_period"):
-        period = getattr(tune, name)
-        if period and not 1000 <= period <= 1_000_000:
-            raise ConfigUnsupported(f"Value of cputune '{name}' must be in range [1000, 1000000]")
     vcpus: set[str] = set()
     for sched in tune.vcpuscheds:
         if sched.vcpus in vcpus:
@@ -188,13 +186,84 @@ def _check_labels(domain: Domain) -> None:
         models.add(label.model)
 
 
-def _check_duplicates(domain: Domain) -> None:
+def _check_aliases(domain: Domain) -> None:
     aliases: set[str] = set()
     for device in domain.devices.all():
         if device.alias is not None:
             if device.alias in aliases:
                 raise ConfigUnsupported(f"non unique alias detected: {device.alias}")
             aliases.add(device.alias)
+
+
+_PERIODS = (1000, 1_000_000)
+_QUOTAS = (1000, 17592186044415)
+_SHARES = (2, 262144)
+
+
+def _check_tunables(domain: Domain) -> None:
+    tune = domain.cputune
+    if tune is not None:
+        if tune.shares and not _SHARES[0] <= tune.shares <= _SHARES[1]:
+            raise ConfigUnsupported(f"Value of cputune 'shares' must be in range [{_SHARES[0]}, {_SHARES[1]}]")
+        for part in ("", "global_", "emulator_", "iothread_"):
+            period, quota = getattr(tune, f"{part}period"), getattr(tune, f"{part}quota")
+            if period and not _PERIODS[0] <= period <= _PERIODS[1]:
+                raise ConfigUnsupported(
+                    f"Value of cputune '{part}period' must be in range [{_PERIODS[0]}, {_PERIODS[1]}]"
+                )
+            if quota and quota > 0 and not _QUOTAS[0] <= quota <= _QUOTAS[1]:
+                raise ConfigUnsupported(f"Value of cputune '{part}quota' must be in range [{_QUOTAS[0]}, {_QUOTAS[1]}]")
+    menu, bios = domain.os.bootmenu, domain.os.bios
+    if menu is not None and menu.timeout_ms is not None and menu.timeout_ms > 65535:
+        raise ConfigUnsupported("invalid value for boot menu timeout, must be in range [0,65535]")
+    reboot = bios.reboot_timeout_ms if bios is not None else None
+    if reboot is not None and not -1 <= reboot <= 65535:
+        raise ConfigUnsupported("invalid value for rebootTimeout, must be in range [-1,65535]")
+    devices = domain.blkiotune.devices if domain.blkiotune is not None else []
+    paths: set[str | None] = set()
+    for device in devices:
+        if device.path in paths:
+            raise XmlError(f"duplicate blkio device path '{device.path}'")
+        paths.add(device.path)
+
+
+def _check_iommu(domain: Domain) -> None:
+    iommu = domain.devices.iommu
+    driver = iommu.driver if iommu is not None else None
+    if driver is None:
+        return
+    if driver.intremap and (domain.features is None or domain.features.ioapic != "qemu"):
+        raise ConfigUnsupported("IOMMU interrupt remapping requires split I/O APIC (ioapic driver='qemu')")
+    if driver.eim and not driver.intremap:
+        raise ConfigUnsupported("IOMMU eim requires interrupt remapping to be enabled")
+
+
+def _check_filesystems(domain: Domain) -> None:
+    targets: set[str | None] = set()
+    for filesystem in domain.devices.filesystems:
+        if filesystem.target_dir in targets:
+            raise XmlError(f"filesystem target '{filesystem.target_dir}' specified twice")
+        targets.add(filesystem.target_dir)
+
+
+def _check_audio(domain: Domain) -> None:
+    devices = domain.devices
+    known: set[int] = set()
+    for audio in devices.audios:
+        if audio.id in known:
+            raise XmlError(f"audio ID {audio.id} is used multiple times")
+        known.add(audio.id)
+    users = [*(one.audio_id for one in devices.sounds), *(one.audio_id for one in devices.graphics)]
+    for number in users:
+        if number and number not in known:
+            raise XmlError(f"no audio device with ID {number}")
+
+
+def _check_controllers(domain: Domain) -> None:
+    panics = [one.model for one in domain.devices.panics]
+    for model in panics:
+        if panics.count(model) > 1:
+            raise XmlError(f"Multiple panic devices with model '{model.value if model is not None else 'default'}'")
     seen: set[tuple[str, int | None, int | None]] = set()
     for controller in domain.devices.controllers:
         which = (controller.type.value, controller.index, controller.master_startport)
@@ -235,6 +304,5 @@ def _check_usb(domain: Domain) -> None:
 
 
 def _check_videos(domain: Domain) -> None:
-    videos = domain.devices.videos
-    if len(videos) > 1 and any(one.model.type is VideoType.NONE for one in videos):
-        raise ConfigUnsupported("a 'none' video type must be the only video device defined for the domain")
+    if sum(bool(one.model.primary) for one in domain.devices.videos) > 1:
+        raise XmlError("Only one primary video device is supported")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 
-from conf.domain.address import CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
-from conf.domain.chardev_users import Tpm
+from conf.domain import checks_disks, checks_interfaces, defaults_chardev
+from conf.domain.address import CcidAddress, CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
+from conf.domain.chardev import CharDevice, CharType
+from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.device import Device
-from conf.domain.disk import Disk, DiskBus, DiskDevice, IoTune
+from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.domain.filesystem import Filesystem, FilesystemType
-from conf.domain.graphics import Graphics
-from conf.domain.hostdev import Hostdev, HostdevType, MdevSource
-from conf.domain.interface import Interface, InterfaceType
-from conf.domain.memory_device import MemoryDevice
+from conf.domain.graphics import Graphics, ListenType
+from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, MdevSource
+from conf.domain.interface import Interface
+from conf.domain.memory_device import MemoryDevice, MemoryDeviceTarget, MemoryModel
 from conf.domain.rules import DomainRules
-from conf.domain.secrets import Auth, Encryption
 from conf.domain.shmem import Shmem
+from conf.domain.small_devices import Input, InputBus, InputType, Iommu, Vsock
 from conf.domain.sound import Audio
-from conf.domain.storage_source import NetworkSource, Protocol, SourceType
-from conf.domain.video import Video
+from conf.domain.video import Video, VideoType
 from schema.enums.error import ErrorCode, ErrorDomain
 from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlDetailError, XmlError
 
@@ -32,56 +33,182 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
     if isinstance(device, Device):
         _check_address(device)
     if isinstance(device, Disk):
-        _check_disk(device, rules)
+        checks_disks.check(device, rules)
     elif isinstance(device, Hostdev):
         _check_hostdev(device)
     elif isinstance(device, Controller):
         _check_controller(device)
     elif isinstance(device, Video):
-        _check_video(device)
+        _check_video(device, domain)
     elif isinstance(device, Interface):
-        _check_interface(device)
+        checks_interfaces.check(device)
     elif isinstance(device, Filesystem):
         _check_filesystem(device)
     elif isinstance(device, Tpm):
-        if device.backend.active_pcr_banks is not None and device.backend.version != "2.0":
-            raise XmlError("<active_pcr_banks/> requires TPM version '2.0'")
+        _check_tpm(device)
     elif isinstance(device, MemoryDevice):
-        if device.target.node is not None and not (domain.cpu and domain.cpu.numa and domain.cpu.numa.cells):
-            raise XmlDetailError(
-                "can't add memory backend as guest has no NUMA nodes configured", domain=ErrorDomain.DOMAIN
+        _check_memory(device, domain)
+    elif isinstance(device, Shmem):
+        _check_shmem(device)
+    elif isinstance(device, Input):
+        _check_input(device)
+    elif isinstance(device, Iommu):
+        _check_iommu(device)
+    elif isinstance(device, Vsock):
+        address = device.cid.address if device.cid is not None else None
+        if address is not None and address < _LOWEST_CID:
+            raise ConfigUnsupported(f"guest CIDs must be >= {_LOWEST_CID}")
+    elif isinstance(device, Smartcard):
+        if device.address is not None and not isinstance(device.address, CcidAddress):
+            raise XmlError("Controllers must use the 'ccid' address type")
+        defaults_chardev.check_source(device)
+    elif isinstance(device, CharDevice | Rng | RedirDev):
+        defaults_chardev.check_source(device)
+    elif isinstance(device, Graphics):
+        for listen in device.listens:
+            if listen.type is ListenType.NETWORK and not listen.network:
+                raise XmlError("'network' attribute is required for listen type 'network'")
+        if device.p2p and device.address is not None:
+            raise ConfigUnsupported("D-Bus p2p with an address is not supported")
+
+
+_LOWEST_CID = 3
+_THP_KIB = 2048
+"""The size of a transparent huge page."""
+
+
+def _check_tpm(device: Tpm) -> None:
+    backend = device.backend
+    if backend.active_pcr_banks is not None and backend.version != "2.0":
+        raise XmlError("<active_pcr_banks/> requires TPM version '2.0'")
+    if backend.type == "external":
+        source = backend.source
+        if source is not None and source.type is not CharType.UNIX:
+            raise XmlError("only source type 'unix' is supported for external TPM device")
+        if source is not None and source.mode == "bind":
+            raise XmlError("only 'client' mode is supported for external TPM device")
+        if source is None or source.path is None:
+            raise XmlError("missing socket path for external TPM device")
+
+
+def _detail(message: str) -> XmlDetailError:
+    return XmlDetailError(message, domain=ErrorDomain.DOMAIN)
+
+
+def _check_memory(device: MemoryDevice, domain: Domain) -> None:
+    cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
+    node, target, source = device.target.node, device.target, device.source
+    if node is not None:
+        if not cells:
+            raise _detail("can't add memory backend as guest has no NUMA nodes configured")
+        if node >= len(cells):
+            raise _detail(
+                f"can't add memory backend for guest node '{node}' as the guest has only '{len(cells)}' "
+                "NUMA nodes configured"
             )
-    elif isinstance(device, Shmem) and device.msi is not None and device.server is None:
+    path = source.path if source is not None else None
+    match device.model:
+        case MemoryModel.NVDIMM:
+            if not path:
+                raise _detail("path is required for model 'nvdimm'")
+            if device.discard:
+                raise ConfigUnsupported("discard is not supported for nvdimms")
+            if domain.os.kind.arch in ("ppc64", "ppc64le"):
+                if target.label is None:
+                    raise XmlError("label size is required for NVDIMM device")
+            elif device.uuid is not None:
+                raise ConfigUnsupported("UUID is not supported for NVDIMM device")
+        case MemoryModel.VIRTIO_PMEM:
+            if not path:
+                raise _detail("path is required for model 'virtio-pmem'")
+            if device.discard:
+                raise ConfigUnsupported("discard is not supported for model 'virtio-pmem'")
+            if device.access != "shared":
+                raise ConfigUnsupported("shared access mode required for virtio-pmem device")
+            if node is not None:
+                raise ConfigUnsupported("virtio-pmem does not support NUMA nodes")
+        case MemoryModel.VIRTIO_MEM:
+            _check_virtio_mem(target)
+        case MemoryModel.SGX_EPC if device.address is not None:
+            raise ConfigUnsupported("memory device address is not supported for model 'sgx-epc'")
+        case _:
+            pass
+
+
+def _check_virtio_mem(target: MemoryDeviceTarget) -> None:
+    requested, block = target.requested_kib or 0, target.block_kib or 0
+    if requested > target.size_kib:
+        raise _detail(f"requested size must be smaller than or equal to @size ({target.size_kib}KiB)")
+    if not block or block & (block - 1):
+        raise _detail("block size must be a power of two")
+    if block < _THP_KIB:
+        raise _detail(f"block size too small, must be at least {_THP_KIB}KiB")
+    if requested % block:
+        raise _detail("requested size must be an integer multiple of block size")
+
+
+def _check_shmem(device: Shmem) -> None:
+    if "/" in device.name:
+        raise XmlError("shmem name cannot include '/' character")
+    if device.name in (".", ".."):
+        raise XmlError(f"shmem name cannot be equal to '{device.name}'")
+    if device.msi is not None and device.server is None:
         raise XmlError("msi option is only supported with a server")
 
 
-def check_all(domain: Domain, rules: DomainRules) -> None:
-    """Refuses devices that cannot be together."""
-    _check_targets(domain)
-    _check_drive_addresses(domain)
-    _check_hostdevs(domain)
+def _check_input(device: Input) -> None:
+    kind, bus = device.type, device.bus
+    if bus is InputBus.PS2 and kind not in (InputType.MOUSE, InputType.KEYBOARD):
+        raise RefusedDocument(f"ps2 bus does not support {kind.value} input device")
+    if bus is InputBus.XEN and kind not in (InputType.MOUSE, InputType.KEYBOARD):
+        raise RefusedDocument(f"xen bus does not support {kind.value} input device")
+    if kind is InputType.PASSTHROUGH and bus is not InputBus.VIRTIO:
+        raise XmlError("only bus 'virtio' is supported for 'passthrough' input devices")
+    if kind is InputType.EVDEV and bus not in (None, InputBus.NONE):
+        raise XmlError("input evdev doesn't support bus element")
+    if device.model is not None and bus is not InputBus.VIRTIO:
+        raise XmlError(f"only bus 'virtio' is supported for input model '{device.model}'")
 
 
-_NEED_SOURCE = (InterfaceType.BRIDGE, InterfaceType.NETWORK, InterfaceType.INTERNAL, InterfaceType.VDPA)
-
-
-def _check_interface(device: Interface) -> None:
-    if device.mac is not None and int(device.mac.address[:2], 16) & 1:
-        raise XmlError(f"expected unicast mac address, found multicast '{device.mac.address}'")
-    if device.source is None and device.type in _NEED_SOURCE:
-        raise XmlError(f"interface type='{device.type.value}' requires a 'source' element")
+def _check_iommu(device: Iommu) -> None:
+    if device.model == "intel" and device.address is not None:
+        raise XmlError(f"iommu model '{device.model}' can't have address")
+    if device.model in ("smmuv3", "virtio"):
+        if device.driver is not None and any(one is not None for one in vars(device.driver).values()):
+            raise XmlError(f"iommu model '{device.model}' doesn't support additional attributes")
+        if device.model == "smmuv3" and device.address is not None:
+            raise XmlError(f"iommu model '{device.model}' can't have address")
 
 
 def _check_filesystem(device: Filesystem) -> None:
+    is_virtiofs = device.driver is not None and device.driver.type == "virtiofs"
+    if device.boot is not None and device.boot.order and not is_virtiofs:
+        raise XmlError("boot order is only supported for virtiofs")
     if device.source is None and device.type is not FilesystemType.RAM:
         raise VirtError(device.target_dir or "", code=ErrorCode.NO_SOURCE)
     if device.target_dir is None:
         raise VirtError(getattr(device.source, "dir", None) or "", code=ErrorCode.NO_TARGET)
 
 
-def _check_video(device: Video) -> None:
-    acceleration = device.model.acceleration
+def _check_video(device: Video, domain: Domain) -> None:
+    model = device.model
+    videos = domain.devices.videos
+    if len(videos) > 1 and any(one.model.type is VideoType.NONE for one in videos):
+        raise ConfigUnsupported("a 'none' video type must be the only video device defined for the domain")
+    if model.type is VideoType.DEFAULT:
+        raise RefusedDocument("missing video model and cannot determine default")
+    acceleration = model.acceleration
     is_vhost = device.driver is not None and device.driver.name == "vhostuser"
+    if is_vhost and model.type is not VideoType.VIRTIO:
+        raise ConfigUnsupported("'vhostuser' driver is only supported with 'virtio' device")
+    if model.resolution is not None and not (model.resolution.x and model.resolution.y):
+        raise ConfigUnsupported("video resolution values must be greater than 0")
+    if model.type is not VideoType.QXL:
+        for name, amount in (("ram", model.ram_kib), ("vram64", model.vram64_kib), ("vgamem", model.vgamem_kib)):
+            if amount:
+                raise XmlError(f"{name} attribute only supported for video type qxl")
+    if model.type is VideoType.RAMFB and device.address is not None:
+        raise XmlError("address not supported for video type ramfb")
     if acceleration is not None and acceleration.rendernode is not None and not is_vhost:
         raise ConfigUnsupported("unsupported rendernode accel attribute without 'vhostuser'")
 
@@ -97,111 +224,20 @@ def _check_address(device: Device) -> None:
         raise RefusedDocument(f"loadparm value '{boot.loadparm}' must be between 1 and 8 characters")
 
 
-_DRIVES = (DiskBus.IDE, DiskBus.FDC, DiskBus.SCSI, DiskBus.SATA)
-
-
-def _check_disk(disk: Disk, rules: DomainRules) -> None:
-    bus, address = disk.target.bus, disk.address
-    if isinstance(address, UnassignedAddress):
-        raise ConfigUnsupported("address of type 'unassigned' is supported only for hostdevs")
-    if address is not None and bus is not None:
-        fits = isinstance(address, DriveAddress) if bus in _DRIVES else not isinstance(address, DriveAddress)
-        if not fits:
-            raise ConfigUnsupported(
-                f"Invalid address type '{address.fixed['type']}' for the disk '{disk.target.dev}' "
-                f"with the bus type '{bus.value}'"
-            )
-    source = disk.source
-    if source is None and disk.device in (DiskDevice.DISK, DiskDevice.LUN):
-        raise VirtError(disk.target.dev, code=ErrorCode.NO_SOURCE)
-    if disk.sgio == "unfiltered":
-        raise ConfigUnsupported("unfiltered sgio is no longer supported")
-    if disk.target.removable is not None and bus is not DiskBus.USB:
-        raise XmlError("removable is only valid for usb disks")
-    if disk.device is DiskDevice.LUN:
-        is_iscsi = isinstance(source, NetworkSource) and source.protocol is Protocol.ISCSI
-        if disk.type not in (SourceType.BLOCK, SourceType.VOLUME) and not is_iscsi:
-            raise ConfigUnsupported("disk device='lun' is only valid for block type disk source")
-    if isinstance(source, NetworkSource):
-        _check_auth(source.auth or disk.auth, source)
-    if not rules.passes_disk_fds and getattr(source, "fdgroup", None) is not None:
-        raise ConfigUnsupported(f"driver does not support FD passing for disk '{disk.target.dev}'")
-    if disk.iotune is not None:
-        _check_iotune(disk.iotune)
-    _check_encryption(disk.encryption)
-    _check_encryption(getattr(source, "encryption", None))
-
-
-def _check_iotune(tune: IoTune) -> None:
-    for what in ("bytes_sec", "iops_sec", "bytes_sec_max", "iops_sec_max"):
-        parts = (getattr(tune, f"read_{what}"), getattr(tune, f"write_{what}"))
-        if getattr(tune, f"total_{what}") and any(parts):
-            raise XmlError(f"total and read/write {what} cannot be set at the same time")
-
-
-_SECRET_TYPES = {Protocol.ISCSI: "iscsi", Protocol.RBD: "ceph"}
-
-
-def _check_auth(auth: Auth | None, source: NetworkSource) -> None:
-    if auth is None or auth.secret is None:
+def _check_hostdev_address(device: Hostdev) -> None:
+    address = device.address
+    if address is None or device.mode is not HostdevMode.SUBSYSTEM:
         return
-    kind = auth.secret.type
-    if kind not in ("ceph", "iscsi", "volume", "tls", "vtpm"):
-        raise ConfigUnsupported(f"unknown secret type '{kind or '<null>'}'")
-    wanted = _SECRET_TYPES.get(source.protocol)
-    if wanted is not None and kind != wanted:
-        raise ConfigUnsupported(f"invalid secret type '{kind}'")
-
-
-def _check_encryption(encryption: Encryption | None) -> None:
-    if encryption is not None and encryption.format == "luks" and encryption.cipher is not None:
-        raise ConfigUnsupported("supplying <cipher> for domain disk definition is unnecessary")
-
-
-def _check_targets(domain: Domain) -> None:
-    targets: dict[str, Disk] = {}
-    for disk in domain.devices.disks:
-        other = targets.get(disk.target.dev)
-        if other is not None:
-            raise XmlError(
-                f"target '{disk.target.dev}' duplicated for disk sources '{_source_of(other)}' and '{_source_of(disk)}'"
-            )
-        targets[disk.target.dev] = disk
-
-
-def _source_of(disk: Disk) -> str:
-    source = disk.source
-    path = next((getattr(source, name, None) for name in ("file", "dev", "dir", "name") if hasattr(source, name)), None)
-    return path or "(null)"
-
-
-def _check_drive_addresses(domain: Domain) -> None:
-    seen: dict[tuple[DiskBus | None, int, int, int, int], str] = {}
-    for disk in domain.devices.disks:
-        address = disk.address
-        if not isinstance(address, DriveAddress):
-            continue
-        key = (disk.target.bus, address.controller, address.bus, address.target, address.unit)
-        if key in seen:
-            raise ConfigUnsupported(
-                f"Found duplicate drive address for disk with target name '{seen[key]}' {_shown(address)}"
-            )
-        seen[key] = disk.target.dev
-    hosts: set[tuple[int, int, int, int]] = set()
-    for host in domain.devices.hostdevs:
-        address = host.address
-        if host.type is not HostdevType.SCSI or not isinstance(address, DriveAddress):
-            continue
-        place = (address.controller, address.bus, address.target, address.unit)
-        if (DiskBus.SCSI, *place) in seen:
-            raise ConfigUnsupported(f"SCSI host address {_shown(address)} in use by another SCSI disk")
-        if place in hosts:
-            raise ConfigUnsupported(f"SCSI host address {_shown(address)} in use by another SCSI host device")
-        hosts.add(place)
-
-
-def _shown(address: DriveAddress) -> str:
-    return f"controller='{address.controller}' bus='{address.bus}' target='{address.target}' unit='{address.unit}'"
+    if isinstance(address, UnassignedAddress) and device.type is HostdevType.PCI:
+        return
+    wanted: dict[HostdevType, tuple[tuple[type, ...], str]] = {
+        HostdevType.PCI: ((PciAddress,), "PCI host devices must use 'pci' or 'unassigned' address type"),
+        HostdevType.SCSI: ((DriveAddress,), "SCSI host device must use 'drive' address type"),
+        HostdevType.SCSI_HOST: ((PciAddress, CcwAddress), "SCSI_host host device must use 'pci' or 'ccw' address type"),
+        HostdevType.USB: ((UsbAddress,), "USB host device must use 'usb' address type"),
+    }
+    if device.type in wanted and not isinstance(address, wanted[device.type][0]):
+        raise XmlError(wanted[device.type][1])
 
 
 _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": PciAddress, "vfio-ccw": CcwAddress}
@@ -210,6 +246,14 @@ _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": P
 def _check_hostdev(device: Hostdev) -> None:
     if device.source is None:
         raise XmlError("Missing <source> element in hostdev device")
+    _check_hostdev_address(device)
+    if device.teaming is not None:
+        if device.teaming.type != "transient":
+            raise ConfigUnsupported("teaming hostdev devices must have type='transient'")
+        if not device.teaming.persistent:
+            raise ConfigUnsupported("missing required persistent attribute in hostdev teaming element")
+        if device.type is not HostdevType.PCI:
+            raise ConfigUnsupported("teaming is only supported for pci hostdev devices")
     if device.type is not HostdevType.MDEV:
         return
     if isinstance(device.source, MdevSource) and device.source.address is None:
@@ -221,7 +265,8 @@ def _check_hostdev(device: Hostdev) -> None:
         )
 
 
-def _check_hostdevs(domain: Domain) -> None:
+def check_hostdevs(domain: Domain) -> None:
+    """Refuses devices of the host that cannot be in one guest."""
     hostdevs = domain.devices.hostdevs
     for place, device in enumerate(hostdevs):
         if any(device.type is other.type and device.source == other.source for other in hostdevs[:place]):
@@ -238,6 +283,15 @@ def _check_controller(device: Controller) -> None:
     target = device.target
     if target is None:
         return
+    for name, number, lowest, highest in (
+        ("target index", target.index, 0, 30),
+        ("chassisNr", target.chassis_nr, 1, 255),
+        ("chassis", target.chassis, 0, 255),
+        ("port", target.port, 0, 255),
+        ("busNr", target.bus_nr, 1, 254),
+    ):
+        if number is not None and not lowest <= number <= highest:
+            raise ConfigUnsupported(f"PCI controller {name} '{number}' out of range - must be {lowest}-{highest}")
     if device.index == 0 and target.node is not None:
         raise ConfigUnsupported("The PCI controller with index=0 can't be associated with a NUMA node")
     if target.index is not None and (device.index == 0) != (target.index == 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from conf.domain.chardev import (
     Channel,
     CharDevice,
@@ -9,6 +11,7 @@ from conf.domain.chardev import (
     CharType,
     Console,
     ConsoleTarget,
+    NmdmSource,
     Parallel,
     ParallelTarget,
     PathSource,
@@ -25,7 +28,7 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.os import OsType
 from conf.domain.sound import Audio
-from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
 
 
 def complete_source(device: Device | Graphics | Audio) -> None:
@@ -34,17 +37,17 @@ def complete_source(device: Device | Graphics | Audio) -> None:
         if device.backend.model == "random" and device.backend.path is None:
             device.backend.path = "/dev/random"
         if device.backend.type is not None:
-            _complete_end(device.backend, needs_path=True)
+            _complete_end(device.backend)
     elif isinstance(device, Smartcard | RedirDev) and device.type is not None:
-        _complete_end(device, needs_path=True)
+        _complete_end(device)
 
 
 def complete(device: CharDevice, domain: Domain) -> None:
     """Fills in the host end and the port.
 
-    Raises XmlError when the host end lacks what its type needs.
+    Raises XmlError when there are too many host ends.
     """
-    _complete_end(device, needs_path=not isinstance(device, Channel))
+    _complete_end(device)
     if isinstance(device, Serial):
         device.target = device.target or SerialTarget()
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.serials])
@@ -65,29 +68,63 @@ def _port(
     return 1 + max((one.port for one in others if one is not None and one.port is not None), default=-1)
 
 
-def _complete_end(end: CharDevice | RngBackend | Smartcard | RedirDev, *, needs_path: bool) -> None:
+CharEnd = CharDevice | RngBackend | Smartcard | RedirDev
+
+
+def _complete_end(end: CharEnd) -> None:
     source = end.source
     if end.type is CharType.UDP:
         if isinstance(end, CharDevice | RngBackend):
             _order_directions(end)
-    elif end.type is CharType.TCP:
-        if not isinstance(source, TcpSource) or source.host is None:
-            raise RefusedDocument("Missing source host attribute for char device")
-        if source.service is None:
-            raise RefusedDocument("Missing source service attribute for char device")
+    elif end.type is CharType.UNIX and isinstance(source, UnixSource):
+        source.mode = source.mode or CharMode.CONNECT
+    if end.type is CharType.TCP:
         end.protocol = end.protocol or "raw"
-    elif end.type is CharType.UNIX:
-        if isinstance(source, UnixSource):
-            source.mode = source.mode or CharMode.CONNECT
-        if needs_path and (not isinstance(source, UnixSource) or source.path is None):
-            raise RefusedDocument("Missing source path attribute for char device")
-    elif end.type in (CharType.FILE, CharType.DEV, CharType.PIPE):
-        if not isinstance(source, PathSource) or source.path is None:
-            raise RefusedDocument("Missing source path attribute for char device")
-    elif end.type is CharType.SPICEPORT and (not isinstance(source, SpicePortSource) or source.channel is None):
-        raise RefusedDocument("Missing source channel attribute for char device")
-    if end.type is not CharType.TCP:
+    else:
         end.protocol = None
+
+
+def check_source(device: CharDevice | Rng | Smartcard | RedirDev) -> None:
+    """Raises RefusedDocument when the host end lacks what its type needs."""
+    if isinstance(device, Rng):
+        if device.backend.type is not None:
+            _check_end(device.backend, needs_path=True)
+    elif device.type is not None:
+        _check_end(device, needs_path=not isinstance(device, Channel))
+
+
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z").match
+
+
+def _check_end(end: CharEnd, *, needs_path: bool) -> None:
+    source = end.source
+    match end.type:
+        case CharType.UDP if isinstance(end, CharDevice | RngBackend):
+            connected = end.second_source or source
+            if not isinstance(connected, UdpSource) or connected.mode is CharMode.BIND or connected.service is None:
+                raise RefusedDocument("Missing source service attribute for char device")
+        case CharType.TCP:
+            if not isinstance(source, TcpSource) or source.host is None:
+                raise RefusedDocument("Missing source host attribute for char device")
+            if source.service is None:
+                raise RefusedDocument("Missing source service attribute for char device")
+        case CharType.UNIX:
+            if needs_path and (not isinstance(source, UnixSource) or source.path is None):
+                raise RefusedDocument("Missing source path attribute for char device")
+        case CharType.FILE | CharType.DEV | CharType.PIPE:
+            if not isinstance(source, PathSource) or source.path is None:
+                raise RefusedDocument("Missing source path attribute for char device")
+        case CharType.NMDM:
+            if not isinstance(source, NmdmSource) or source.master is None or source.slave is None:
+                raise RefusedDocument("Should define both master and slave path attributes for nmdm device")
+        case CharType.SPICEPORT:
+            channel = source.channel if isinstance(source, SpicePortSource) else None
+            if channel is None:
+                raise RefusedDocument("Missing source channel attribute for char device")
+            if _CHANNEL_NAME(channel) is None:
+                raise InvalidArguments("Invalid character in source channel for char device")
+        case _:
+            pass
     reconnect = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
     if reconnect is not None and reconnect.enabled and getattr(source, "mode", None) is not CharMode.CONNECT:
         raise RefusedDocument("chardev reconnect is possible only for connect mode")
@@ -102,10 +139,8 @@ def _order_directions(end: CharDevice | RngBackend) -> None:
         one.mode = one.mode or CharMode.CONNECT
     bound = next((one for one in ends if one.mode is CharMode.BIND), None)
     connected = next((one for one in reversed(ends) if one.mode is CharMode.CONNECT), None)
-    if connected is None or connected.service is None:
-        raise RefusedDocument("Missing source service attribute for char device")
     end.source = bound or connected
-    end.second_source = connected if bound is not None else None
+    end.second_source = connected if bound is not None and connected is not None else None
 
 
 _COMPATIBLE_SERIALS = (None, "isa-serial", "spapr-vio-serial", "system-serial", "sclp-serial")

@@ -18,7 +18,7 @@ class DomainRules:
     """The common rules alone. A driver derives a class and hands an instance to `parse_domain`.
 
     The hooks are called in this order: `basic`, `domain`, `device` for each device in `walk` order, `assign_addresses`,
-    and, unless validation is skipped, `check_device` for each device and `check`. All of them may change the domain
+    and, unless validation is skipped, `check` and `check_device` for each device. All of them may change the domain
     except the checks; refusals are raised as VirtError.
     """
 

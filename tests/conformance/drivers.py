@@ -7,6 +7,7 @@ from typing import Any
 from actors.bhyve.rules import BhyveRules
 from actors.lxc.rules import LxcRules
 from actors.qemu.rules import QemuRules
+from actors.qemu.rules_checks import HostLimits
 from actors.qemu.rules_machine import HostAudio
 from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.domain import VirtType
@@ -60,6 +61,16 @@ def rules_for(case: dict[str, Any]) -> DomainRules:
         channel_folder="/tmp/channel",
         accelerators=accelerators,
         host_audio=_audio_of(case.get("state") or {}),
+        limits=_limits_of(case.get("state") or {}),
+    )
+
+
+def _limits_of(state: dict[str, Any]) -> HostLimits:
+    version = state.get("env.VIR_TEST_MOCK_FAKE_TPM_VERSION")
+    return HostLimits(
+        arch=state.get("host.arch", "x86_64"),
+        tpm_versions=frozenset((version,)) if version is not None else None,
+        spice_tls=bool(state.get("config.spiceTLS", True)),
     )
 
 

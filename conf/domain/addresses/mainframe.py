@@ -7,7 +7,7 @@ from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import walk
 from conf.domain.device import Device
 from conf.domain.domain import Domain
-from schema.errors import XmlError
+from schema.errors import RefusedDocument, XmlError
 
 VIRTIO_CSSID = 0xFE
 MAX_DEVNO = 0xFFFF
@@ -97,7 +97,7 @@ def _reserve(taken: set[int], number: int | None, what: str) -> None:
     if number is None:
         return
     if number in taken:
-        raise XmlError(f"zPCI {what} {number:#x} is already reserved")
+        raise RefusedDocument(f"zPCI {what} {number:o} is already reserved")
     taken.add(number)
 
 
