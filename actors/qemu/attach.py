@@ -22,6 +22,8 @@ from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.live import has_balloon
+from actors.qemu.moments.keeping import load_moments
+from actors.qemu.moments.settling import settle_snapshots
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone, connect_socket, open_monitor
 from actors.qemu.process import find_pids_by_argument, find_process
 from actors.qemu.records import Record
@@ -51,11 +53,13 @@ async def restore_guests(host: QemuHost) -> None:
             _keep_unreadable(host, path)
             continue
         host.add(Guest(record, host.scope))
+    load_moments(host)
     await _settle_intents(host)
     running = [guest for guest in host.guests.values() if guest.run is not None]
     if running:
         await asyncio.gather(*(_attach(host, guest) for guest in running))
     await _settle_saves(host)
+    await settle_snapshots(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
             host.forget(guest)

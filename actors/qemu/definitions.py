@@ -11,6 +11,7 @@ from actors.qemu.capabilities.store import host_arch
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.moments.keeping import forget_moments
 from actors.qemu.records import Record
 from actors.runtime.calls import Calls
 from conf.document import parse_document
@@ -101,7 +102,8 @@ async def domain_define_xml_flags(host: QemuHost, xml: str, flags: int) -> Domai
 async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> None:
     """Forgets a guest's definition: a running one becomes transient, one that is off is gone.
 
-    Raises NoSuchDomain, DomainStateError for a transient guest, and when a managed save image would be lost.
+    Raises NoSuchDomain, DomainStateError for a transient guest, and when a managed save image or snapshots would be
+    lost.
     """
     check_flags(flags, _UNDEFINE_FLAGS, "qemuDomainUndefineFlags")
     guest = host.guest(dom)
@@ -111,6 +113,9 @@ async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
         if not flags & UndefineFlags.MANAGED_SAVE:
             raise DomainStateError("Refusing to undefine while domain managed save image exists")
         host.managed_save_path(guest).unlink(missing_ok=True)
+    if not guest.is_active:
+        _check_moments(guest, flags)
+        await forget_moments(host, guest)
     told = [states.lifecycle(guest, Event.UNDEFINED, Undefined.REMOVED)]
     record = msgspec.structs.replace(guest.record, xml=None, autostart=False, managed_save=False)
     if guest.is_active:
@@ -120,6 +125,16 @@ async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
     await host.store.remove(records.path_of(record.uuid))
     host.forget(guest)
     host.objects.drop("domain", guest.key, events=told, scope=host.scope)
+
+
+def _check_moments(guest: Guest, flags: int) -> None:
+    moments = guest.moments
+    for what, known, flag in (
+        ("snapshots", moments.snapshots, UndefineFlags.SNAPSHOTS_METADATA),
+        ("checkpoints", moments.checkpoints, UndefineFlags.CHECKPOINTS_METADATA),
+    ):
+        if known and not flags & flag:
+            raise DomainStateError(f"cannot delete inactive domain with {len(known)} {what}")
 
 
 @calls.handles()

@@ -22,6 +22,7 @@ from actors.qemu.block import commit, control, copy, disks, pull, threshold, tun
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
+from actors.qemu.moments import create, delete, revert, snapshots
 from actors.qemu.tuning import (
     actions,
     applying,

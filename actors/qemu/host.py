@@ -244,6 +244,9 @@ class QemuHost(Host):
             if guest.is_persistent:
                 self.publish(guest, events, origin=origin)
             else:
+                from actors.qemu.moments.keeping import forget_moments
+
+                await forget_moments(self, guest)
                 self.forget(guest)
                 self.objects.drop("domain", guest.key, events=events, scope=self.scope, origin=origin)
         finally:

@@ -45,7 +45,7 @@ Handler = Callable[[QemuHost, Guest, Data], None]
 
 def on_notice(host: QemuHost, guest: Guest, notice: Notice) -> None:
     """Takes one event of a monitor."""
-    if guest.held is not None:
+    if guest.held is not None and notice.name != "JOB_STATUS_CHANGE":  # the start itself may wait for a job
         guest.held.append(notice)
         return
     if guest.run is None:

@@ -152,14 +152,29 @@ async def _go_on(host: QemuHost, guest: Guest) -> None:
     host.change_state(guest, DomainState.RUNNING, DomainRunningReason.SAVE_CANCELED, [states.resumed(guest)])
 
 
-async def _migrate_to(guest: Guest, path: Path, offset: int) -> None:
+async def keep_memory(guest: Guest, path: Path, *, running: bool, operation: Operation) -> None:
+    """Writes a guest's memory to a file from which it can be restored; the guest is paused then, and goes on existing.
+
+    No file is left when this fails. Raises HostSystemError, OperationFailed.
+    """
+    xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+    offset = write_header(path, xml, running=running, complete=False)
+    try:
+        await _migrate_to(guest, path, offset, operation)
+        write_header(path, xml, running=running, complete=True)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+async def _migrate_to(guest: Guest, path: Path, offset: int, operation: Operation = Operation.SAVE) -> None:
     """QEMU writes its stream into the file behind the header."""
 
     async def cancel() -> None:
         await guest.ask("migrate_cancel")
 
     await _hand_over(guest, path, os.O_WRONLY, offset)
-    with running_job(guest, Operation.SAVE, "snapshot job", cancel) as job:
+    with running_job(guest, operation, "snapshot job", cancel) as job:
         await guest.ask_all(
             [
                 ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),

@@ -1,0 +1,35 @@
+"""Stopping a guest's processors while a moment of it is kept, and letting them go again."""
+
+from __future__ import annotations
+
+from actors.qemu import states
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
+
+
+async def pause(host: QemuHost, guest: Guest, reason: DomainPausedReason = DomainPausedReason.SNAPSHOT) -> None:
+    """The guest stands still, and subscribers hear of it. Raises as `Guest.ask` does."""
+    guest.expected.add("STOP")
+    try:
+        await guest.ask("stop")
+    finally:
+        guest.expected.discard("STOP")
+    take_pause(host, guest, reason)
+
+
+def take_pause(host: QemuHost, guest: Guest, reason: DomainPausedReason = DomainPausedReason.SNAPSHOT) -> None:
+    """The guest stands still already."""
+    if guest.state is DomainState.RUNNING:
+        host.change_state(guest, DomainState.PAUSED, reason, [states.suspended(guest)])
+
+
+async def go_on(host: QemuHost, guest: Guest) -> None:
+    """The guest goes on, and subscribers hear of it. Raises as `Guest.ask` does."""
+    guest.expected.add("RESUME")
+    try:
+        await guest.ask("cont")
+    finally:
+        guest.expected.discard("RESUME")
+    if guest.run is not None and guest.state is not DomainState.RUNNING:
+        host.change_state(guest, DomainState.RUNNING, DomainRunningReason.UNPAUSED, [states.resumed(guest)])
