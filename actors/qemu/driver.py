@@ -9,6 +9,7 @@ from actors.qemu import (
     connect,
     console,
     definitions,
+    disk_stats,
     keyboard,
     lifecycle,
     memory,
@@ -23,6 +24,7 @@ from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
 from actors.qemu.moments import create, delete, revert, snapshots
+from actors.qemu.saved import editing
 from actors.qemu.tuning import (
     actions,
     applying,
@@ -53,11 +55,13 @@ class QemuActor(Actor[QemuHost]):
     calls: ClassVar[tuple[Calls[Any], ...]] = (
         connect.calls,
         definitions.calls,
+        disk_stats.calls,
         lifecycle.calls,
         memory.calls,
         console.calls,
         statistics.calls,
         saving.calls,
+        editing.calls,
         metadata.calls,
         keyboard.calls,
         vcpus.calls,

@@ -92,6 +92,11 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     backup: BackupRun | None = None
 
     @property
+    def vcpu_threads(self) -> dict[int, int]:
+        """The threads of the processors that are on, by number; in `threads`, 0 stands for one that is off."""
+        return {number: thread for number, thread in enumerate(self.threads) if thread}
+
+    @property
     def process(self) -> ProcessId:
         return ProcessId(self.pid, self.start_ticks, self.boot)
 

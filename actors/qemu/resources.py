@@ -19,7 +19,7 @@ from actors.qemu.taps import connect_tap, open_tap
 from conf.domain.interface import BridgeSource, Interface, InterfaceTarget, InterfaceType
 from conf.domain.interface import NetworkSource as NetworkEnd
 from conf.domain.secrets import SecretRef
-from schema.errors import ConfigUnsupported, HostSystemError
+from schema.errors import ConfigUnsupported, HostSystemError, NoSuchNetwork
 from settings.paths import check_socket_length
 
 _GENERATED_NAMES: Final = ("vnet", "vif", "macvtap", "macvlan")
@@ -84,7 +84,7 @@ class StartResources:
     def taps(self, interface: Interface) -> Sequence[int]:
         """The queues of a tap, which is joined to its bridge; the guest's definition then names it.
 
-        Raises ConfigUnsupported for a network of the network driver, and HostSystemError.
+        Raises NoSuchNetwork for a network without a bridge of this host, and HostSystemError.
         """
         bridge = self._bridge(interface)
         wanted = interface.target.dev if interface.target is not None else None
@@ -106,9 +106,7 @@ class StartResources:
             return source.bridge
         if isinstance(source, NetworkEnd):
             if source.bridge is None:
-                raise ConfigUnsupported(
-                    f"network '{network_of(interface)}' is not available: there is no network driver"
-                )
+                raise NoSuchNetwork(f"no network with matching name '{network_of(interface)}'")
             return source.bridge
         if interface.type is InterfaceType.ETHERNET:
             return None

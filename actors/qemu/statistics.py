@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.qemu.agent.processors import count_in_use
+from actors.qemu.disk_stats import iothread_stats
 from actors.qemu.flags import AFFECT, check_flags, one_impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -48,6 +49,7 @@ _KNOWN: Final = int(
     | StatsTypes.VCPU
     | StatsTypes.INTERFACE
     | StatsTypes.BLOCK
+    | StatsTypes.IOTHREAD
 )
 _BULK_FLAGS: Final = int(StatsFlags.ENFORCE_STATS | StatsFlags.NOWAIT | StatsFlags.BACKING)
 _RUNNING_VCPU: Final = 1
@@ -212,7 +214,11 @@ async def domain_get_block_info(host: QemuHost, dom: DomainRef, path: str, flags
     """
     check_flags(flags, 0, "qemuDomainGetBlockInfo")
     guest = host.guest(dom)
-    disk = find_disk_of(guest, path)
+    try:
+        disk = find_disk_of(guest, path)
+    except InvalidArguments as exc:
+        exc.message = f"invalid argument: invalid path {path} not assigned to domain"
+        raise
     where = source_path(disk)
     allocation, physical = await host.runtime.in_thread(_sizes_of, where)
     capacity = physical
@@ -309,7 +315,7 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
         found += _vcpu_stats(guest)
     if wanted & StatsTypes.INTERFACE and guest.is_active:
         found += _interface_stats(guest)
-    return DomainStatsRecord(guest.ref, found + told.get(StatsTypes.BLOCK, []))
+    return DomainStatsRecord(guest.ref, found + told.get(StatsTypes.BLOCK, []) + told.get(StatsTypes.IOTHREAD, []))
 
 
 async def _asked(guest: Guest, wanted: int) -> dict[StatsTypes, list[TypedParam]]:
@@ -395,7 +401,11 @@ async def _block_stats(guest: Guest) -> list[TypedParam]:
     return found
 
 
-_ASKED: Final = {StatsTypes.BALLOON: _balloon_stats, StatsTypes.BLOCK: _block_stats}
+_ASKED: Final = {
+    StatsTypes.BALLOON: _balloon_stats,
+    StatsTypes.BLOCK: _block_stats,
+    StatsTypes.IOTHREAD: iothread_stats,
+}
 
 
 def _vcpu_stats(guest: Guest) -> list[TypedParam]:
@@ -405,7 +415,7 @@ def _vcpu_stats(guest: Guest) -> list[TypedParam]:
         TypedParam.of_uint("vcpu.current", vcpu.current or vcpu.count),
         TypedParam.of_uint("vcpu.maximum", vcpu.count),
     ]
-    for number, thread in enumerate(run.threads):
+    for number, thread in run.vcpu_threads.items():
         use = thread_use(run.pid, thread)
         if use is not None:
             found.append(TypedParam.of_int(f"vcpu.{number}.state", _RUNNING_VCPU))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.qemu.command.blockdev import is_empty
 from actors.qemu.monitor.link import Command
 from conf.domain.disk import BackingStore, Disk
 from conf.domain.storage_source import StorageSource, VhostUserSource
@@ -14,7 +15,7 @@ def image_parts(disk: Disk) -> list[Command]:
     commands: list[Command] = []
     if disk.driver is not None and disk.driver.copy_on_read:
         commands.append(_node(f"libvirt-CoR-{disk.target.dev}"))
-    source: StorageSource | None = disk.source
+    source = None if disk.source is None or is_empty(disk.source) else disk.source
     number = source.index if source is not None else None
     is_encrypted = disk.encryption is not None
     below: BackingStore | None = disk.backing_store

@@ -121,7 +121,7 @@ def _add(definition: Domain, number: int) -> None:
     if any(one.id == number for one in threads):
         raise _invalid(f"an IOThread is already using iothread_id '{number}'")
     threads.append(IoThread(id=number))
-    _settle(definition)
+    _settle(definition, threads)
 
 
 def _need(definition: Domain, number: int) -> IoThread:
@@ -132,15 +132,15 @@ def _need(definition: Domain, number: int) -> IoThread:
 
 
 def _drop(definition: Domain, number: int) -> None:
-    _threads(definition).remove(_need(definition, number))
+    threads = _threads(definition)
+    threads.remove(_need(definition, number))
     if definition.cputune is not None:
         definition.cputune.iothreadpins = [one for one in definition.cputune.iothreadpins if one.iothread != number]
-    _settle(definition)
+    _settle(definition, threads)
 
 
-def _settle(definition: Domain) -> None:
+def _settle(definition: Domain, threads: list[IoThread]) -> None:
     """Threads that are numbered from one on need no list."""
-    threads = _threads(definition)
     definition.iothreads = len(threads) or None
     plain = all(one.thread_pool_min is None and one.thread_pool_max is None for one in threads)
     if plain and [one.id for one in threads] == list(range(1, len(threads) + 1)):

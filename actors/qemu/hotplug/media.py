@@ -10,7 +10,7 @@ from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.images import image_parts
 from actors.qemu.hotplug.steps import Steps, carry_out
 from conf.domain.disk import Disk, DiskDevice
-from conf.domain.storage_source import StorageSource
+from conf.domain.storage_source import FileSource, SourceType, StorageSource
 from schema.errors import OperationFailed, OperationTimeout
 
 TRAY_S: Final = 5.0
@@ -59,7 +59,10 @@ async def change_medium(board: Board, drive: Disk, wanted: Disk, *, force: bool)
         board.talk.take_back(image_parts(drive))
     # from here on there is no medium, whatever becomes of the new one
     _take(drive, new, None)
-    if source is not None:
+    if source is None:
+        # an empty drive has used up a number too, which its document shows
+        drive.type, drive.source = SourceType.FILE, FileSource(index=number)
+    else:
         await carry_out(board.talk, steps.ordered)
         _take(drive, new, source)
     if drive.device is DiskDevice.CDROM:

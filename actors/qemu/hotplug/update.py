@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from actors.qemu.command.blockdev import is_empty
 from actors.qemu.hotplug import memory
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.fits import check_fits
@@ -111,8 +112,9 @@ def _part(element: Any, path: str) -> Any:
 
 def same_place(one: Disk, other: Disk) -> bool:
     """The two have the same image, whatever else differs."""
-    if one.source is None or other.source is None:
-        return one.source is other.source
+    lacks = [disk.source is None or is_empty(disk.source) for disk in (one, other)]
+    if any(lacks):
+        return all(lacks)
     if type(one.source) is not type(other.source):
         return False
     names = ("file", "dev", "dir", "protocol", "name", "hosts", "pool", "volume", "path", "address")

@@ -136,7 +136,8 @@ async def _keep(host: QemuHost, guest: Guest, live: Domain, draft: Domain | None
 
 async def _take_threads(guest: Guest) -> None:
     cpus = await guest.ask("query-cpus-fast")
-    threads = tuple(int(one["thread-id"]) for one in sorted(cpus, key=lambda one: int(one["cpu-index"])))
+    by_number = {int(one["cpu-index"]): int(one["thread-id"]) for one in cpus}
+    threads = tuple(by_number.get(number, 0) for number in range(max(by_number, default=-1) + 1))
     guest.adopt(guest.running(threads=threads), live=guest.live)
 
 

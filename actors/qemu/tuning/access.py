@@ -34,7 +34,7 @@ async def threads_of(guest: Guest) -> Threads:
             number = str(one["id"]).removeprefix("iothread")
             if number.isdigit():
                 found[int(number)] = int(one["thread-id"])
-    return Threads(run.pid, dict(enumerate(run.threads)), found)
+    return Threads(run.pid, run.vcpu_threads, found)
 
 
 async def groups_of(host: QemuHost, guest: Guest) -> GuestGroups:

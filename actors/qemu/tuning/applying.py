@@ -59,7 +59,7 @@ async def apply_tuning(host: QemuHost, run: Run, live: Domain, monitor: Monitor)
             number = str(one["id"]).removeprefix("iothread")
             if number.isdigit():
                 iothreads[int(number)] = int(one["thread-id"])
-    threads = Threads(run.pid, dict(enumerate(run.threads)), iothreads)
+    threads = Threads(run.pid, run.vcpu_threads, iothreads)
     await host.runtime.in_thread(_apply, GuestGroups(host_hierarchy(), group_of(host, run), threads), live)
     for interface in live.devices.interfaces:
         name = interface.target.dev if interface.target is not None else None

@@ -122,9 +122,9 @@ async def domain_pin_vcpu_flags(host: QemuHost, dom: DomainRef, vcpu: int, cpuma
         raise InvalidArguments(f"vcpu {vcpu} is out of range of persistent cpu count {draft.config.vcpu.count}")
     processors = _wanted(cpumap, "vcpu ")
     if draft.live is not None:
-        threads = guest.need_run().threads
-        if vcpu < len(threads):
-            pin_thread(threads[vcpu], processors)
+        thread = guest.need_run().vcpu_threads.get(vcpu)
+        if thread is not None:
+            pin_thread(thread, processors)
     text = write_cpuset(processors)
     for definition in draft.definitions:
         pins = _cputune(definition).vcpupins
@@ -163,7 +163,7 @@ def domain_get_vcpus(host: QemuHost, dom: DomainRef, maxinfo: int, maplen: int) 
     guest = host.guest(dom)
     run = guest.need_run()
     infos, maps = [], []
-    for number, thread in enumerate(run.threads[: max(0, maxinfo)]):
+    for number, thread in list(run.vcpu_threads.items())[: max(0, maxinfo)]:
         use = thread_use(run.pid, thread)
         if use is not None:
             infos.append(VcpuInfo(number, _RUNNING, use.cpu_ns, use.processor))
@@ -251,7 +251,7 @@ async def domain_get_iothread_info(host: QemuHost, dom: DomainRef, flags: int) -
 async def _live_iothreads(guest: Guest) -> list[tuple[int, frozenset[int]]]:
     threads = (await threads_of(guest)).iothreads
     found = []
-    for number in sorted(threads):
+    for number in threads:  # in QEMU's order, which is libvirt's
         processors = _affinity(threads[number])
         if processors is None:
             raise OperationFailed(f"input/output thread {number} has ended")
