@@ -14,6 +14,7 @@ from gateway.domains import DomainView, KnownDomain
 from gateway.hosts import HOST_READERS
 from gateway.replica import View
 from schema.enums.domain_state import DomainState
+from schema.model import LIB_VERSION
 from schema.summaries import LIST_DOMAINS_FLAGS
 
 Reader = Callable[[View, bytes], bytes | None]
@@ -24,6 +25,7 @@ _word: Final = struct.Struct(">I")
 _words: Final = struct.Struct(">iI")
 _from_bytes: Final = int.from_bytes
 XML_SECURE: Final = 1
+_LIB_VERSION: Final = struct.pack(">Q", LIB_VERSION)
 
 
 def find_domain(view: DomainView, payload: bytes) -> tuple[KnownDomain | None, int]:
@@ -100,6 +102,10 @@ def _number_inactive(view: View, payload: bytes) -> bytes | None:
     return None if payload else _word.pack(len(view.domains.by_uuid) - len(view.domains.by_id))
 
 
+def _lib_version(view: View, payload: bytes) -> bytes | None:
+    return None if payload else _LIB_VERSION
+
+
 READERS: Final[dict[str, Reader]] = {
     "domain_lookup_by_name": _lookup_by_name,
     "domain_lookup_by_uuid": _lookup_by_uuid,
@@ -113,6 +119,7 @@ READERS: Final[dict[str, Reader]] = {
     "domain_get_max_memory": _plain("max_memory"),
     "domain_get_xml_desc": _get_xml_desc,
     "connect_list_all_domains": _list_all,
+    "connect_get_lib_version": _lib_version,
     "connect_num_of_domains": _number_active,
     "connect_num_of_defined_domains": _number_inactive,
     **HOST_READERS,

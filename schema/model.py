@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+LIB_VERSION: Final = 9_000_000
+"""The version of libvirt whose API this is: major * 1,000,000 + minor * 1,000 + release."""
+
 _BYTES_TYPES: Final = frozenset({"opaque", "char"})
 
 

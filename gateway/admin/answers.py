@@ -20,12 +20,12 @@ from schema.errors import (
     OperationFailed,
     OperationUnsupported,
 )
+from schema.model import LIB_VERSION
 from schema.objects import AdminClientRef, AdminServerRef, TypedParam
 
 if TYPE_CHECKING:
     from gateway.server import Gateway
 
-LIB_VERSION: Final = 9_000_000
 SERVER: Final = "libvirtd"
 ADMIN: Final = "admin"
 SERVERS: Final = (ADMIN, SERVER)

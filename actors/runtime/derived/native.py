@@ -13,8 +13,7 @@ from actors.runtime.host import Host
 from actors.runtime.objects import Entry
 from actors.runtime.publisher import key_bytes
 from schema.errors import from_wire
-
-LIB_VERSION = 9000000
+from schema.model import LIB_VERSION
 
 calls: Calls[Host] = Calls()
 
