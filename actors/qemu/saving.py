@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +21,10 @@ from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job, sizes
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
+from actors.qemu.saved.cookie import SaveCookie
+from actors.qemu.saved.editing import changed_image
+from actors.qemu.saved.header import SavedImage
+from actors.qemu.saved.image import read_header, write_header
 from actors.qemu.start import Wish, start_guest
 from actors.qemu.tuning.dumps import follow_migration
 from actors.runtime.calls import Calls
@@ -52,66 +54,10 @@ from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
 
-MAGIC: Final = b"VirtroupeQemuSav"
-PARTIAL: Final = b"VirtroupeQemuPar"
-VERSION: Final = 1
-_HEADER: Final = struct.Struct(">16sIIQ")
-_ALIGNMENT: Final = 64 * 1024
 _POLL_S: Final = 0.05
 _FD_NAME: Final = "saved-memory"
 _UNLIMITED: Final = 1 << 60
-_MAX_XML: Final = 16 * 1024 * 1024
 _FLAGS: Final = int(SaveFlags.BYPASS_CACHE | SaveFlags.RUNNING | SaveFlags.PAUSED)
-
-
-@dataclass(frozen=True, slots=True)
-class SavedImage:
-    """The beginning of a saved guest's file."""
-
-    xml: str
-    was_running: bool
-    offset: int
-
-
-def write_header(path: Path, xml: str, *, running: bool, complete: bool) -> int:
-    """Writes the beginning of a file; gives the place where QEMU's stream begins. Raises HostSystemError."""
-    data = xml.encode()
-    offset = -(-(_HEADER.size + len(data)) // _ALIGNMENT) * _ALIGNMENT
-    head = _HEADER.pack(MAGIC if complete else PARTIAL, VERSION, int(running), len(data))
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            os.pwrite(descriptor, head + data, 0)
-            if complete:
-                os.fsync(descriptor)
-            else:
-                os.ftruncate(descriptor, offset)
-        finally:
-            os.close(descriptor)
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot write '{path}'") from exc
-    return offset
-
-
-def read_header(path: Path) -> SavedImage:
-    """The beginning of a saved guest's file. Raises OperationFailed for what is none, HostSystemError."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEADER.size)
-            if len(head) != _HEADER.size:
-                raise OperationFailed("failed to read qemu header")
-            magic, version, running, length = _HEADER.unpack(head)
-            if magic == PARTIAL:
-                raise OperationFailed("save image is incomplete")
-            if magic != MAGIC or version != VERSION or length > _MAX_XML:
-                raise OperationFailed("image magic is incorrect")
-            xml = file.read(length).decode()
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot read '{path}'") from exc
-    except UnicodeDecodeError as exc:
-        raise OperationFailed("the saved definition is not UTF-8") from exc
-    offset = -(-(_HEADER.size + length) // _ALIGNMENT) * _ALIGNMENT
-    return SavedImage(xml, bool(running), offset)
 
 
 async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
@@ -119,13 +65,14 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
     was_running = guest.state is DomainState.RUNNING
     running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
     xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+    cookie = SaveCookie(cpu=guest.live.cpu).to_xml()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    offset = write_header(path, xml, running=running, complete=False)
+    offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
         if was_running:
             await _pause(host, guest, DomainPausedReason.SAVE)
         await _migrate_to(guest, path, offset)
-        write_header(path, xml, running=running, complete=True)
+        write_header(path, xml, running=running, complete=True, cookie=cookie)
     except BaseException:
         path.unlink(missing_ok=True)
         if was_running and guest.run is not None and guest.state is DomainState.PAUSED:
@@ -158,10 +105,11 @@ async def keep_memory(guest: Guest, path: Path, *, running: bool, operation: Ope
     No file is left when this fails. Raises HostSystemError, OperationFailed.
     """
     xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
-    offset = write_header(path, xml, running=running, complete=False)
+    cookie = SaveCookie(cpu=guest.live.cpu).to_xml()
+    offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
         await _migrate_to(guest, path, offset, operation)
-        write_header(path, xml, running=running, complete=True)
+        write_header(path, xml, running=running, complete=True, cookie=cookie)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -361,7 +309,7 @@ async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, fla
     path = Path(from_)
     image = read_header(path)
     if dxml:
-        image = SavedImage(dxml, image.was_running, image.offset)
+        image = await changed_image(host, image, dxml)
     definition = await read_definition(host, image.xml)
     async with (
         host.runtime.mailbox(("name", definition.name)).change(),
