@@ -25,7 +25,6 @@ from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
 from actors.qemu.moments import create, delete, revert, snapshots
 from actors.qemu.saved import editing
-from actors.qemu.saved import editing
 from actors.qemu.tuning import (
     actions,
     applying,
@@ -62,7 +61,6 @@ class QemuActor(Actor[QemuHost]):
         console.calls,
         statistics.calls,
         saving.calls,
-        editing.calls,
         editing.calls,
         metadata.calls,
         keyboard.calls,
