@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gateway.direct import DirectCall
 from gateway.faults import error_payload, read_only_refusal
+from gateway.files import call_with_files
 from gateway.link import MakeLink
 from gateway.reads import read_unknown
 from gateway.routes import Route
@@ -47,6 +48,7 @@ from schema.errors import (
     UnknownProcedure,
     VirtError,
 )
+from schema.model import Procedure
 from schema.table import need_event
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Connection(StreamSide):
             open_calls=AUTH_CALLS,
         )
         self._now = self.heard_at
+        self._fds: dict[int, list[int]] = {}  # by the serial of the call with which they came
         self._on_reply: Callable[[], None] | None = None
         self.link = make_link(
             gateway.loop,
@@ -175,6 +178,9 @@ class Connection(StreamSide):
 
     def _closed(self) -> None:
         self._end_streams()
+        for fds in self._fds.values():
+            _close_all(fds)
+        self._fds.clear()
         if self.proof is not None:
             self.proof.close()
         self.release()
@@ -209,9 +215,7 @@ class Connection(StreamSide):
         procedure = route.procedure
         try:
             if event.fds:
-                # No driver takes descriptors yet (feature FD_PASSING is answered "no"); they must not pile up.
-                self._discard_fds(event.fds)
-                raise OperationFailed(f"file descriptors cannot be passed to {procedure.function}")
+                self._keep_fds(event, procedure)
             args = route.args.decode(event.payload)
             if self.scope is None and not route.before_open:
                 self.need_scope()
@@ -271,6 +275,9 @@ class Connection(StreamSide):
             result = route.make_result(**await route.awaited(self, route, args))
             self.reply(event, route.result.encode(result))
             return
+        if route.procedure.fds is not None:
+            await call_with_files(self, event, route, args, self._fds.pop(event.serial, []))
+            return
         answer = await self.gateway.forwarder.forward(self, self.need_scope(), route, args, event.payload)
         stream = await self._open_stream(event, route, args, answer.ticket) if answer.ticket is not None else None
         self.reply(event, answer.payload)
@@ -294,8 +301,16 @@ class Connection(StreamSide):
         if self._session.buffered and not self.link.closing:
             self.gateway.loop.call_soon(self._work)
 
+    def reply_with_fd(self, event: CallReceived, payload: bytes, fd: int) -> None:
+        """Sends a call's result and a descriptor, which is closed here."""
+        self.link.write(self._session.reply_with_fds(event.program, event.procedure, event.serial, payload, 1))
+        self.link.write_fd(fd)
+        self._work_later()
+
     def fail(self, event: CallReceived, error: VirtError, route: Route | None) -> None:
         """Sends a call's failure."""
+        if event.fds:
+            self._drop_fds(event)
         if self.link.closed:
             return
         if isinstance(error, Fenced | NotRegistered):
@@ -314,10 +329,21 @@ class Connection(StreamSide):
         payload = error_payload(RpcError(event.reason))
         self.link.write(self._session.error(packet.program, packet.version, packet.procedure, packet.serial, payload))
 
+    # --- descriptors ---
+
+    def _keep_fds(self, event: CallReceived, procedure: Procedure) -> None:
+        """Keeps what came with a call until it is forwarded or has failed. Raises OperationFailed."""
+        fds = self.link.take_fds(event.fds)
+        if procedure.fds != "call" or len(fds) != event.fds or event.serial in self._fds:
+            _close_all(fds)
+            raise OperationFailed(f"file descriptors cannot be passed to {procedure.function}")
+        self._fds[event.serial] = fds
+
+    def _drop_fds(self, event: CallReceived) -> None:
+        _close_all(self._fds.pop(event.serial, []))
+
     def _discard_fds(self, count: int) -> None:
-        # The bytes that carry them may still be under way; those that come later are bounded by the link.
-        for fd in self.link.take_fds(count):
-            os.close(fd)
+        _close_all(self.link.take_fds(count))
 
     def need_scope(self) -> Scope:
         """The connection name that is open; it may have been closed since a call came. Raises InternalError."""
@@ -407,3 +433,8 @@ class Connection(StreamSide):
 
     def _who(self) -> dict[str, Any]:
         return {"uid": self.caller["uid"], "pid": self.caller["pid"]}
+
+
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)

@@ -21,7 +21,7 @@ from gateway.replica import SourceState
 from gateway.routes import Route
 from gateway.scopes import Calling, Scope
 from gateway.streams import Ticket
-from schema.body import pack_args, unpack_result
+from schema.body import add_files, pack_args, unpack_result
 from schema.enums.domain import DomainXMLFlags
 from schema.errors import DriverDegraded, OperationFailed, UnsupportedCall
 from schema.model import Procedure
@@ -106,9 +106,18 @@ class Forwarder:
         return Answer(route.result.encode(result), ticket)
 
     async def ask(
-        self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes = b""
+        self,
+        connection: Connection,
+        scope: Scope,
+        route: Route,
+        args: Any,
+        payload: bytes = b"",
+        files: Ticket | None = None,
     ) -> tuple[Any, Ticket | None]:
-        """The driver's own result, and the ticket of its stream. Raises what the driver answered."""
+        """The driver's own result, and the ticket of its stream; `files` is the ticket of those that go with the call.
+
+        Raises what the driver answered.
+        """
         procedure = route.procedure
         try:
             destination = scope.destination(procedure.served_by)
@@ -117,10 +126,11 @@ class Forwarder:
         known, end = (None, 0)
         if procedure.name == "domain_get_xml_desc" and not args.flags & _PRIVATE_XML:
             known, end = find_domain(scope.view.domains, payload)
+        body = _packed(procedure, args)
         reply = await self.peer.call(
             destination,
             procedure.name,
-            _packed(procedure, args),
+            body if files is None else add_files(body, files),
             scope=scope.uri,
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,

@@ -73,7 +73,7 @@ class Link:
         self._on_data = on_data
         self._on_drained = on_drained
         self._on_closed = on_closed
-        self._backlog: deque[bytes | memoryview] = deque()
+        self._backlog: deque[bytes | memoryview | int] = deque()  # an int is a descriptor
         self._paused = False
         self.buffered = 0
         self.fds: deque[int] = deque()
@@ -147,11 +147,30 @@ class Link:
             self.buffered = len(data) - sent
             self._loop.add_writer(self._fd, self._writable)
 
+    def write_fd(self, fd: int) -> None:
+        """Sends a descriptor, which is closed when it was, as one byte of its own behind what was written."""
+        if self.closed:
+            os.close(fd)
+            return
+        if not self._backlog:
+            self._loop.add_writer(self._fd, self._writable)
+        self._backlog.append(fd)
+        self.buffered += 1
+
+    def _send_fd(self, fd: int) -> None:
+        self._socket.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
+        os.close(fd)
+        self._backlog.popleft()
+        self.buffered -= 1
+
     def _writable(self) -> None:
         backlog = self._backlog
         try:
             while backlog:
                 data = backlog[0]
+                if isinstance(data, int):
+                    self._send_fd(data)
+                    continue
                 sent = self._send(data)
                 self.buffered -= sent
                 if sent < len(data):
@@ -187,6 +206,9 @@ class Link:
             self._loop.remove_reader(self._fd)
         if self._backlog:
             self._loop.remove_writer(self._fd)
+            for unsent in self._backlog:
+                if isinstance(unsent, int):
+                    os.close(unsent)
             self._backlog.clear()
         self.buffered = 0
         while self.fds:

@@ -107,7 +107,7 @@ class Route:
         self.make_args = args_struct(procedure)
         self.make_result = result_struct(procedure)
         self.key_of = key_reader(procedure)
-        self.is_direct = not (self.reader or self.immediate or self.awaited or procedure.stream)
+        self.is_direct = not (self.reader or self.immediate or self.awaited or procedure.stream or procedure.fds)
         self.empty: Any = self.make_result(**empty_list(procedure)) if is_list(procedure) else None
 
 

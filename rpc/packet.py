@@ -48,7 +48,7 @@ class Program(IntEnum):
 
     REMOTE = 0x20008086
     QEMU = 0x20008087
-    LXC = 0x20008088
+    LXC = 0x00068000
     ADMIN = 0x06900690
     KEEPALIVE = 0x6B656570
 
@@ -135,12 +135,11 @@ def answer_to(call: bytes, payload: bytes) -> bytes:
 class PacketReader:
     """Splits a stream of bytes into messages; holds no more than one message beyond what it was fed."""
 
-    __slots__ = ("_buffer", "_pos", "_skip")
+    __slots__ = ("_buffer", "_pos")
 
     def __init__(self) -> None:
         self._buffer: bytes | bytearray = b""
         self._pos = 0
-        self._skip = 0
 
     def feed(self, data: bytes) -> None:
         """Takes what the socket gave."""
@@ -168,41 +167,15 @@ class PacketReader:
     @property
     def is_between_messages(self) -> bool:
         """Whether the next byte that is fed begins a message."""
-        return self._pos == len(self._buffer) and not self._skip
-
-    def next_type(self) -> int | None:
-        """The type of the next message, if it is there as a whole.
-
-        Raises PacketError for a length that no message can have.
-        """
-        buffer = self._buffer
-        pos = self._pos
-        if self._skip:
-            taken = min(self._skip, len(buffer) - pos)
-            self._skip -= taken
-            self._pos = pos = pos + taken
-        have = len(buffer) - pos
-        if have < 4:
-            return None
-        (length,) = _word.unpack_from(buffer, pos)
-        if not LENGTH_MIN <= length <= LENGTH_MAX:
-            raise PacketError(f"message length {length}, allowed are {LENGTH_MIN} to {LENGTH_MAX}")
-        if have < length:
-            return None
-        type_: int = _word.unpack_from(buffer, pos + 16)[0]
-        return type_
+        return self._pos == len(self._buffer)
 
     def next_packet(self) -> Packet | None:
-        """The next message, if it is there as a whole.
+        """The next message, if it is there as a whole, with the bytes that carry its descriptors.
 
         Raises PacketError when the bytes cannot be one.
         """
         buffer = self._buffer
         pos = self._pos
-        if self._skip:
-            taken = min(self._skip, len(buffer) - pos)
-            self._skip -= taken
-            self._pos = pos = pos + taken
         have = len(buffer) - pos
         if have < 4:
             return None
@@ -225,9 +198,11 @@ class PacketReader:
             (fds,) = _word.unpack_from(buffer, start)
             if fds > FDS_MAX:
                 raise PacketError(f"{fds} descriptors with one message, at most {FDS_MAX} are allowed")
+            if have < length + fds:
+                return None
             start += 4
-            self._skip = fds
         payload = bytes(buffer[start:stop])
+        stop += fds
         if stop == len(buffer):
             self._buffer = b""
             self._pos = 0

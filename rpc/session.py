@@ -28,6 +28,7 @@ from rpc.packet import (
     call_words,
     is_plain_call,
     pack_message_header,
+    pack_packet,
     pack_parts,
 )
 
@@ -236,6 +237,16 @@ class ServerSession:
                 len(payload) + LENGTH_MIN, program, PROGRAM_VERSION, procedure, PacketType.REPLY, serial, Status.OK
             )
             + payload
+        )
+
+    def reply_with_fds(self, program: int, procedure: int, serial: int, payload: bytes, fds: int) -> bytes:
+        """The bytes of a call's result behind which so many descriptors follow.
+
+        Raises LocalProtocolError when no call is open.
+        """
+        self._answer()
+        return pack_packet(
+            Packet(program, PROGRAM_VERSION, procedure, PacketType.REPLY_WITH_FDS, serial, Status.OK, payload, fds)
         )
 
     def error(self, program: int, version: int, procedure: int, serial: int, payload: bytes) -> bytes:

@@ -139,6 +139,31 @@ def unpack_args(procedure: Procedure, body: bytes | memoryview) -> Any:
     return _args_codec(procedure).unpack(body)
 
 
+FILES: Final = "files"
+"""The member of a call's body that says where the open files can be had which belong to the call."""
+
+
+def add_files(body: bytes, ticket: Mapping[str, object]) -> bytes:
+    """The body of a call to which open files belong."""
+    parts = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
+    return _encoder.encode({**parts, FILES: ticket})
+
+
+def split_files(body: bytes | memoryview) -> tuple[bytes | memoryview, dict[str, Any] | None]:
+    """The body without the ticket for its files, and the ticket, if it has one.
+
+    Raises InvalidArguments for what is no ticket.
+    """
+    try:
+        parts = msgspec.msgpack.decode(body, type=dict[str, msgspec.Raw])
+        if FILES not in parts:
+            return body, None
+        ticket = msgspec.msgpack.decode(parts.pop(FILES), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidArguments(f"the call does not say where its files are: {exc}") from exc
+    return _encoder.encode(parts), ticket
+
+
 def pack_result(procedure: Procedure, value: object) -> bytes:
     """The body of a reply.
 

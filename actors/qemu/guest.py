@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from actors.qemu.block.waiting import JobWaiters
+from actors.qemu.fd_groups import FdGroups
 from actors.qemu.hotplug.departures import Departures
 from actors.qemu.moments.records import Moments
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
@@ -65,6 +66,8 @@ class Guest:
         self.agent_timeout = -2
         self.resets = 0
         """How often it has been reset since we know it."""
+        self.fd_groups = FdGroups()
+        """Open files that clients lend it."""
         self.departures = Departures()
         """Devices that were asked to go."""
         self._live: Domain | None = None

@@ -71,6 +71,7 @@ class QemuHost(Host):
     def forget(self, guest: Guest) -> None:
         """The guest exists no longer."""
         self.guests.pop(guest.key, None)
+        guest.fd_groups.close()
         if self.names.get(guest.name) is guest:
             del self.names[guest.name]
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from actors.qemu.command.launch import Launch
 from actors.qemu.command.nets import is_virtio, network_of
+from actors.qemu.fd_groups import FdGroups
 from actors.qemu.monitor.link import listening_socket
 from actors.qemu.taps import connect_tap, open_tap
 from conf.domain.interface import BridgeSource, Interface, InterfaceTarget, InterfaceType
@@ -29,8 +30,9 @@ BridgeOf = Callable[[str], str]
 class StartResources:
     """Opens what one start needs; `close` gives our descriptors back, `inherited` are the guest's."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lent: FdGroups | None = None) -> None:
         self.folder = folder
+        self._lent = FdGroups() if lent is None else lent
         self.inherited: list[int] = []
         self.sockets: list[Path] = []
         self.launch: Launch | None = None
@@ -152,8 +154,8 @@ class StartResources:
         return f"/dev/{names[0]}"
 
     def fd_group(self, name: str) -> Sequence[int]:
-        """Refuses: nobody can hand over descriptors yet."""
-        raise ConfigUnsupported(f"fd group '{name}' was not associated with the domain")
+        """Copies of what a client has lent the guest under a name. Raises InvalidArguments."""
+        return [self._keep(os.dup(fd)) for fd in self._lent.find(name)]
 
     def tpm_socket(self, alias: str) -> str:
         """Refuses: TPM emulators are not started yet."""

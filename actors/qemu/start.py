@@ -174,7 +174,7 @@ async def _launch(
     undo.callback(ports.give_back)
     prepare_domain(live, rules, places_of(host, folder), ports, find_render_node)
     prepare_nvram(live, reset=wish.resets_nvram)
-    resources = StartResources(folder)
+    resources = StartResources(folder, guest.fd_groups)
     undo.callback(resources.undo)
     with contextlib.ExitStack() as ours:
         ours.callback(resources.close)

@@ -34,6 +34,8 @@ class CurrentCall(msgspec.Struct, eq=False):
     is_over: bool = False
     """Tasks that a handler leaves behind keep its context; what they do later is not the call's doing."""
     report: Callable[[CurrentCall, int, int, str], None] | None = None
+    files: dict[str, Any] | None = None
+    """The ticket at which the open files can be had that the caller sent along (`actors/runtime/files.py`)."""
 
     finish: Callable[[Any], Any] | None = None
     """What an older call makes of the result of the newer one that answers it."""

@@ -21,7 +21,7 @@ from actors.runtime.store import finish_despite_cancel
 from actors.runtime.streams import Streamed
 from broker.peer import IncomingCall
 from broker.wire import Flag
-from schema.body import unpack_args
+from schema.body import split_files, unpack_args
 from schema.errors import (
     Busy,
     Cancelled,
@@ -173,7 +173,10 @@ class Dispatcher:
         if not procedure.is_read and (end := self._find_end(current)) is not None:
             self._answer_again(call, end)
             return
-        args = unpack_args(procedure, call.body)
+        body: bytes | memoryview = call.body
+        if procedure.fds is not None:
+            body, current.files = split_files(body)
+        args = unpack_args(procedure, body)
         if (check := limit_of(procedure)) is not None:
             check(args)
         if procedure.ro is not ReadOnly.ALLOWED and current.read_only:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.routes import Route, Specials
+from schema.enums.admin import ClientTransport
 from schema.enums.connect import ConnectFlags
 from schema.errors import ErrorCode, ErrorDomain, InternalError, OperationFailed, VirtError
 
@@ -19,7 +20,6 @@ FEATURE_REMOTE_EVENT_CALLBACK: Final = 14
 FEATURE_REMOTE_CLOSE_CALLBACK: Final = 15
 FEATURE_NETWORK_UPDATE_HAS_CORRECT_ORDER: Final = 16
 _OURS: Final = {
-    FEATURE_FD_PASSING: 0,
     FEATURE_TYPED_PARAM_STRING: 1,
     FEATURE_REMOTE_EVENT_CALLBACK: 1,
     FEATURE_REMOTE_CLOSE_CALLBACK: 1,
@@ -71,6 +71,8 @@ async def _supports_feature(connection: Connection, route: Route, args: Any) -> 
         connection.wants_keepalive = True
         return {"supported": 1}
     scope = connection.need_scope()
+    if feature == FEATURE_FD_PASSING:
+        return {"supported": int(connection.transport is ClientTransport.UNIX)}
     if feature in _OURS:
         return {"supported": _OURS[feature]}
     try:

@@ -16,7 +16,7 @@ from typing import Any
 from broker.peer import Outcome, Reply
 from broker.wire import CallPrologue, Cursor, Position, Published, pack_value
 from gateway.reads import READERS
-from schema.body import pack_result, unpack_args
+from schema.body import pack_result, split_files, unpack_args
 from schema.errors import NoSuchDomain, UnsupportedCall, VirtError
 from schema.objects import DomainRef
 from schema.table import find_procedure, need_procedure
@@ -34,6 +34,7 @@ class Asked:
     key: bytes | str | None
     caller: dict[str, Any] | None
     deadline_s: float | None
+    files: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -136,8 +137,9 @@ class ScriptedPeer:
         urgent: bool = False,
     ) -> Reply:
         row = need_procedure(procedure)
-        args = unpack_args(row, body)
-        self.asked.append(Asked(destination, procedure, args, scope, key, caller, deadline_s))
+        rest, files = split_files(body) if row.fds is not None else (body, None)
+        args = unpack_args(row, rest)
+        self.asked.append(Asked(destination, procedure, args, scope, key, caller, deadline_s, files))
         standard: dict[str, Callable[[Any], Any]] = {
             "broker_status": lambda a: {"status": {"actors": {"test": {"state": self.state}, "gateway": {}}}},
             "actor_snapshot": lambda a: self._snapshot(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from rpc.packet import Packet, PacketError, PacketReader, PacketType, Program, Status, pack_packet
+from rpc.packet import FDS_MAX, LENGTH_MIN, Packet, PacketError, PacketReader, PacketType, Program, Status, pack_packet
 from rpc.xdr import (
     STREAM_HOLE_FIELDS,
     XdrCodec,
@@ -100,10 +100,21 @@ def only_packet(data: bytes) -> Packet:
     reader.feed(data)
     packet = reader.next_packet()
     if packet is None:
+        reader.feed(bytes(_announced_fds(data)))  # the bytes that carry descriptors are not recorded
+        packet = reader.next_packet()
+    if packet is None:
         raise PacketError("the bytes end before the message does")
     if reader.buffered:
         raise PacketError(f"{reader.buffered} bytes behind the message")
     return packet
+
+
+def _announced_fds(data: bytes) -> int:
+    if len(data) < LENGTH_MIN + 4:
+        return 0
+    length, type_, count = (int.from_bytes(data[place : place + 4], "big") for place in (0, 16, LENGTH_MIN))
+    is_whole = length == len(data) and type_ in (PacketType.CALL_WITH_FDS, PacketType.REPLY_WITH_FDS)
+    return count if is_whole and count <= FDS_MAX else 0
 
 
 def meaning_of(packet: Packet) -> Meaning | None:

@@ -114,7 +114,7 @@ class Plans:
 async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None) -> AsyncIterator[Board]:
     """The board of a running guest. What was opened on the host goes again when the block fails."""
     rules = await rules_of(host, guest, live=True)
-    resources = StartResources(guest.folder)
+    resources = StartResources(guest.folder, guest.fd_groups)
 
     async def read_chain(disk: Disk) -> None:
         probe = Domain.__new__(Domain)

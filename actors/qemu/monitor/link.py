@@ -97,7 +97,11 @@ class Monitor(asyncio.Protocol):
         """
         return int((await self._send_with("add-fd", {"opaque": opaque}, descriptor))["fdset-id"])
 
-    async def _send_with(self, name: str, arguments: Data, descriptor: int) -> Any:
+    async def execute_with(self, name: str, arguments: Data | None, descriptor: int) -> Any:
+        """The value of one command that comes with a copy of a descriptor. Raises CommandRefused and MonitorGone."""
+        return await self._send_with(name, arguments, descriptor)
+
+    async def _send_with(self, name: str, arguments: Data | None, descriptor: int) -> Any:
         if self.gone.done() or self._transport is None or self._side is None:
             raise MonitorGone(f"the monitor is gone before '{name}'")
         while self._transport.get_write_buffer_size():
