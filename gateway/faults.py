@@ -65,7 +65,7 @@ def read_only_refusal(procedure: Procedure) -> VirtError:
 def error_payload(error: VirtError, procedure: Procedure | None = None, driver: str = "") -> bytes:
     """The error's bytes; an error without a domain gets that of the driver that answered."""
     domain = int(error.domain)
-    if error.code == ErrorCode.NO_SUPPORT and procedure is not None:
+    if error.code == ErrorCode.NO_SUPPORT and procedure is not None and domain == ErrorDomain.NONE:
         error, domain = unsupported(procedure), int(domain_of_function(procedure.function))
     elif domain == ErrorDomain.NONE and driver:
         domain = int(domain_of_driver(driver))

@@ -21,8 +21,9 @@ _MAPS: Final = ("maxinfo", "ncpumaps")
 _SHORT: Final = ("nparams", "ncpus", "maxerrors")
 _BY_RPC: Final = ("maxnames", "maxids", "maxuuids", "maxcells")
 _BY_DAEMON: Final = ("nparams", "maxinfo", "ncpumaps", "maplen")
-_UNSET: Final = "node_get_sev_info"
-"""libvirt's own client sends its `nparams` uninitialised."""
+_UNSET: Final = ("node_get_sev_info", "network_port_get_parameters")
+"""The daemon does not look at their `nparams`; libvirt's own client sends the first one's uninitialised."""
+_CPU_STATS: Final = {"nparams": 16, "ncpus": 128}
 
 
 @cache
@@ -45,7 +46,7 @@ def limit_of(procedure: Procedure) -> Check | None:
 
 def _negative(procedure: Procedure) -> Check | None:
     signed = {item.name for item in procedure.args if item.type == "int" and not item.is_list}
-    if procedure.name == _UNSET:
+    if procedure.name in _UNSET:
         return None
     by_rpc = [name for name in _BY_RPC if name in signed]
     by_daemon = [name for name in _BY_DAEMON if name in signed]
@@ -73,8 +74,9 @@ def _amount(procedure: Procedure) -> Check | None:
             wanted.append((("maplen", *(name for name in _MAPS if name in args)), item.max))
         elif item.is_bytes and "size" in args:
             wanted.append((("size",), item.max))
-        elif item.is_list and item.name == "params" and procedure.name != _UNSET:
-            wanted += [((name,), item.max) for name in ("nparams", "ncpus") if name in args]
+        elif item.is_list and item.name == "params" and procedure.name not in _UNSET:
+            counts = _CPU_STATS if procedure.name == "domain_get_cpu_stats" else {"nparams": item.max}
+            wanted += [((name,), most) for name, most in counts.items() if name in args]
         elif item.is_list:
             wanted += [((name,), item.max) for name in (*_COUNTS, *_MAPS) if name in args]
     return _check(wanted) if wanted else None

@@ -119,7 +119,7 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "connect_baseline_cpu": (_given("xmlCPUs"),),
     "connect_baseline_hypervisor_cpu": (_given("xmlCPUs"),),
     "domain_authorized_ssh_keys_set": (
-        _given("keys", when=lambda args: not args.flags & 2),
+        _given("keys", when=lambda args: not args.flags or args.flags & 3 in (1, 3)),
         _apart("VIR_DOMAIN_AUTHORIZED_SSH_KEYS_SET_", ("APPEND", 1), ("REMOVE", 2)),
     ),
     "domain_checkpoint_create_xml": (
@@ -165,8 +165,8 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "domain_get_scheduler_parameters": (_given("nparams", "params"),),
     "domain_get_scheduler_parameters_flags": (_given("nparams", "params"), _ONE_STATE),
     "domain_get_vcpu_pin_info": (
-        _given("maplen", "cpumaps"),
         _positive("ncpumaps"),
+        _given("maplen", "cpumaps"),
         _positive("maplen"),
         _ONE_STATE,
     ),
@@ -180,7 +180,7 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "domain_pin_iothread": (_CPUMAP,),
     "domain_pin_vcpu": (_CPUMAP,),
     "domain_pin_vcpu_flags": (_CPUMAP,),
-    "domain_rename": (_given("new_name"),),
+    "domain_rename": (_given("new_name"), _filled("new_name")),
     "domain_restore_flags": (_ONE_SAVE,),
     "domain_restore_params": (_ONE_SAVE,),
     "domain_revert_to_snapshot": (_apart("VIR_DOMAIN_SNAPSHOT_REVERT_", ("RUNNING", 1), ("PAUSED", 2)),),
@@ -198,7 +198,14 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     ),
     "domain_send_process_signal": (_nonzero("pid_value"),),
     "domain_set_blkio_parameters": (_PARAMS,),
-    "domain_set_block_io_tune": (_PARAMS,),
+    "domain_set_block_io_tune": (
+        _custom(
+            "nparams",
+            "nparams in virDomainSetBlockIoTune must be greater than zero",
+            lambda args: not args.params,
+            lambda args: 0,
+        ),
+    ),
     "domain_set_interface_parameters": (_PARAMS,),
     "domain_set_iothread_params": (_PARAMS,),
     "domain_set_launch_security_state": (_PARAMS,),

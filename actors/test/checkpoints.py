@@ -14,11 +14,12 @@ from conf.moment import tree as moments
 from conf.moment.documents import fit_checkpoint, parse_checkpoint, write_moment
 from conf.moment.moment import Parent
 from conf.moment.tree import MomentRecord
+from conf.origin import told_by
 from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
 from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
 from schema.enums.domain_checkpoint import DomainCheckpointListFlags as Listed
 from schema.enums.domain_checkpoint import DomainCheckpointXMLFlags as XmlFlags
-from schema.errors import NoSuchCheckpoint, OperationUnsupported
+from schema.errors import ConfigUnsupported, ErrorDomain, NoSuchCheckpoint, OperationUnsupported
 from schema.objects import DomainCheckpointRef, DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -40,13 +41,20 @@ async def domain_checkpoint_create_xml(
     redefine = bool(flags & Create.REDEFINE)
     if guest.record.snapshots:
         raise OperationUnsupported("cannot create checkpoint while snapshot exists")
+    if not guest.is_active:
+        raise OperationUnsupported("cannot create checkpoint for inactive domain")
     checkpoint = parse_checkpoint(xml_desc, rules.RULES, redefine=redefine)
     name = checkpoint.name = checkpoint.name or str(int(time.time()))
     if not redefine:
         current = guest.record.current_checkpoint
         checkpoint.parent = Parent(name=current) if current is not None else None
         checkpoint.creation_time = int(time.time())
-        fit_checkpoint(checkpoint, guest.current)
+        if not guest.current.devices.disks:
+            raise ConfigUnsupported(
+                "domain must have at least one disk to perform checkpoints", domain=ErrorDomain.DOMAIN_CHECKPOINT
+            )
+        with told_by(ErrorDomain.DOMAIN_CHECKPOINT):
+            fit_checkpoint(checkpoint, guest.current)
         checkpoint.domain = guest.current.copy()
     parent = checkpoint.parent.name if checkpoint.parent is not None else None
     record = MomentRecord(xml=write_moment(checkpoint, secure=True), parent=parent)

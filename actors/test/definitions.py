@@ -108,14 +108,14 @@ async def domain_rename(host: TestHost, dom: DomainRef, new_name: str | None, fl
         host.runtime.mailbox(("domain", dom.uuid)).change(),
     ):
         guest = host.guest(dom)
-        if "/" in new_name:
-            raise XmlError(f"name {new_name} cannot contain '/'")
         if guest.is_active:
             raise DomainStateError("cannot rename active domain")
+        if "/" in new_name:
+            raise XmlError(f"name {new_name} cannot contain '/'")
         if guest.name == new_name:
-            raise DomainStateError("Can't rename domain to itself")
+            raise DomainStateError("Can't rename domain to itself", domain=ErrorDomain.DOMAIN)
         if world.find(new_name) is not None:
-            raise DomainStateError(f"domain with name '{new_name}' already exists")
+            raise DomainStateError(f"domain with name '{new_name}' already exists", domain=ErrorDomain.DOMAIN)
         draft = guest.draft()
         draft.config.name = new_name
         told = [

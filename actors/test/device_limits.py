@@ -7,7 +7,7 @@ from typing import Any, Final
 from actors.runtime.calls import Calls
 from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
-from actors.test.parameters import Parameters, asked_for
+from actors.test.parameters import STRING_OKAY, Parameters, asked_for, counted
 from conf.domain.disk import Disk, IoTune
 from conf.domain.domain import Domain
 from conf.domain.interface import Interface
@@ -17,7 +17,6 @@ from schema.objects import DomainRef, TypedParam
 
 calls: Calls[TestHost] = Calls()
 
-_STRING_OKAY: Final = 4
 _KINDS: Final = ("bytes_sec", "iops_sec")
 _LIMITS: Final = tuple(f"{way}_{kind}" for kind in _KINDS for way in ("total", "read", "write"))
 _MAXIMA: Final = tuple(f"{limit}_max" for limit in _LIMITS)
@@ -37,11 +36,11 @@ def domain_get_block_io_tune(
     host: TestHost, dom: DomainRef, disk: str | None, nparams: int, flags: int
 ) -> dict[str, Any]:
     """The limits on a disk. Raises NoSuchDomain, DomainStateError, InvalidArguments for a disk that is not there."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetBlockIoTune")
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetBlockIoTune")
+    if nparams == 0 or disk is None:
+        return counted(len(_TUNES))
     definition = host.guest(dom).one(flags)
-    if disk is None:
-        return asked_for([TypedParam.of_ullong(name, 0) for name in _TUNES], nparams)
-    tune = _need_disk(definition, disk).iotune or IoTune()
+    tune = _need_disk(definition, disk, f"disk '{disk}' was not found in the domain config").iotune or IoTune()
     found = []
     for name, kind in _TUNES.items():
         value = getattr(tune, name)
@@ -63,7 +62,7 @@ async def domain_set_block_io_tune(
     check_flags(flags, AFFECT, "testDomainSetBlockIoTune")
     given = Parameters(params, _TUNES).values
     draft = host.guest(dom).draft()
-    found = _need_disk(draft.one(flags), disk)
+    found = _need_disk(draft.one(flags), disk, f"missing persistent configuration for disk '{disk}'")
     tune = (found.iotune or IoTune()).copy()
     for name, value in given.items():
         setattr(tune, name, value or None)
@@ -77,10 +76,10 @@ def domain_get_interface_parameters(
     host: TestHost, dom: DomainRef, device: str, nparams: int, flags: int
 ) -> dict[str, Any]:
     """The bandwidth of an interface. Raises NoSuchDomain, DomainStateError, InvalidArguments for one not there."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetInterfaceParameters")
-    definition = host.guest(dom).one(flags)
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetInterfaceParameters")
     if nparams == 0:
-        return {"params": [], "nparams": len(_BANDWIDTHS)}
+        return counted(len(_BANDWIDTHS))
+    definition = host.guest(dom).one(flags)
     bandwidth = need_interface(definition, device).bandwidth or Bandwidth()
     found = []
     for name in _BANDWIDTHS:
@@ -100,16 +99,15 @@ async def domain_set_interface_parameters(
     check_flags(flags, AFFECT, "testDomainSetInterfaceParameters")
     given = Parameters(params, _BANDWIDTHS).values
     draft = host.guest(dom).draft()
-    for definition in draft.definitions(flags):
-        interface = need_interface(definition, device)
-        bandwidth = interface.bandwidth or Bandwidth()
-        inbound = {rate: given[f"inbound.{rate}"] or None for rate in _RATES if f"inbound.{rate}" in given}
-        outbound = {rate: given[f"outbound.{rate}"] or None for rate in _RATES if f"outbound.{rate}" in given}
-        if "average" in inbound or "floor" in inbound:
-            bandwidth.inbound = InboundRate(**inbound) if inbound.get("average") or inbound.get("floor") else None
-        if "average" in outbound:
-            bandwidth.outbound = OutboundRate(**outbound) if outbound["average"] else None
-        interface.bandwidth = None if bandwidth == Bandwidth() else bandwidth
+    interface = need_interface(draft.one(flags), device)
+    bandwidth = interface.bandwidth or Bandwidth()
+    inbound = {rate: given[f"inbound.{rate}"] or None for rate in _RATES if f"inbound.{rate}" in given}
+    outbound = {rate: given[f"outbound.{rate}"] or None for rate in _RATES if f"outbound.{rate}" in given}
+    if "average" in inbound or "floor" in inbound:
+        bandwidth.inbound = InboundRate(**inbound) if inbound.get("average") or inbound.get("floor") else None
+    if "average" in outbound:
+        bandwidth.outbound = OutboundRate(**outbound) if outbound["average"] else None
+    interface.bandwidth = None if bandwidth == Bandwidth() else bandwidth
     await host.commit(draft)
 
 
@@ -123,11 +121,11 @@ def need_interface(definition: Domain, device: str) -> Interface:
     raise InvalidArguments(f"'{device}' is not a known interface", domain=ErrorDomain.DOMAIN)
 
 
-def _need_disk(definition: Domain, name: str) -> Disk:
+def _need_disk(definition: Domain, name: str, missing: str) -> Disk:
     for disk in definition.devices.disks:
         if name in (disk.target.dev, getattr(disk.source, "file", None)):
             return disk
-    raise InvalidArguments(f"disk '{name}' was not found in the domain config")
+    raise InvalidArguments(missing)
 
 
 def _check_tune(tune: IoTune) -> None:

@@ -15,7 +15,7 @@ from conf.node_device.device import NodeDevice, ScsiHostCapability, ScsiHostFeat
 from conf.node_device.documents import parse_node_device
 from schema.enums.node_device import ConnectListAllNodeDeviceFlags as Listed
 from schema.enums.node_device import NodeDeviceEventLifecycleType as Event
-from schema.errors import InternalError, NoSuchNodeDevice, UnsupportedCall
+from schema.errors import ErrorDomain, InternalError, NoSuchNodeDevice, RefusedDocument, UnsupportedCall
 from schema.host_summaries import known_flags
 from schema.objects import NodeDeviceRef
 
@@ -55,9 +55,16 @@ async def node_device_create_xml(host: TestHost, xml_desc: str, flags: int) -> N
     fabric = capability.fabric() if isinstance(capability, ScsiHostCapability) else None
     if fabric is None:
         raise InternalError("Device is not a fibre channel HBA")
+    if fabric.wwnn is None or fabric.wwpn is None:
+        missing = "WWNN" if fabric.wwnn is None else "WWPN"
+        raise RefusedDocument(
+            f"no {missing} supplied for 'new device', and auto-generation failed", domain=ErrorDomain.NODEDEV
+        )
     parent = described.parent or _first_adapter(host)
     if parent not in host.world.devices:
-        raise InternalError("Could not find parent device for 'new device'")
+        raise _no_parent()
+    if "vport_ops" not in host.world.devices[parent].xml:
+        raise RefusedDocument(f"Parent device {parent} is not capable of vport operations", domain=ErrorDomain.NODEDEV)
     port = ScsiHostFeature(type="fc_host", wwnn=fabric.wwnn, wwpn=fabric.wwpn, fabric_wwn=_FABRIC)
     made = NodeDevice(
         name=_MADE_NAME,
@@ -102,7 +109,11 @@ def _first_adapter(host: TestHost) -> str:
     for record in host.world.devices.values():
         if record.parent is not None and "vport_ops" in record.xml:
             return record.name
-    raise InternalError("Could not find parent device for 'new device'")
+    raise _no_parent()
+
+
+def _no_parent() -> RefusedDocument:
+    return RefusedDocument("Could not find parent device for 'new device'", domain=ErrorDomain.NODEDEV)
 
 
 def _need(host: TestHost, name: str) -> DeviceRecord:

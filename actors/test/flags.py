@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TypeVar
 
+from actors.runtime.context import current_call
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.errors import DomainStateError, ErrorDomain, InvalidArguments, UnsupportedFlags
 
@@ -14,15 +15,21 @@ AFFECT = int(Impact.LIVE | Impact.CONFIG)
 
 def check_flags(flags: int, known: int, function: str) -> None:
     """Raises UnsupportedFlags when `flags` holds a bit besides the known ones; `function` is how libvirt names it."""
-    if unknown := flags & ~known:
+    if unknown := flags & ~int(known):
         raise UnsupportedFlags(unknown, function)
+
+
+def own_function() -> str:
+    """The driver's function behind the call that is answered, as libvirt names it."""
+    return "test" + current_call().procedure.function.removeprefix("vir")
 
 
 def check_one_of(flags: int, first: int, first_name: str, second: int, second_name: str) -> None:
     """Raises InvalidArguments when both flags are set."""
     if flags & first and flags & second:
-        error = InvalidArguments()
+        error = InvalidArguments(domain=ErrorDomain.DOMAIN, int1=0, int2=0)
         error.message = f"Flags '{first_name}' and '{second_name}' are mutually exclusive"
+        error.str1, error.str2 = "virDomainObjGetOneDefState", "flags"
         raise error
 
 

@@ -14,7 +14,7 @@ from conf.network.documents import parse_network
 from conf.network.network import Network, NetworkIp
 from schema.enums.domain_guest import DomainInterfaceAddressesSource as Source
 from schema.enums.domain_state import DomainState
-from schema.errors import ArgumentUnsupported, DomainStateError, ErrorDomain, NoSuchNetwork
+from schema.errors import ArgumentUnsupported, DomainStateError, NoSuchNetwork
 from schema.objects import DomainFsinfo, DomainInterface, DomainIpAddr, DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -42,7 +42,7 @@ def domain_get_time(host: TestHost, dom: DomainRef, flags: int) -> dict[str, int
     """The guest's clock, which stands still. Raises NoSuchDomain, DomainStateError for a guest that does not run."""
     check_flags(flags, 0, "testDomainGetTime")
     if host.guest(dom).record.state != DomainState.RUNNING:
-        raise DomainStateError("domain is not running", domain=ErrorDomain.DOMAIN)
+        raise DomainStateError("domain is not running")
     return {"seconds": GUEST_TIME_S, "nseconds": 0}
 
 
@@ -107,11 +107,9 @@ async def domain_fstrim(
     minimum: int,
     flags: int,
 ) -> None:
-    """Gives unused blocks back. Raises NoSuchDomain, DomainStateError, ArgumentUnsupported."""
+    """Gives unused blocks back. Raises NoSuchDomain, DomainStateError."""
     check_flags(flags, 0, "testDomainFSTrim")
-    if mountPoint is not None:
-        raise ArgumentUnsupported("Specifying mount point is not supported for now")
-    host.guest(dom).check_active()
+    _mounts(host.guest(dom), [] if mountPoint is None else [mountPoint])
 
 
 @calls.handles()
@@ -121,10 +119,11 @@ def domain_interface_addresses(host: TestHost, dom: DomainRef, source: int, flag
     Raises NoSuchDomain, DomainStateError, ArgumentUnsupported, and NoSuchNetwork for an interface of one.
     """
     check_flags(flags, 0, "testDomainInterfaceAddresses")
+    if source not in (Source.LEASE, Source.AGENT, Source.ARP):
+        shown = source - 2**32 if source >= 2**31 else source  # as libvirt prints it
+        raise ArgumentUnsupported(f"Unknown IP address data source {shown}")
     guest = host.guest(dom)
     guest.check_active()
-    if source not in (Source.LEASE, Source.AGENT, Source.ARP):
-        raise ArgumentUnsupported(f"Unknown IP address data source {source}")
     found = []
     for place, interface in enumerate(guest.live.devices.interfaces):
         if interface.target is None or interface.mac is None:

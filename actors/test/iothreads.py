@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from actors.runtime.calls import Calls
+from actors.test import rules
 from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
 from actors.test.parameters import Parameters
 from conf.domain.defaults_processor import iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.vcpu import CpuTune, IoThread, IoThreadIds, IoThreadPin
+from schema.enums.domain import DomainModificationImpact as Impact
 from schema.errors import ErrorDomain, InvalidArguments
 from schema.objects import DomainIothreadInfo, DomainRef, TypedParam
 from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_cpuset
@@ -18,13 +20,10 @@ from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_
 calls: Calls[TestHost] = Calls()
 
 _CPU_MAP_BYTES: Final = 1
-_HOST_CPUS: Final = (0,)  # where a thread runs that nobody has bound
 _POLLING: Final = {
     "poll_max_ns": "ullong",
     "poll_grow": "uint",
     "poll_shrink": "uint",
-    "thread_pool_min": "int",
-    "thread_pool_max": "int",
 }
 
 
@@ -34,7 +33,8 @@ def domain_get_iothread_info(host: TestHost, dom: DomainRef, flags: int) -> list
     check_flags(flags, AFFECT, "testDomainGetIOThreadInfo")
     definition = host.guest(dom).one(flags)
     pins = {pin.iothread: parse_cpuset(pin.cpuset) for pin in (definition.cputune or CpuTune()).iothreadpins}
-    unpinned = parse_cpuset(definition.vcpu.cpuset) if definition.vcpu.cpuset else _HOST_CPUS
+    everywhere = range(rules.current_vcpus(definition))  # libvirt's test driver counts the guest's own processors
+    unpinned = parse_cpuset(definition.vcpu.cpuset) if definition.vcpu.cpuset else everywhere
     return [
         DomainIothreadInfo(number, bits_from_cpuset(pins.get(number, unpinned), _CPU_MAP_BYTES))
         for number in iothread_ids(definition)
@@ -50,7 +50,7 @@ async def domain_add_iothread(host: TestHost, dom: DomainRef, iothread_id: int, 
     draft = host.guest(dom).draft()
     definition = draft.one(flags)
     if _find(definition, iothread_id) is not None:
-        raise InvalidArguments(f"an IOThread is already using iothread_id '{iothread_id}'")
+        raise InvalidArguments(f"an IOThread is already using iothread_id '{iothread_id}'", domain=ErrorDomain.DOMAIN)
     threads = _threads(definition)
     threads.append(IoThread(id=iothread_id))
     definition.iothreads = len(threads)
@@ -78,7 +78,11 @@ async def domain_pin_iothread(host: TestHost, dom: DomainRef, iothreads_id: int,
     check_flags(flags, AFFECT, "testDomainPinIOThread")
     draft = host.guest(dom).draft()
     definition = draft.one(flags)
-    _need(definition, iothreads_id)
+    if not any(cpumap):
+        raise InvalidArguments("Empty iothread cpumap list for pinning")
+    if _find(definition, iothreads_id) is None:
+        shown = iothreads_id - 2**32 if iothreads_id >= 2**31 else iothreads_id  # as libvirt prints it
+        raise InvalidArguments(f"iothreadid {shown} not found")
     tune = definition.cputune = definition.cputune or CpuTune()
     pins = [pin for pin in tune.iothreadpins if pin.iothread != iothreads_id]
     pins.append(IoThreadPin(iothread=iothreads_id, cpuset=write_cpuset(cpuset_from_bits(cpumap))))
@@ -90,18 +94,18 @@ async def domain_pin_iothread(host: TestHost, dom: DomainRef, iothreads_id: int,
 async def domain_set_iothread_params(
     host: TestHost, dom: DomainRef, iothread_id: int, params: list[TypedParam], flags: int
 ) -> None:
-    """Changes the size of a thread's pool; how long it polls is taken, and told nowhere.
+    """How long a thread polls is taken, and told nowhere.
 
     Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported.
     """
-    check_flags(flags, AFFECT, "testDomainSetIOThreadParams")
-    given = Parameters(params, _POLLING).values
+    check_flags(flags, Impact.LIVE, "testDomainSetIOThreadParams")
+    if iothread_id == 0:
+        raise InvalidArguments("invalid value of 0 for iothread_id")
     draft = host.guest(dom).draft()
-    thread = _need(draft.one(flags), iothread_id)
-    for name in ("thread_pool_min", "thread_pool_max"):
-        if name in given:
-            setattr(thread, name, given[name])
-    await host.commit(draft)
+    thread = _find(draft.one(flags), iothread_id)
+    if thread is None:
+        raise InvalidArguments(f"cannot find IOThread '{iothread_id}' in iothreadids")
+    Parameters(params, _POLLING)
 
 
 def _threads(definition: Domain) -> list[IoThread]:

@@ -8,7 +8,7 @@ from actors.runtime.calls import Calls
 from actors.test import rules
 from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
-from actors.test.parameters import Parameters, asked_for
+from actors.test.parameters import STRING_OKAY, Parameters, asked_for, counted
 from conf.domain.memory import MemTune
 from schema.enums.domain_resources import DomainMemoryModFlags as MemoryFlags
 from schema.errors import DomainStateError, InvalidArguments
@@ -17,7 +17,6 @@ from schema.objects import DomainRef, TypedParam
 calls: Calls[TestHost] = Calls()
 
 UNLIMITED: Final = (1 << 53) - 1  # libvirt's VIR_DOMAIN_MEMORY_PARAM_UNLIMITED, in KiB
-_STRING_OKAY: Final = 4
 _LIMITS: Final = {
     "hard_limit": "hard_limit_kib",
     "soft_limit": "soft_limit_kib",
@@ -34,24 +33,24 @@ async def domain_set_memory_flags(host: TestHost, dom: DomainRef, memory: int, f
     """
     check_flags(flags, AFFECT | MemoryFlags.MAXIMUM, "testDomainSetMemoryFlags")
     draft = host.guest(dom).draft()
-    definitions = draft.definitions(flags)
+    definition = draft.one(flags)
     if flags & MemoryFlags.MAXIMUM:
         if draft.changed_live is not None:
             raise DomainStateError("cannot resize the maximum memory on an active domain")
-        for definition in definitions:
-            rules.set_max_memory(definition, memory)
+        rules.set_max_memory(definition, memory)
     else:
-        if any(memory > rules.max_memory(definition) for definition in definitions):
+        if memory > rules.max_memory(definition):
             raise InvalidArguments("cannot set memory higher than max memory")
-        for definition in definitions:
-            definition.current_memory_kib = memory
+        definition.current_memory_kib = memory
     await host.commit(draft)
 
 
 @calls.handles()
 def domain_get_memory_parameters(host: TestHost, dom: DomainRef, nparams: int, flags: int) -> dict[str, Any]:
     """The limits on a guest's memory in KiB. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetMemoryParameters")
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetMemoryParameters")
+    if nparams == 0:
+        return counted(len(_LIMITS))
     tune = host.guest(dom).one(flags).memtune or MemTune()
     found = []
     for name, attribute in _LIMITS.items():
@@ -69,15 +68,16 @@ async def domain_set_memory_parameters(host: TestHost, dom: DomainRef, params: l
     check_flags(flags, AFFECT, "testDomainSetMemoryParameters")
     given = Parameters(params, dict.fromkeys(_LIMITS, "ullong"))
     draft = host.guest(dom).draft()
-    for definition in draft.definitions(flags):
-        tune = definition.memtune or MemTune()
-        for name, value in given.values.items():
-            setattr(tune, _LIMITS[name], None if value >= UNLIMITED else value)
-        swap = UNLIMITED if tune.swap_hard_limit_kib is None else tune.swap_hard_limit_kib
-        hard = UNLIMITED if tune.hard_limit_kib is None else tune.hard_limit_kib
-        if "swap_hard_limit" in given.values and hard > swap:
-            raise InvalidArguments("memory hard_limit tunable value must be lower than or equal to swap_hard_limit")
-        definition.memtune = None if tune == MemTune() else tune
+    definition = draft.one(flags)
+    tune = definition.memtune or MemTune()
+    for name, value in given.values.items():
+        setattr(tune, _LIMITS[name], None if value >= UNLIMITED else value)
+    swap = UNLIMITED if tune.swap_hard_limit_kib is None else tune.swap_hard_limit_kib
+    hard = UNLIMITED if tune.hard_limit_kib is None else tune.hard_limit_kib
+    hard = max(hard, given.values.get("hard_limit", 0))
+    if hard > swap:
+        raise InvalidArguments("memory hard_limit tunable value must be lower than or equal to swap_hard_limit")
+    definition.memtune = None if tune == MemTune() else tune
     await host.commit(draft)
 
 

@@ -30,6 +30,7 @@ async def domain_set_metadata(
     Raises NoSuchDomain, DomainStateError, XmlDetailError for an element that cannot be read, InvalidArguments.
     """
     check_flags(flags, AFFECT, "testDomainSetMetadata")
+    guest = host.guest(dom)
     kind = _kind_of(type)
     if kind is Kind.TITLE and metadata is not None and "\n" in metadata:
         raise InvalidArguments("metadata title can't contain newlines")
@@ -38,7 +39,7 @@ async def domain_set_metadata(
     element = None
     if kind is Kind.ELEMENT and metadata is not None:
         element = _in_namespace(parse_document(metadata, name=_NAME), uri or "", key or "")
-    draft = host.guest(dom).draft()
+    draft = guest.draft()
     for definition in draft.definitions(flags):
         if kind is Kind.DESCRIPTION:
             definition.description = metadata or None
@@ -57,8 +58,8 @@ def domain_get_metadata(host: TestHost, dom: DomainRef, type: int, uri: str | No
     Raises NoSuchDomain, DomainStateError, NoDomainMetadata, InvalidArguments.
     """
     check_flags(flags, AFFECT, "testDomainGetMetadata")
-    kind = _kind_of(type)
-    found = _find(host.guest(dom).one(flags), kind, uri or "")
+    definition = host.guest(dom).one(flags)
+    found = _find(definition, _kind_of(type), uri or "")
     if found is None:
         raise NoDomainMetadata("Requested metadata element is not present", domain=ErrorDomain.DOMAIN)
     return found
@@ -92,7 +93,7 @@ def _replaced(metadata: str | None, uri: str, element: etree._Element | None) ->
     if element is not None:
         kept.append(element)
     if not kept:
-        return None
+        return None if metadata is None else markup_of(etree.Element("metadata"))
     root = etree.Element("metadata")
     root.extend(kept)
     return markup_of(root)

@@ -8,11 +8,11 @@ import msgspec
 
 from actors.runtime.calls import Calls
 from actors.test.described import network_record
-from actors.test.flags import check_flags, impact
+from actors.test.flags import check_flags
 from actors.test.host import TestHost
 from actors.test.kinds import NETWORK
 from actors.test.records import NetworkRecord
-from actors.test.world import World
+from actors.test.world import World, uuid_text
 from conf.network.documents import check_network, parse_network, write_network
 from conf.network.network import Network
 from conf.network.sections import update_network
@@ -134,8 +134,15 @@ async def network_update(
 ) -> None:
     """Changes a part of a network. Raises NoSuchNetwork, DomainStateError, XmlError, OperationUnsupported."""
     check_flags(flags, _AFFECT, "testNetworkUpdate")
-    record = _need(host, net)
-    which = impact(flags, active=record.active, persistent=record.persistent)
+    record = host.world.networks.get(net.uuid)
+    if record is None:
+        raise NoSuchNetwork(f"no network with matching uuid '{uuid_text(net.uuid)}'")
+    wanted = flags & _AFFECT or (Impact.LIVE if record.active else Impact.CONFIG)
+    if wanted & Impact.LIVE and not record.active:
+        raise DomainStateError("network is not running", domain=ErrorDomain.NETWORK)
+    if wanted & Impact.CONFIG and not record.persistent:
+        raise DomainStateError("transient networks do not have any persistent config", domain=ErrorDomain.NETWORK)
+    which = wanted
     values: dict[str, Any] = {}
     if which & Impact.LIVE or not record.active:
         network = parse_network(record.xml)

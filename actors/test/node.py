@@ -13,7 +13,7 @@ from actors.test.capabilities import DEFAULT_CELLS, Cell, write_capabilities
 from actors.test.flags import check_flags
 from actors.test.host import TestHost
 from actors.test.world import World
-from schema.errors import InvalidArguments, OperationFailed
+from schema.errors import ErrorDomain, InternalError, InvalidArguments
 from schema.objects import NodeCpuStat
 
 calls: Calls[TestHost] = Calls()
@@ -123,7 +123,7 @@ def node_get_cpu_stats(host: TestHost, cpuNum: int, nparams: int, flags: int) ->
     """Times of the fake host's processors, the same for each; without room for them only their number."""
     check_flags(flags, 0, "testNodeGetCPUStats")
     stats = [NodeCpuStat(field, value) for field, value in _CPU_STATS]
-    return {"params": stats[:nparams], "nparams": len(stats) if nparams == 0 else min(nparams, len(stats))}
+    return {"params": stats[:nparams], "nparams": len(stats) if nparams == 0 else 0}
 
 
 @calls.handles()
@@ -136,7 +136,8 @@ def _freely(cells: tuple[Cell, ...]) -> list[int]:
     return [cell.memory_kib for cell in cells]
 
 
-def _wordless() -> OperationFailed:
-    error = OperationFailed()
+def _wordless() -> InternalError:
+    error = InternalError(domain=ErrorDomain.RPC, int1=0, int2=0)
     error.message = "Library function returned error but did not set virError"
+    error.str1 = None
     return error

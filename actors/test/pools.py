@@ -192,7 +192,7 @@ async def connect_find_storage_pool_sources(
     elif type in {kind.value for kind in PoolType}:
         raise InternalError(f"unknown storage pool type {type}")
     else:
-        raise UnsupportedCall(f"pool type '{type}' does not support source discovery")
+        raise UnsupportedCall(f"pool type '{type}' does not support source discovery", domain=ErrorDomain.TEST)
     return write_pool_sources(PoolSources(sources=found))
 
 

@@ -22,7 +22,7 @@ from conf.domain.storage_source import SourceType
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain import DomainLifecycle, DomainLifecycleAction
 from schema.enums.domain import DomainMessageType as Messages
-from schema.errors import ConfigUnsupported, ErrorDomain, InternalError, InvalidArguments
+from schema.errors import ConfigUnsupported, DomainStateError, ErrorDomain, InternalError, InvalidArguments
 
 
 class TestRules(DomainRules):
@@ -122,7 +122,12 @@ def current_memory(definition: Domain) -> int:
 
 
 def set_max_memory(definition: Domain, memory_kib: int) -> None:
-    """Changes what the guest can have; it never has more than that."""
+    """Changes what the guest can have; it never has more than that.
+
+    Raises DomainStateError for a guest whose memory nodes say it.
+    """
+    if definition.cpu is not None and definition.cpu.numa is not None and definition.cpu.numa.cells:
+        raise DomainStateError("initial memory size of a domain with NUMA nodes cannot be modified with this API")
     current = min(current_memory(definition), memory_kib)
     definition.memory.kib = memory_kib
     definition.current_memory_kib = current

@@ -7,20 +7,21 @@ from typing import Any, Final
 
 from actors.runtime.calls import Calls
 from actors.test import rules, states
-from actors.test.flags import check_flags, check_one_of
+from actors.test.flags import check_flags, check_one_of, own_function
 from actors.test.guest import Guest
 from actors.test.host import TestHost, Told
 from conf.moment import tree as moments
 from conf.moment.documents import fit_snapshot, parse_snapshot, write_moment
 from conf.moment.moment import Parent, Snapshot
 from conf.moment.tree import MomentRecord
+from conf.origin import told_by
 from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
 from schema.enums.domain_snapshot import DomainSnapshotDeleteFlags as Delete
 from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed
 from schema.enums.domain_snapshot import DomainSnapshotRevertFlags as Revert
 from schema.enums.domain_snapshot import DomainSnapshotXMLFlags as XmlFlags
 from schema.enums.domain_state import DomainState
-from schema.errors import DomainStateError, NoSuchSnapshot, OperationUnsupported
+from schema.errors import ConfigUnsupported, DomainStateError, ErrorDomain, NoSuchSnapshot, OperationUnsupported
 from schema.objects import DomainRef, DomainSnapshotRef
 
 calls: Calls[TestHost] = Calls()
@@ -53,14 +54,15 @@ async def domain_snapshot_create_xml(host: TestHost, dom: DomainRef, xml_desc: s
     parent = snapshot.parent.name if snapshot.parent is not None else None
     record = MomentRecord(xml=write_moment(snapshot, secure=True), parent=parent, state=snapshot.state or "")
     draft = guest.draft()
-    draft.set(snapshots=moments.added(guest.record.snapshots, name, record, redefine=redefine))
+    with told_by(ErrorDomain.DOMAIN):
+        draft.set(snapshots=moments.added(guest.record.snapshots, name, record, redefine=redefine))
     told: tuple[Told, ...] = ()
     if not redefine or flags & Create.CURRENT:
         draft.set(current_snapshot=name)
     if flags & Create.HALT and guest.is_active and not redefine:
         draft.move(states.REVERT_OFF)
         told = Told.of(states.REVERT_OFF)
-    ref = DomainSnapshotRef(name, guest.ref)
+    ref = DomainSnapshotRef(name, DomainRef(guest.name, guest.uuid, draft.value("id")))
     await host.commit(draft, told, result=ref)
     return ref
 
@@ -130,7 +132,7 @@ def domain_snapshot_get_xml_desc(host: TestHost, snap: DomainSnapshotRef, flags:
 @calls.handles()
 def domain_list_all_snapshots(host: TestHost, dom: DomainRef, need_results: int, flags: int) -> dict[str, Any]:
     """The saved states of a guest, parents first. Raises NoSuchDomain."""
-    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.ROOTS), "testDomainListAllSnapshots")
+    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.ROOTS), own_function())
     guest = host.guest(dom)
     known = guest.record.snapshots
     names = moments.children(known, None) if flags & Listed.ROOTS else moments.descendants(known, None)
@@ -142,7 +144,7 @@ def domain_snapshot_list_all_children(
     host: TestHost, snapshot: DomainSnapshotRef, need_results: int, flags: int
 ) -> dict[str, Any]:
     """The saved states after one, parents first. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.DESCENDANTS), "testDomainSnapshotListAllChildren")
+    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.DESCENDANTS), own_function())
     guest, _ = _need(host, snapshot)
     known = guest.record.snapshots
     after = moments.descendants if flags & Listed.DESCENDANTS else moments.children
@@ -153,7 +155,8 @@ def domain_snapshot_list_all_children(
 def domain_snapshot_lookup_by_name(host: TestHost, dom: DomainRef, name: str, flags: int) -> DomainSnapshotRef:
     """The saved state of that name. Raises NoSuchDomain, NoSuchSnapshot."""
     check_flags(flags, 0, "testDomainSnapshotLookupByName")
-    ref = DomainSnapshotRef(name, host.guest(dom).ref)
+    host.guest(dom)
+    ref = DomainSnapshotRef(name, dom)
     _need(host, ref)
     return ref
 
@@ -207,7 +210,10 @@ def _take(guest: Guest, snapshot: Snapshot) -> None:
     snapshot.parent = Parent(name=current) if current is not None else None
     snapshot.creation_time = int(time.time())
     snapshot.state = _WORDS.get(DomainState(guest.record.state), "running")
-    fit_snapshot(snapshot, guest.current, active=guest.is_active)
+    if len(snapshot.disks) > len(guest.current.devices.disks):
+        raise ConfigUnsupported("too many disk snapshot requests for domain", domain=ErrorDomain.DOMAIN_SNAPSHOT)
+    with told_by(ErrorDomain.DOMAIN_SNAPSHOT):
+        fit_snapshot(snapshot, guest.current, active=guest.is_active)
     snapshot.domain = guest.current.copy()
 
 

@@ -7,17 +7,17 @@ from typing import Any, Final
 from actors.runtime.calls import Calls
 from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
-from actors.test.parameters import Parameters, asked_for
+from actors.test.parameters import STRING_OKAY, Parameters, asked_for, counted
 from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
 from conf.domain.resources import BlkioDevice, BlkioTune, Perf, PerfEvent
 from conf.values import parse_uint
-from schema.errors import InvalidArguments
+from schema.error_root import NO_DOMAIN
+from schema.errors import ConfigUnsupported, ErrorDomain, InvalidArguments
 from schema.objects import DomainRef, TypedParam
 from util.cpuset import parse_cpuset, write_cpuset
 
 calls: Calls[TestHost] = Calls()
 
-_STRING_OKAY: Final = 4
 _SCHEDULER: Final = "fair"
 _WEIGHT: Final = 50
 _MODES: Final = (MemoryMode.STRICT, MemoryMode.PREFERRED, MemoryMode.INTERLEAVE, MemoryMode.RESTRICTIVE)
@@ -63,8 +63,15 @@ def domain_get_scheduler_type(host: TestHost, dom: DomainRef) -> dict[str, Any]:
 
 @calls.handles()
 def domain_get_scheduler_parameters_flags(host: TestHost, dom: DomainRef, nparams: int, flags: int) -> list[TypedParam]:
+    """libvirt's test driver refuses this. Raises UnsupportedFlags."""
+    # libvirt's public function adds the flag that its test driver does not know
+    check_flags(flags | STRING_OKAY, 0, "testDomainGetSchedulerParametersFlags")
+    return domain_get_scheduler_parameters(host, dom, nparams)
+
+
+@calls.handles()
+def domain_get_scheduler_parameters(host: TestHost, dom: DomainRef, nparams: int) -> list[TypedParam]:
     """The guest's weight, which is always the same. Raises NoSuchDomain."""
-    check_flags(flags, 0, "testDomainGetSchedulerParametersFlags")
     host.guest(dom)
     return [TypedParam.of_uint("weight", _WEIGHT)][:nparams]
 
@@ -82,7 +89,9 @@ async def domain_set_scheduler_parameters_flags(
 @calls.handles()
 def domain_get_blkio_parameters(host: TestHost, dom: DomainRef, nparams: int, flags: int) -> dict[str, Any]:
     """The shares of block devices. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetBlkioParameters")
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetBlkioParameters")
+    if nparams == 0:
+        return counted(len(_OF_DEVICES) + 1)
     tune = host.guest(dom).one(flags).blkiotune or BlkioTune()
     found = [TypedParam.of_uint("weight", tune.weight or 0)]
     for name, attribute in _OF_DEVICES.items():
@@ -116,7 +125,9 @@ async def domain_set_blkio_parameters(host: TestHost, dom: DomainRef, params: li
 @calls.handles()
 def domain_get_numa_parameters(host: TestHost, dom: DomainRef, nparams: int, flags: int) -> dict[str, Any]:
     """Where memory comes from. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetNumaParameters")
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetNumaParameters")
+    if nparams == 0:
+        return counted(2)
     tune = host.guest(dom).one(flags).numatune
     memory = (tune.memory if tune is not None else None) or NumaMemory()
     found = [
@@ -139,20 +150,24 @@ async def domain_set_numa_parameters(host: TestHost, dom: DomainRef, params: lis
         try:
             nodeset = write_cpuset(parse_cpuset(nodeset))
         except ValueError:
-            raise InvalidArguments(f"Failed to parse bitmap '{nodeset}'") from None
+            raise InvalidArguments(f"Failed to parse bitmap '{nodeset}'", domain=NO_DOMAIN) from None
     draft = host.guest(dom).draft()
-    for definition in draft.definitions(flags):
-        tune = definition.numatune = definition.numatune or NumaTune()
-        memory = tune.memory = tune.memory or NumaMemory(mode=MemoryMode.STRICT)
-        memory.mode = memory.mode if mode is None else _MODES[mode]
-        memory.nodeset = nodeset or memory.nodeset
+    definition = draft.one(flags)
+    tune = definition.numatune = definition.numatune or NumaTune()
+    memory = tune.memory = tune.memory or NumaMemory(mode=MemoryMode.STRICT)
+    memory.mode = memory.mode if mode is None else _MODES[mode]
+    memory.nodeset = nodeset or memory.nodeset
+    if memory.nodeset is None and memory.placement is None:
+        raise ConfigUnsupported(
+            "nodeset for NUMA memory tuning must be set if 'placement' is 'static'", domain=ErrorDomain.DOMAIN
+        )
     await host.commit(draft)
 
 
 @calls.handles()
 def domain_get_perf_events(host: TestHost, dom: DomainRef, flags: int) -> list[TypedParam]:
     """Which events are counted. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, AFFECT | _STRING_OKAY, "testDomainGetPerfEvents")
+    check_flags(flags, AFFECT | STRING_OKAY, "testDomainGetPerfEvents")
     perf = host.guest(dom).one(flags).perf or Perf()
     enabled = {event.name for event in perf.events if event.enabled}
     return [TypedParam.of_boolean(name, name in enabled) for name in PERF_EVENTS]
@@ -177,12 +192,14 @@ def _set_of_devices(tune: BlkioTune, name: str, text: str) -> None:
     """Sets one share of the devices that `path,value,path,value` names."""
     parts = text.split(",") if text else []
     if len(parts) % 2:
-        raise InvalidArguments(f"unable to parse blkio device '{name}' '{text}'")
+        raise InvalidArguments(f"unable to parse blkio device '{name}' '{text}'", domain=ErrorDomain.DOMAIN)
     for path, number in zip(parts[::2], parts[1::2], strict=True):
         try:
             value = parse_uint(number)
         except ValueError:
-            raise InvalidArguments(f"invalid value '{number}' for parameter '{name}' of device '{path}'") from None
+            raise InvalidArguments(
+                f"invalid value '{number}' for parameter '{name}' of device '{path}'", domain=ErrorDomain.DOMAIN
+            ) from None
         device = next((one for one in tune.devices if one.path == path), None)
         if device is None:
             device = BlkioDevice(path=path)

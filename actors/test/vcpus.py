@@ -66,7 +66,7 @@ def domain_get_vcpus(host: TestHost, dom: DomainRef, maxinfo: int, maplen: int) 
         allowed = _allowed(host, definition, number)
         infos.append(VcpuInfo(number, VcpuState.RUNNING, cpu_time, max(allowed, default=-1)))
         maps += bits_from_cpuset(allowed, maplen)
-    return {"info": infos, "cpumaps": maps}
+    return {"info": infos, "cpumaps": maps.ljust(maxinfo * maplen, b"\0")}
 
 
 @calls.handles(key="dom")
@@ -96,11 +96,10 @@ async def domain_pin_vcpu(host: TestHost, dom: DomainRef, vcpu: int, cpumap: byt
 @calls.handles()
 def domain_get_vcpu_pin_info(host: TestHost, dom: DomainRef, ncpumaps: int, maplen: int, flags: int) -> dict[str, Any]:
     """Where the processors of a guest may run. Raises NoSuchDomain, DomainStateError."""
-    check_flags(flags, AFFECT, "testDomainGetVcpuPinInfo")
     definition = host.guest(dom).one(flags)
     count = min(ncpumaps, rules.max_vcpus(definition))
     maps = [bits_from_cpuset(_allowed(host, definition, number), maplen) for number in range(count)]
-    return {"cpumaps": b"".join(maps), "num": count}
+    return {"cpumaps": b"".join(maps).ljust(ncpumaps * maplen, b"\0"), "num": count}
 
 
 @calls.handles(key="dom")
@@ -109,6 +108,8 @@ async def domain_pin_emulator(host: TestHost, dom: DomainRef, cpumap: bytes, fla
     check_flags(flags, AFFECT, "testDomainPinEmulator")
     draft = host.guest(dom).draft()
     definition = draft.one(flags)
+    if not any(cpumap):
+        raise InvalidArguments("Empty cpu list for pinning")
     tune = definition.cputune = definition.cputune or CpuTune()
     tune.emulatorpin = EmulatorPin(cpuset=write_cpuset(cpuset_from_bits(cpumap)))
     await host.commit(draft)

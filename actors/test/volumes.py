@@ -12,6 +12,7 @@ from actors.test.described import volume_record
 from actors.test.flags import check_flags
 from actors.test.host import TestHost
 from actors.test.kinds import POOL
+from actors.test.lookups import check_pool_uuid
 from actors.test.pools import need_active, need_pool
 from actors.test.records import PoolRecord, VolumeRecord
 from conf.storage.documents import parse_pool, parse_volume
@@ -19,6 +20,8 @@ from schema.errors import DomainStateError, InternalError, NoSuchStoragePool, No
 from schema.objects import StoragePoolRef, StorageVolRef
 
 calls: Calls[TestHost] = Calls()
+
+_VALIDATE = 4
 
 
 @calls.handles(key="pool")
@@ -28,7 +31,7 @@ async def storage_vol_create_xml(host: TestHost, pool: StoragePoolRef, xml: str,
     Raises NoSuchStoragePool, DomainStateError, XmlError, OperationFailed for a name that is taken, InternalError when
     the pool has no room.
     """
-    check_flags(flags, 0, "testStorageVolCreateXML")
+    check_flags(flags, _VALIDATE, "testStorageVolCreateXML")
     return await _create(host, need_active(host, pool), xml)
 
 
@@ -37,9 +40,11 @@ async def storage_vol_create_xml_from(
     host: TestHost, pool: StoragePoolRef, xml: str, clonevol: StorageVolRef, flags: int
 ) -> StorageVolRef:
     """Makes a volume like another. Raises as `storage_vol_create_xml` does, and NoSuchStorageVol."""
-    check_flags(flags, 0, "testStorageVolCreateXMLFrom")
+    check_flags(flags, _VALIDATE, "testStorageVolCreateXMLFrom")
     record = need_active(host, pool)
-    _, original = _need(host, clonevol)
+    original = record.volumes.get(clonevol.name)
+    if original is None:
+        raise NoSuchStorageVol(f"no storage vol with matching name '{clonevol.name}'")
     return await _create(host, record, xml, at_least=original.capacity)
 
 
@@ -60,6 +65,7 @@ def storage_pool_list_all_volumes(
 ) -> dict[str, Any]:
     """The volumes of a pool. Raises NoSuchStoragePool, DomainStateError."""
     check_flags(flags, 0, "testStoragePoolListAllVolumes")
+    check_pool_uuid(host, pool)
     record = need_pool(host, pool)
     if not record.active:
         raise DomainStateError("storage pool is not active")

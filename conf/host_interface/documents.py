@@ -14,8 +14,6 @@ def parse_host_interface(xml: str | bytes, *, validate: bool = False) -> HostInt
     interface = HostInterface.parse(
         parse_document(xml, name="interface_definition", root="interface", validate=validate)
     )
-    if interface.start is None:
-        raise XmlError("interface misses the start mode")
     if interface.type is not InterfaceType.ETHERNET:
         interface.mac = None  # libvirt keeps the address of plain interfaces only
     parts = {"bridge": interface.bridge, "bond": interface.bond, "vlan": interface.vlan}

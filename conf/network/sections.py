@@ -30,9 +30,17 @@ from conf.network.network import (
     NetworkIp,
     PortGroup,
 )
+from conf.origin import told_by
 from schema.enums.network import NetworkUpdateCommand as Command
 from schema.enums.network import NetworkUpdateSection as Section
-from schema.errors import DomainStateError, InvalidArguments, OperationUnsupported, XmlDetailError, XmlError
+from schema.errors import (
+    DomainStateError,
+    ErrorDomain,
+    InvalidArguments,
+    OperationUnsupported,
+    XmlDetailError,
+    XmlError,
+)
 
 E = TypeVar("E", bound=Element)
 
@@ -48,6 +56,7 @@ _FIXED: Final = {
 }
 
 
+@told_by(ErrorDomain.NETWORK)
 def update_network(network: Network, command: int, section: int, parent: int, xml: str) -> None:
     """Changes the network in place; `parent` is the place of the `<ip>` that is meant, -1 for the one that fits.
 
@@ -55,6 +64,10 @@ def update_network(network: Network, command: int, section: int, parent: int, xm
     cannot be read, DomainStateError when what is to be added is there or what is to be changed is not,
     InvalidArguments for an unknown command. The network is then not to be used any more.
     """
+    try:
+        root = parse_document(xml, name=_NAME)
+    except XmlDetailError as exc:
+        raise XmlDetailError(exc.message.replace(f"({_NAME}):", f"{_NAME}:", 1), domain=ErrorDomain.NETWORK) from exc
     update = _UPDATES.get(section)
     if update is None:
         word = _FIXED.get(Section(section)) if section in _FIXED else None
@@ -63,10 +76,6 @@ def update_network(network: Network, command: int, section: int, parent: int, xm
         raise OperationUnsupported(f"can't update '{word}' section of network '{network.name}'")
     if command not in (Command.MODIFY, Command.DELETE, Command.ADD_FIRST, ADD_LAST):
         raise InvalidArguments(f"unrecognized network update command code {command}")
-    try:
-        root = parse_document(xml, name=_NAME)
-    except XmlDetailError as exc:
-        raise XmlDetailError(exc.message.replace(f"({_NAME}):", f"{_NAME}:", 1)) from exc
     update(network, command, parent, root)
     _tidy(network)
 

@@ -82,7 +82,7 @@ def write_pool(pool: Pool) -> str:
 @told_by(ErrorDomain.STORAGE)
 def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Volume:
     """The volume that a document describes, to be in `pool`. Raises XmlDetailError, XmlError, ConfigUnsupported."""
-    root = parse_document(xml, name="storage_vol_definition", root="volume")
+    root = parse_document(xml, name="storage_volume_definition", root="volume")
     _check_size(root, "capacity")
     _check_size(root, "allocation")
     volume = Volume.parse(root)

@@ -12,7 +12,7 @@ _PREFIXES: Final = {"node_device": "node", "interface": "udev"}
 
 
 def check_flags(host: Host, flags: int, known: int) -> None:
-    """Raises UnsupportedFlags for bits that mean nothing to the call; it names the driver's function as libvirt does."""
+    """Raises UnsupportedFlags for bits that mean nothing to the call; with the function named as libvirt does."""
     unknown = flags & ~known
     if unknown:
         function = current_call().procedure.function

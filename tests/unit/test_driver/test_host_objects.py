@@ -268,5 +268,5 @@ async def test_host_documents_are_libvirts(tmp_path: Path) -> None:
         assert (await house.call("connect_get_hostname")).hostname
         with pytest.raises(InvalidArguments, match="Range exceeds available cells"):
             await house.call("node_get_cells_free_memory", startCell=7, maxcells=1)
-        with pytest.raises(OperationFailed, match="did not set virError"):
+        with pytest.raises(InternalError, match="did not set virError"):
             await house.call("node_get_free_pages", pages=[4], startCell=0, cellCount=1, flags=0)
