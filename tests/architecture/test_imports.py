@@ -12,7 +12,7 @@ import pytest
 
 from tests.architecture.tree import ROOMS, ROOT, modules, name_of
 
-PUBLIC_OF_BROKER = {"broker", "broker.wire", "broker.peer", "broker.subscriber", "broker.stream"}
+PUBLIC_OF_BROKER = {"broker", "broker.wire", "broker.peer", "broker.subscriber", "broker.stream", "broker.files"}
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ from tests.architecture.tree import ROOT, imported_modules, modules
 
 OPENERS: Final = {
     "broker/door.py": "the doors",
+    "broker/files.py": "open files beside a call, for the driver to fetch",
     "broker/lifeline.py": "a peer's end of its door connection",
     "broker/link.py": "a peer's connection, ZMTP in its own loop",
     "broker/scrapes.py": "the Prometheus endpoint",
@@ -28,6 +29,7 @@ OPENERS: Final = {
     "gateway/connection.py": "libvirt's clients",
     "gateway/drop_in.py": "whether another daemon serves libvirt's own paths",
     "gateway/entrances.py": "the listening sockets besides libvirt's own two",
+    "gateway/files.py": "a pair of sockets, one for the client and one for the driver",
     "gateway/holder.py": "libvirt's listening sockets",
     "gateway/link.py": "the gateway's end of the holder",
     "gateway/listening.py": "libvirt's listening sockets",
