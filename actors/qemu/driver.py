@@ -21,11 +21,11 @@ from actors.qemu import (
     statistics,
 )
 from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
-from actors.qemu.block import commit, control, copy, disks, pull, threshold, tuning
+from actors.qemu.block import backup, commit, control, copy, disks, pull, threshold, tuning
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
-from actors.qemu.moments import create, delete, revert, snapshots
+from actors.qemu.moments import checkpoints, create, delete, recording, revert, snapshots
 from actors.qemu.saved import editing
 from actors.qemu.tuning import (
     actions,
@@ -102,6 +102,9 @@ class QemuActor(Actor[QemuHost]):
         create.calls,
         revert.calls,
         delete.calls,
+        checkpoints.calls,
+        recording.calls,
+        backup.calls,
         node.calls,
     )
     error_domain = ErrorDomain.QEMU

@@ -29,6 +29,10 @@ class Job:
     is_post_copy: bool = False
     is_outgoing: bool = False
     status: Mapping[str, Any] = field(default_factory=dict)
+    measure: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
+    """Tells how far it is, where that is not `query-migrate`."""
+    tell: Callable[[Job], list[TypedParam]] | None = None
+    """What is told of it, where that is not what a migration tells."""
     ended_ms: int | None = None
 
     @property
@@ -92,6 +96,8 @@ def sizes(job: Job) -> dict[str, int]:
 
 def job_parameters(job: Job) -> list[TypedParam]:
     """All that is known of the work, in libvirt's order."""
+    if job.tell is not None:
+        return job.tell(job)
     status, size = job.status, sizes(job)
     ram: Mapping[str, Any] = status.get("ram") or {}
     found = [

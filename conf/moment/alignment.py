@@ -8,8 +8,8 @@ from typing import Final
 from conf.domain.disk import Disk, DiskDriver
 from conf.domain.domain import Domain
 from conf.domain.storage_source import FileSource, SourceType, StorageSource
-from conf.moment.documents import EXTERNAL, INTERNAL, NO
-from conf.moment.moment import Snapshot, SnapshotDisk, SnapshotDriver
+from conf.moment.documents import BITMAP, EXTERNAL, INTERNAL, NO
+from conf.moment.moment import Checkpoint, CheckpointDisk, Snapshot, SnapshotDisk, SnapshotDriver
 from schema.errors import ConfigUnsupported
 
 DISK_SNAPSHOT: Final = "disk-snapshot"
@@ -131,3 +131,39 @@ def put_image(disk: Disk, asked: SnapshotDisk) -> None:
     disk.driver.type = (asked.driver.type if asked.driver is not None else None) or "qcow2"
     disk.driver.metadata_cache = asked.driver.metadata_cache if asked.driver is not None else None
     disk.backing_store = None
+
+
+def align_checkpoint(checkpoint: Checkpoint, domain: Domain) -> None:
+    """Says of every disk of the guest whether its changes are recorded, and under which name.
+
+    Raises ConfigUnsupported for a disk that the guest does not have, and for one that cannot be recorded.
+    """
+    disks = domain.devices.disks
+    if not disks:
+        raise ConfigUnsupported("domain must have at least one disk to perform checkpoints")
+    if len(checkpoint.disks) > len(disks):
+        raise ConfigUnsupported("too many disk checkpoint requests for domain")
+    wants_all = not checkpoint.disks
+    chosen: dict[str, CheckpointDisk] = {}
+    for asked in checkpoint.disks:
+        disk = _named(domain, asked.name)
+        if disk is None:
+            raise ConfigUnsupported(f"no disk named '{asked.name}'")
+        asked.name = disk.target.dev
+        if asked.name in chosen:
+            raise ConfigUnsupported(f"disk '{asked.name}' specified twice")
+        chosen[asked.name] = asked
+        asked.checkpoint = asked.checkpoint or BITMAP
+        if asked.checkpoint == BITMAP:
+            if _is_out(disk):
+                raise ConfigUnsupported(f"disk '{asked.name}' is empty or readonly")
+            asked.bitmap = asked.bitmap or checkpoint.name
+    checkpoint.disks = [
+        chosen.get(disk.target.dev) or _default_recording(checkpoint, disk, wants_all=wants_all) for disk in disks
+    ]
+
+
+def _default_recording(checkpoint: Checkpoint, disk: Disk, *, wants_all: bool) -> CheckpointDisk:
+    if wants_all and not _is_out(disk):
+        return CheckpointDisk(name=disk.target.dev, checkpoint=BITMAP, bitmap=checkpoint.name)
+    return CheckpointDisk(name=disk.target.dev, checkpoint=NO)

@@ -73,6 +73,7 @@ class BackupDisk(Element, tag="disk"):
     incremental: str | None = attr("incremental", str, default=None)
     export_name: str | None = attr("exportname", str, default=None)
     export_bitmap: str | None = attr("exportbitmap", str, default=None)
+    index: int | None = attr("index", UINT, default=None, live=True)
     driver: BackupDriver | None = child(BackupDriver, default=None)
     target: StorageSource | None = one_of(FileTarget, BlockTarget, by_parent="type", default=None)
     scratch: StorageSource | None = one_of(FileScratch, BlockScratch, by_parent="type", default=None)

@@ -133,6 +133,11 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
     The caller holds the guest's change lane. Raises as `Guest.ask` does.
     """
     error = await job_error(guest, job.name)
+    if job.kind == BACKUP:
+        from actors.qemu.block.backup import end_part
+
+        await end_part(host, guest, job, error)
+        return FAILED if error else COMPLETED
     if error is not None:
         status = CANCELED if job.state == "aborting" or "ancel" in error else FAILED
     else:
@@ -232,6 +237,10 @@ async def settle_all(host: QemuHost, guest: Guest) -> None:
     run = guest.run
     if run is None or not run.jobs:
         return
+    if run.backup is not None:
+        from actors.qemu.block.backup import resume_backup
+
+        resume_backup(host, guest)
     known = {str(one.get("id")): one for one in await guest.ask("query-jobs")}
     for job in run.jobs:
         found = known.get(job.name)
@@ -256,6 +265,11 @@ async def _settle_lost(host: QemuHost, guest: Guest, name: str, *, known: bool) 
                 return
             if known:
                 await settle_job(host, guest, job)
+                return
+            if job.kind == BACKUP:
+                from actors.qemu.block.backup import end_part
+
+                await end_part(host, guest, job, "the backup was lost")
                 return
             await finish.look_and_settle(host, guest, job)
             drop_job(guest, name)

@@ -170,9 +170,9 @@ def _check_inside(guest: Guest, disk: Disk, flags: int) -> None:
 def _take_definitions(guest: Guest, snapshot: Snapshot) -> None:
     """The snapshot holds what the guest is at this moment."""
     if not guest.is_active:
-        snapshot.domain = _copied(guest.config)
+        snapshot.domain = copied(guest.config)
         return
-    snapshot.domain = _copied(guest.live)
+    snapshot.domain = copied(guest.live)
     if guest.is_persistent:
         text = write_domain(guest.config, XmlFlags.INACTIVE | XmlFlags.SECURE)
         node = parse_document(text, name="domain_definition", root="domain")
@@ -180,7 +180,7 @@ def _take_definitions(guest: Guest, snapshot: Snapshot) -> None:
         snapshot.inactive_domain = InactiveDomain.parse(node, ParseFlags.INACTIVE)
 
 
-def _copied(domain: Domain) -> Domain:
+def copied(domain: Domain) -> Domain:
     """A definition as it is for a start, without what only a running guest has."""
     text = write_domain(domain, XmlFlags.INACTIVE | XmlFlags.SECURE | XmlFlags.MIGRATABLE)
     return Domain.parse(parse_document(text, name="domain_definition", root="domain"), ParseFlags.INACTIVE)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from actors.qemu.block.backup import settle_backup
 from actors.qemu.block.chain import Image, disk_of_target
 from actors.qemu.block.keeping import keep_now
 from actors.qemu.block.nodes import close_images, dismiss_job, remove_file, run_job
@@ -14,6 +15,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.moments import offline
 from actors.qemu.moments.create import inside_nodes, job_of, remember
 from actors.qemu.moments.overlays import Overlay, put_overlays, top_numbers
+from actors.qemu.moments.recording import settle_checkpoint
 from actors.qemu.moments.snapshots import read_snapshot
 from actors.runtime.intents import UnfinishedIntent
 from conf.domain.storage_source import FileSource
@@ -29,7 +31,7 @@ from schema.objects import DomainSnapshotRef
 async def settle_snapshots(host: QemuHost) -> None:
     """Finishes or takes back the snapshots that the last process was at. Called while the driver starts."""
     for intent in host.intents.open:
-        if intent.kind != "snapshot":
+        if intent.kind not in ("snapshot", "checkpoint", "backup"):
             continue
         uuid = intent.data["uuid"]
         guest = next((one for one in host.guests.values() if one.record.uuid == uuid), None)
@@ -38,7 +40,12 @@ async def settle_snapshots(host: QemuHost) -> None:
             continue
         try:
             async with asyncio.timeout(30):
-                await _settle(host, guest, intent)
+                if intent.kind == "snapshot":
+                    await _settle(host, guest, intent)
+                elif intent.kind == "checkpoint":
+                    await settle_checkpoint(host, guest, intent)
+                else:
+                    await settle_backup(host, guest, intent)
         except (VirtError, TimeoutError) as exc:
             host.log.warning("a snapshot that was begun is left as it is", guest=guest.name, error=str(exc))
 

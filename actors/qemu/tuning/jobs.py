@@ -28,7 +28,8 @@ async def _measure(guest: Guest) -> None:
     if job is None or guest.monitor is None or job.abort is None:
         return
     try:
-        job.status = await guest.ask("query-migrate") or job.status
+        told = await (guest.ask("query-migrate") if job.measure is None else job.measure())
+        job.status = told or job.status
     except VirtError:
         return
 
