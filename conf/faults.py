@@ -79,7 +79,7 @@ def read_scaled(node: etree._Element, unit: int) -> int | None:
     try:
         number = parse_uint(text)
     except ValueError:
-        raise xml_error(f"Invalid value '{text}' for element '{path_of(node)}'", node) from None
+        raise xml_error(f"Invalid value '{text}' for element or attribute './{local_name(node)}[1]'", node) from None
     word = node.get("unit")
     factor = bytes_per_unit(word) if word else unit
     if factor is None:

@@ -111,6 +111,8 @@ def _two_words(yes: str, no: str) -> Codec[bool]:
 
 
 YES_NO = _two_words("yes", "no")
+ONLY_YES: Codec[bool] = Codec(lambda text: text == "yes", lambda value: "yes" if value else "no")
+"""Whatever is not `yes` means no."""
 ON_OFF = _two_words("on", "off")
 
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]{32}\Z").match

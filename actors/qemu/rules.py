@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.qemu import rules_addresses, rules_checks, rules_devices, rules_machine
+from actors.qemu import rules_addresses, rules_checks, rules_checks_machine, rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.rules_checks import ANY_HOST, HostLimits
 from actors.qemu.rules_machine import NO_HOST_AUDIO, HostAudio
@@ -81,6 +81,7 @@ class QemuRules(DomainRules):
         rules_machine.add_audio(domain, self.host_audio)
         rules_machine.complete_nodes(domain)
         self._complete_features(domain)
+        rules_checks_machine.check_smm(domain, self.capabilities)
         self._complete_cpu(domain)
         self._name_variables(domain)
 
@@ -147,10 +148,10 @@ class QemuRules(DomainRules):
         cpu = domain.cpu
         if cpu is not None and rules_machine.arch_of(domain) in rules_machine.ARM:
             rules_machine.complete_vectors(cpu)
-        if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and cpu.model is None):
+        if _is_open(cpu):
             self._choose_cpu(domain)
             cpu = domain.cpu
-        if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and cpu.model is None) or cpu.check is not None:
+        if cpu is None or _is_open(cpu) or cpu.check is not None:
             return
         if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
             cpu.check = CpuCheck.NONE
@@ -180,9 +181,16 @@ class QemuRules(DomainRules):
         else:
             cpu.mode = CpuMode.CUSTOM
             cpu.match = CpuMatch.EXACT
-            cpu.check = cpu.check or CpuCheck.NONE
+            cpu.check = CpuCheck.NONE
             cpu.model = CpuModel(name=model, fallback="forbid")
         domain.cpu = cpu
+
+
+def _is_open(cpu: GuestCpu | None) -> bool:
+    """Does the definition leave the model to us?"""
+    if cpu is None:
+        return True
+    return cpu.mode in (None, CpuMode.CUSTOM) and (cpu.model is None or not cpu.model.name)
 
 
 def _is_made_up(channel: Channel, path: str | None, folder: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from actors.qemu import rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.address import IsaAddress, PciAddress, SpaprVioAddress, UsbAddress
-from conf.domain.chardev import CharDevice, CharType, Parallel, Serial, TcpSource, UnixSource
+from conf.domain.chardev import CharDevice, CharType, Console, Parallel, Serial, TcpSource, UnixSource
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm, TpmModel
 from conf.domain.device import Device
 from conf.domain.domain import Domain
@@ -55,11 +55,13 @@ def check(device: Device | Graphics | Audio, domain: Domain, capabilities: Capab
         case Rng():
             _check_rng(device, capabilities)
         case Smartcard():
+            _check_spice(device.type, domain)
             _check_smartcard(device, capabilities)
         case Shmem():
             if capabilities.lacks(device.model or "ivshmem"):
                 raise ConfigUnsupported(f"{device.model} device is not supported with this QEMU binary")
         case RedirDev():
+            _check_spice(device.type, domain)
             if capabilities.lacks("usb-redir"):
                 raise ConfigUnsupported("USB redirection is not supported by this version of QEMU")
         case Vsock():
@@ -80,20 +82,27 @@ def check(device: Device | Graphics | Audio, domain: Domain, capabilities: Capab
             pass
 
 
+def _check_spice(kind: CharType | None, domain: Domain) -> None:
+    has_spice = any(one.type is GraphicsType.SPICE for one in domain.devices.graphics)
+    if kind in (CharType.SPICEVMC, CharType.SPICEPORT) and not has_spice:
+        raise ConfigUnsupported(f"chardev '{kind.value}' not supported without spice graphics")
+
+
 def _check_port(device: CharDevice, domain: Domain) -> None:
     source = device.source
     again = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
     if again is not None and again.enabled and again.timeout_s == 0:
         raise ConfigUnsupported("chardev reconnect source timeout cannot be '0'")
-    has_spice = any(one.type is GraphicsType.SPICE for one in domain.devices.graphics)
-    if device.type in (CharType.SPICEVMC, CharType.SPICEPORT) and not has_spice:
-        raise ConfigUnsupported(f"chardev '{device.type.value}' not supported without spice graphics")
+    _check_spice(device.type, domain)
     if isinstance(device, Parallel) and (rules_machine.is_s390(domain) or rules_machine.is_pseries(domain)):
         raise ConfigUnsupported("parallel ports are not supported")
     if isinstance(device, Serial):
         _check_serial(device, domain)
+    elif isinstance(device, Console) and device.target is not None and device.target.type in _FOREIGN_CONSOLES:
+        raise ConfigUnsupported(f"unsupported console target type {device.target.type}")
 
 
+_FOREIGN_CONSOLES = ("xen", "uml", "lxc", "openvz")
 _SERIAL_ADDRESSES: dict[str, tuple[type, str]] = {
     "isa-serial": (IsaAddress, "isa"),
     "isa-debug": (IsaAddress, "isa"),

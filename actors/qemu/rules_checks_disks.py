@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import NoneType
 
 from actors.qemu.capabilities.model import Capabilities
-from conf.domain.address import DriveAddress, UsbAddress
+from actors.qemu.rules_checks_devices import shares_memory
+from conf.domain.address import (
+    CcwAddress,
+    DriveAddress,
+    PciAddress,
+    UsbAddress,
+    VirtioMmioAddress,
+    VirtioS390Address,
+)
 from conf.domain.defaults_processor import iothread_ids
 from conf.domain.disk import BackingStore, Disk, DiskBus, DiskCache, DiskDevice, DiskIo, IoTune, Mirror
 from conf.domain.disk_names import disk_index
@@ -17,6 +26,7 @@ from schema.errors import ConfigUnsupported, RefusedDocument
 
 MAX_IOTUNE = 1_000_000_000_000_000
 """The most that QEMU takes as a limit."""
+_VIRTIO_PLACES = (PciAddress, CcwAddress, VirtioMmioAddress, VirtioS390Address, NoneType)
 _UNSAFE_SERIAL = re.compile(r"[^A-Za-z0-9_ .+-]").search
 _DRIVES = {DiskBus.SCSI: "scsi", DiskBus.IDE: "ide", DiskBus.FDC: "fdc", DiskBus.SATA: "sata"}
 _WEB = (Protocol.HTTP, Protocol.HTTPS)
@@ -37,8 +47,16 @@ def check(disk: Disk, domain: Domain, capabilities: Capabilities) -> None:
     if disk.transient is not None:
         _check_transient(disk)
     _check_target(disk)
+    cache = disk.driver.metadata_cache if disk.driver is not None else None
+    if cache is not None and cache.max_size_bytes and disk.driver is not None and disk.driver.type != "qcow2":
+        raise ConfigUnsupported("metadata cache max size control is supported only with qcow2 images")
     for source, image_format in _images(disk):
         _check_image(source, image_format, disk, capabilities)
+    if disk.type is SourceType.VHOSTUSER and not shares_memory(domain):
+        raise ConfigUnsupported("'vhostuser' requires shared memory")
+    if disk.target.bus is DiskBus.VIRTIO and not isinstance(disk.address, _VIRTIO_PLACES):
+        kind = disk.address.fixed["type"] if disk.address is not None else "none"
+        raise ConfigUnsupported(f"virtio disk cannot have an address of type '{kind}'")
 
 
 def _check_geometry(disk: Disk) -> None:
@@ -131,7 +149,7 @@ def _check_driver(disk: Disk, domain: Domain, capabilities: Capabilities) -> Non
         if disk.device is DiskDevice.LUN and disk.target.bus is DiskBus.SCSI:
             raise ConfigUnsupported("scsi-block 'lun' devices do not support the serial property")
         if _UNSAFE_SERIAL(disk.serial):
-            raise ConfigUnsupported(f"driver serial '{disk.serial}' contains unsafe characters")
+            raise RefusedDocument(f"driver serial '{disk.serial}' contains unsafe characters")
     if driver.iothread:
         if disk.target.bus is not DiskBus.VIRTIO:
             bus = disk.target.bus.value if disk.target.bus is not None else "none"
@@ -214,9 +232,6 @@ def _check_image(source: StorageSource, image_format: str | None, disk: Disk, ca
             raise ConfigUnsupported("storage type 'dir' requires use of storage format 'fat'")
         if not disk.readonly and disk.device is DiskDevice.DISK:
             raise ConfigUnsupported("virtual FAT storage can't be accessed in read-write mode")
-    cache = disk.driver.metadata_cache if disk.driver is not None and source is disk.source else None
-    if cache is not None and cache.max_size_bytes and image_format != "qcow2":
-        raise ConfigUnsupported("metadata cache max size control is supported only with qcow2 images")
     encryption = getattr(source, "encryption", None) or (disk.encryption if source is disk.source else None)
     if encryption is not None:
         _check_encryption(encryption, source, image_format, capabilities)

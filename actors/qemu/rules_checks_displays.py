@@ -25,14 +25,14 @@ def check_graphics(graphics: Graphics, domain: Domain, capabilities: Capabilitie
         raise ConfigUnsupported(f"{graphics.type.value} graphics are not supported with this QEMU")
     displays = domain.devices.graphics
     kinds = {one.type for one in displays}
-    if graphics.type is GraphicsType.EGL_HEADLESS:
-        others = kinds - {GraphicsType.EGL_HEADLESS}
-        if others and not {GraphicsType.VNC, GraphicsType.SPICE} & others:
-            raise ConfigUnsupported(
-                "graphics type 'egl-headless' is only supported with one of: 'vnc', 'spice' graphics types"
-            )
-        if graphics.gl is not None and graphics.gl.rendernode and capabilities.lacks("egl-headless.rendernode"):
-            raise ConfigUnsupported("This QEMU doesn't support OpenGL rendernode with egl-headless graphics type")
+    paired = (GraphicsType.EGL_HEADLESS, GraphicsType.VNC, GraphicsType.SPICE)
+    if GraphicsType.EGL_HEADLESS in kinds and graphics.type not in paired:
+        raise ConfigUnsupported(
+            "graphics type 'egl-headless' is only supported with one of: 'vnc', 'spice' graphics types"
+        )
+    on_node = graphics.gl is not None and bool(graphics.gl.rendernode)
+    if graphics.type is GraphicsType.EGL_HEADLESS and on_node and capabilities.lacks("egl-headless.rendernode"):
+        raise ConfigUnsupported("This QEMU doesn't support OpenGL rendernode with egl-headless graphics type")
     with_opengl = [one for one in displays if one.type is GraphicsType.EGL_HEADLESS or (one.gl and one.gl.enable)]
     if len(with_opengl) > 1:
         raise ConfigUnsupported("multiple OpenGL displays are not supported by QEMU")

@@ -19,7 +19,7 @@ from conf.domain.disk import Disk, DiskBus
 from conf.domain.domain import Domain
 from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, PciHostSource, UsbHostSource
 from conf.domain.interface import Interface, InterfaceType
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, RefusedDocument
 
 _VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
 _WITH_MTU = (InterfaceType.NETWORK, InterfaceType.BRIDGE, InterfaceType.ETHERNET, InterfaceType.VHOSTUSER)
@@ -146,7 +146,7 @@ def check_address(device: Device, domain: Domain, capabilities: Capabilities) ->
             raise ConfigUnsupported("'virtio-s390' addresses are no longer supported")
         case CcwAddress() if not rules_machine.is_s390(domain):
             raise ConfigUnsupported(
-                f"cannot use CCW address type for device '{device.alias or ''}' using machine type "
+                f"cannot use CCW address type for device '{device.alias or '<null>'}' using machine type "
                 f"'{rules_machine.machine_of(domain)}'"
             )
         case DriveAddress() if isinstance(device, Disk):
@@ -178,14 +178,14 @@ def _check_drive(disk: Disk, address: DriveAddress, domain: Domain) -> None:
                 raise ConfigUnsupported("target must be 0 for controller model 'lsilogic'")
         case DiskBus.IDE:
             if rules_machine.has_builtin_ide(domain) and address.controller != 0:
-                raise ConfigUnsupported("Only 1 IDE controller is supported")
+                raise RefusedDocument("Only 1 IDE controller is supported")
             if address.target != 0:
                 raise ConfigUnsupported("target must be 0 for ide controller")
         case DiskBus.FDC:
             if address.controller != 0:
-                raise ConfigUnsupported("Only 1 fdc controller is supported")
+                raise RefusedDocument("Only 1 fdc controller is supported")
             if address.bus != 0:
-                raise ConfigUnsupported("Only 1 fdc bus is supported")
+                raise RefusedDocument("Only 1 fdc bus is supported")
             if address.target != 0:
                 raise ConfigUnsupported("target must be 0 for controller fdc")
         case DiskBus.SATA:

@@ -10,7 +10,7 @@ from conf.domain.domain import Domain, VirtType
 from conf.domain.memory import MemorySourceType
 from conf.domain.storage_source import StorageSource
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, XmlError
 from util.cpuset import parse_cpuset
 
 _MIB = 1 << 20
@@ -30,7 +30,7 @@ def check(domain: Domain, capabilities: Capabilities, host_arch: str | None) -> 
         if not rules_machine.is_x86(domain):
             raise ConfigUnsupported("BIOS serial console only supported on x86 architectures")
         if not domain.devices.serials:
-            raise ConfigUnsupported("need at least one serial port to use BIOS serial output")
+            raise XmlError("need at least one serial port to use BIOS serial output")
     _check_features(domain, capabilities)
     _check_lifecycle(domain)
     _check_cpu(domain, capabilities, host_arch)
@@ -43,6 +43,7 @@ def check(domain: Domain, capabilities: Capabilities, host_arch: str | None) -> 
     _check_boot(domain)
     _check_vcpus(domain, capabilities)
     _check_memory(domain, capabilities)
+    _check_modules(domain)
     _check_sysinfo(domain)
     _check_launch_security(domain, capabilities)
     if domain.cputune is not None and domain.cputune.cachetunes and domain.type is not VirtType.KVM:
@@ -116,10 +117,10 @@ def _check_features(domain: Domain, capabilities: Capabilities) -> None:
             raise ConfigUnsupported(f"TCG features are incompatible with domain type '{domain.type.value}'")
         if features.tcg.tb_cache_kib % 1024:
             raise ConfigUnsupported("tb-cache size must be an integer multiple of MiB")
-    _check_smm(domain, capabilities)
 
 
-def _check_smm(domain: Domain, capabilities: Capabilities) -> None:
+def check_smm(domain: Domain, capabilities: Capabilities) -> None:
+    """Refuses memory for SMM that the machine cannot have. Raises ConfigUnsupported."""
     smm = domain.features.smm if domain.features is not None else None
     if smm is None or smm.tseg is None:
         return
@@ -325,6 +326,22 @@ def _check_memory(domain: Domain, capabilities: Capabilities) -> None:
     has_table = numa is not None and (numa.interconnects is not None or any(cell.caches for cell in numa.cells))
     if has_table and capabilities.lacks("numa.hmat"):
         raise ConfigUnsupported("HMAT is not supported with this QEMU")
+
+
+def _check_modules(domain: Domain) -> None:
+    modules, most = domain.devices.memories, domain.max_memory
+    if not modules and most is None:
+        return
+    cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
+    if most is None:
+        raise ConfigUnsupported("cannot use/hotplug a memory device when domain 'maxMemory' is not defined")
+    if not cells and rules_machine.arch_of(domain) not in rules_machine.PPC64:
+        raise ConfigUnsupported("At least one numa node has to be configured when enabling memory hotplug")
+    if len(modules) > (most.slots or 0):
+        raise ConfigUnsupported(f"memory device count '{len(modules)}' exceeds slots count '{most.slots}'")
+    plugged = sum(one.target.size_kib for one in modules)
+    if domain.memory.kib > most.kib or plugged > most.kib - (domain.memory.kib - plugged):
+        raise ConfigUnsupported("memory device total size exceeds hotplug space")
 
 
 def _check_sysinfo(domain: Domain) -> None:

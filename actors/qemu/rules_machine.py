@@ -116,6 +116,8 @@ def builtin_alias(domain: Domain, controller: Controller) -> str | None:
         return "ide"
     if controller.type is ControllerType.SATA and is_q35(domain):
         return "ide"
+    if controller.type is ControllerType.SCSI and controller.model == "ncr53c90":
+        return "scsi"
     is_root = controller.type is ControllerType.PCI and controller.model == PciModel.PCI_ROOT
     if is_root and not has_numbered_pci(domain):
         return "pci"
@@ -172,6 +174,8 @@ def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
         balloon = True
         if capabilities.has("zpci"):
             root = PciModel.PCI_ROOT
+    elif arch == "sparc":
+        pass
     else:
         wants_usb = balloon = True
         root = PciModel.PCI_ROOT if arch in ("alpha", "mips", "mipsel", "mips64", "mips64el", "sparc64") else None
@@ -209,7 +213,7 @@ def _ensure_root(domain: Domain, model: PciModel) -> None:
             if controller.model != model:
                 raise XmlError(
                     f"The PCI controller with index='0' must be model='{model.value}' for this machine type, "
-                    f"but model='{controller.model}' was found instead"
+                    f"but model='{controller.model or '(null)'}' was found instead"
                 )
             return
     domain.devices.controllers.append(Controller(type=ControllerType.PCI, index=0, model=model.value))

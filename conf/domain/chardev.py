@@ -5,8 +5,9 @@ from enum import StrEnum
 from conf.domain.device import Device
 from conf.domain.seclabel import SourceSeclabel
 from conf.element import Element, Empty, attr, child, children, one_of, value
-from conf.faults import unsupported
-from conf.values import ON_OFF, UINT, YES_NO
+from conf.faults import lacking, unsupported
+from conf.values import ON_OFF, UINT, YES_NO, words
+from schema.errors import ConfigUnsupported
 
 
 class CharType(StrEnum):
@@ -121,10 +122,21 @@ class CharLog(Element, tag="log"):
     append: bool | None = attr("append", ON_OFF, default=None)
 
 
+_TARGET_TYPE = unsupported("unknown target type '{}' specified for character device")
+
+
 class SerialTarget(Element, tag="target"):
     """The serial port in the guest."""
 
-    type: str | None = attr("type", str, default=None)
+    type: str | None = attr(
+        "type",
+        words(
+            *("serial", "isa-serial", "usb-serial", "pci-serial"),
+            *("spapr-vio-serial", "system-serial", "sclp-serial", "isa-debug"),
+        ),
+        default=None,
+        bad=_TARGET_TYPE,
+    )
     port: int | None = attr("port", UINT, default=None)
     model: str | None = value("model", "name", str, default=None)
 
@@ -137,16 +149,26 @@ class ParallelTarget(Element, tag="target"):
 
 
 class ConsoleTarget(Element, tag="target"):
-    """The console in the guest: `serial`, `virtio`, `xen`, `sclp`, ..."""
+    """The console in the guest."""
 
-    type: str | None = attr("type", str, default=None)
+    type: str | None = attr(
+        "type",
+        words("serial", "xen", "uml", "virtio", "lxc", "openvz", "sclp", "sclplm"),
+        default=None,
+        bad=_TARGET_TYPE,
+    )
     port: int | None = attr("port", UINT, default=None)
 
 
 class ChannelTarget(Element, tag="target"):
     """The channel in the guest: a virtio port by name, or a forwarded address."""
 
-    type: str | None = attr("type", str, default=None)
+    type: str = attr(
+        "type",
+        words("guestfwd", "virtio", "xen"),
+        missing=lacking(ConfigUnsupported, "unknown target type '(null)' specified for character device"),
+        bad=_TARGET_TYPE,
+    )
     address: str | None = attr("address", str, default=None)
     port: int | None = attr("port", UINT, default=None)
     name: str | None = attr("name", str, default=None)

@@ -6,7 +6,7 @@ from uuid import UUID
 from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, UdpSource
 from conf.domain.device import Device, VirtioDriver
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
-from conf.faults import lacking
+from conf.faults import lacking, unsupported
 from conf.values import UINT, UUID_TEXT, YES_NO, words
 from schema.errors import XmlError
 
@@ -29,7 +29,12 @@ class RngModel(StrEnum):
 class RngBackend(Element, tag="backend"):
     """Where randomness comes from: a device file as text, an EGD server, or the hypervisor."""
 
-    model: str = attr("model", words("random", "egd", "builtin"))
+    model: str = attr(
+        "model",
+        words("random", "egd", "builtin"),
+        missing=lacking(XmlError, "missing RNG device backend model"),
+        bad=unsupported("unknown RNG backend model '{}'"),
+    )
     type: CharType | None = attr("type", CharType, default=None)
     path: str | None = content(str, default=None)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
@@ -41,7 +46,12 @@ class RngBackend(Element, tag="backend"):
 class Rng(Device, tag="rng"):
     """A random number generator."""
 
-    model: RngModel = attr("model", RngModel)
+    model: RngModel = attr(
+        "model",
+        RngModel,
+        missing=lacking(XmlError, "missing RNG device model"),
+        bad=unsupported("unknown RNG model '{}'"),
+    )
     rate: RngRate | None = child(RngRate, default=None)
     backend: RngBackend = child(RngBackend, missing=lacking(XmlError, "only one RNG backend is supported"))
     driver: VirtioDriver | None = child(VirtioDriver, default=None)

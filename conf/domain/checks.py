@@ -14,22 +14,28 @@ from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.values import parse_uuid
 from schema.enums.error import ErrorDomain
-from schema.errors import ConfigUnsupported, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, RefusedDocument, XmlDetailError, XmlError
 from util.cpuset import parse_cpuset
+
+
+def check_text(domain: Domain, rules: DomainRules) -> None:
+    """Refuses a text that contradicts itself, before anything is filled in."""
+    _check_name(domain, rules)
+    _check_vcpus(domain)
+    _check_nodes(domain)
+    _check_processors(domain)
+    _check_sysinfo(domain)
+    _check_labels(domain)
+    _check_usb(domain)
+    checks_firmware.check_features(domain)
+    _check_boot_order(domain)
+    _check_timers(domain)
 
 
 def check(domain: Domain, rules: DomainRules) -> None:
     """Refuses a definition that contradicts itself, and what the driver refuses, in libvirt's order."""
-    _check_name(domain, rules)
-    _check_boot_order(domain)
     _check_memory(domain)
-    _check_nodes(domain)
-    _check_processors(domain)
-    _check_timers(domain)
-    _check_sysinfo(domain)
-    _check_labels(domain)
     _check_controllers(domain)
-    _check_usb(domain)
     rules.check(domain)
     for device in walk(domain):
         check_device(device, domain, rules)
@@ -75,6 +81,13 @@ def _check_boot_order(domain: Domain) -> None:
         raise ConfigUnsupported("per-device boot elements cannot be used together with os/boot elements")
 
 
+def _check_vcpus(domain: Domain) -> None:
+    vcpus = domain.vcpus.vcpus if domain.vcpus is not None else []
+    for vcpu in vcpus:
+        if vcpu.id >= domain.vcpu.count:
+            raise XmlError(f"vcpu id '{vcpu.id}' is out of range of maximum vcpu count")
+
+
 def _check_memory(domain: Domain) -> None:
     biggest = domain.max_memory
     if biggest is None:
@@ -89,6 +102,10 @@ def _check_hugepages(domain: Domain) -> None:
     pages = domain.memory_backing.hugepages if domain.memory_backing is not None else None
     # without nodes of its own, the guest is node 0 as a whole
     whole = (None,) if _cells(domain) else (None, "0")
+    for page in pages.pages if pages is not None and _cells(domain) else ():
+        for number in parse_cpuset(cpuset(page.nodeset)) if page.nodeset is not None else ():
+            if number >= len(_cells(domain)):
+                raise XmlDetailError(f"hugepages: node {number} not found", domain=ErrorDomain.DOMAIN)
     masters = [page.size for page in pages.pages if page.nodeset in whole] if pages is not None else []
     if len(masters) > 1:
         raise XmlDetailError(f"two master hugepages detected: {masters[1]} and {masters[0]}", domain=ErrorDomain.DOMAIN)
@@ -111,15 +128,21 @@ def _check_nodes(domain: Domain) -> None:
         if cpus & seen:
             raise XmlError("NUMA cells must not share processors")
         seen |= cpus
+    if len(seen) > domain.vcpu.count:
+        raise RefusedDocument("Number of CPUs in <numa> exceeds the <vcpu> count")
     if seen and max(seen) >= domain.vcpu.count:
-        raise ConfigUnsupported("CPU IDs in <numa> exceed the <vcpu> count")
+        raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
     tune = domain.numatune
     if tune is None:
         return
     if tune.memnodes and not cells:
         raise XmlError("Element 'memnode' is invalid without any guest NUMA cells")
     whole = tune.memory.mode if tune.memory is not None else None
+    tuned: set[int] = set()
     for node in tune.memnodes:
+        if node.cellid in tuned:
+            raise XmlError(f"Multiple memnode elements with cellid {node.cellid}")
+        tuned.add(node.cellid)
         if node.cellid >= len(cells):
             raise XmlError("Argument 'cellid' in memnode element must correspond to existing guest's NUMA cell")
         if (whole == "restrictive") != (node.mode == "restrictive") and whole is not None:
@@ -148,11 +171,16 @@ def _check_processors(domain: Domain) -> None:
         threads.add(thread.iothreads)
     for pin in tune.iothreadpins:
         if pin.iothread not in known:
-            raise XmlError(f"Cannot find 'iothread' : {pin.iothread}")
+            raise ConfigUnsupported(f"Cannot find 'iothread' : {pin.iothread}")
 
 
 def _check_timers(domain: Domain) -> None:
     for timer in domain.clock.timers:
+        if timer.name in ("kvmclock", "hypervclock") and timer.tickpolicy is not None:
+            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer tickpolicy")
+        tuned = timer.catchup is not None and any(one for one in vars(timer.catchup).values())
+        if tuned and timer.tickpolicy != "catchup":
+            raise XmlError("setting of timer catchup policies is only supported with tickpolicy='catchup'")
         if timer.mode is not None and timer.name != "tsc":
             raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer mode")
         if timer.frequency is not None and timer.name != "tsc":
@@ -222,6 +250,8 @@ def _check_tunables(domain: Domain) -> None:
     devices = domain.blkiotune.devices if domain.blkiotune is not None else []
     paths: set[str | None] = set()
     for device in devices:
+        if device.path is None:
+            raise ConfigUnsupported("missing per-device path")
         if device.path in paths:
             raise XmlError(f"duplicate blkio device path '{device.path}'")
         paths.add(device.path)

@@ -11,12 +11,13 @@ from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.device import Device
 from conf.domain.disk import Disk
-from conf.domain.domain import Domain
+from conf.domain.domain import Domain, VirtType
 from conf.domain.filesystem import Filesystem, FilesystemType
 from conf.domain.graphics import Graphics, ListenType
-from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, MdevSource
+from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, MdevSource, ScsiHostSource
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryDevice, MemoryDeviceTarget, MemoryModel
+from conf.domain.os import OsType
 from conf.domain.rules import DomainRules
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, InputType, Iommu, Vsock
@@ -51,7 +52,7 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
     elif isinstance(device, Shmem):
         _check_shmem(device)
     elif isinstance(device, Input):
-        _check_input(device)
+        _check_input(device, domain)
     elif isinstance(device, Iommu):
         _check_iommu(device)
     elif isinstance(device, Vsock):
@@ -156,8 +157,11 @@ def _check_shmem(device: Shmem) -> None:
         raise XmlError("msi option is only supported with a server")
 
 
-def _check_input(device: Input) -> None:
+def _check_input(device: Input, domain: Domain) -> None:
     kind, bus = device.type, device.bus
+    is_whole = domain.os.kind.type == OsType.HVM and domain.type not in (VirtType.PARALLELS, VirtType.VZ)
+    if is_whole and bus in (InputBus.XEN, InputBus.PARALLELS):
+        raise RefusedDocument(f"unsupported input bus {bus.value}")
     if bus is InputBus.PS2 and kind not in (InputType.MOUSE, InputType.KEYBOARD):
         raise RefusedDocument(f"ps2 bus does not support {kind.value} input device")
     if bus is InputBus.XEN and kind not in (InputType.MOUSE, InputType.KEYBOARD):
@@ -183,7 +187,7 @@ def _check_iommu(device: Iommu) -> None:
 def _check_filesystem(device: Filesystem) -> None:
     is_virtiofs = device.driver is not None and device.driver.type == "virtiofs"
     if device.boot is not None and device.boot.order and not is_virtiofs:
-        raise XmlError("boot order is only supported for virtiofs")
+        raise ConfigUnsupported("boot order is only supported for virtiofs")
     if device.source is None and device.type is not FilesystemType.RAM:
         raise VirtError(device.target_dir or "", code=ErrorCode.NO_SOURCE)
     if device.target_dir is None:
@@ -237,7 +241,7 @@ def _check_hostdev_address(device: Hostdev) -> None:
         HostdevType.USB: ((UsbAddress,), "USB host device must use 'usb' address type"),
     }
     if device.type in wanted and not isinstance(address, wanted[device.type][0]):
-        raise XmlError(wanted[device.type][1])
+        raise RefusedDocument(wanted[device.type][1])
 
 
 _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": PciAddress, "vfio-ccw": CcwAddress}
@@ -246,6 +250,11 @@ _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": P
 def _check_hostdev(device: Hostdev) -> None:
     if device.source is None:
         raise XmlError("Missing <source> element in hostdev device")
+    if isinstance(device.source, ScsiHostSource) and device.source.protocol != "iscsi":
+        if device.source.address is None:
+            raise XmlError("'address' must be specified for scsi hostdev source")
+        if device.source.adapter is None:
+            raise XmlError("'adapter' name must be specified for scsi hostdev source")
     _check_hostdev_address(device)
     if device.teaming is not None:
         if device.teaming.type != "transient":
@@ -278,6 +287,8 @@ def check_hostdevs(domain: Domain) -> None:
 def _check_controller(device: Controller) -> None:
     if device.type is not ControllerType.PCI:
         return
+    if device.model is None:
+        raise RefusedDocument("PCI controller model was not set correctly")
     if device.model in (PciModel.PCI_ROOT, PciModel.PCIE_ROOT) and device.index == 0 and device.address is not None:
         raise ConfigUnsupported("pci-root and pcie-root controllers should not have an address")
     target = device.target

@@ -10,7 +10,16 @@ from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
 from conf.domain.rules import DomainRules
 from conf.domain.secrets import Auth, Encryption
-from conf.domain.storage_source import NetworkSource, Protocol, SourceType, StartupPolicy, StorageSource
+from conf.domain.storage_source import (
+    BlockSource,
+    DirSource,
+    FileSource,
+    NetworkSource,
+    Protocol,
+    SourceType,
+    StartupPolicy,
+    StorageSource,
+)
 from schema.enums.error import ErrorCode
 from schema.errors import ConfigUnsupported, VirtError, XmlError
 
@@ -27,8 +36,6 @@ def check(disk: Disk, rules: DomainRules) -> None:
     if isinstance(disk.address, UnassignedAddress):
         raise ConfigUnsupported("address of type 'unassigned' is supported only for hostdevs")
     source = disk.source
-    if source is None and disk.device in (DiskDevice.DISK, DiskDevice.LUN):
-        raise VirtError(disk.target.dev, code=ErrorCode.NO_SOURCE)
     for one in _sources(disk):
         _check_source(one, disk)
     if disk.sgio == "unfiltered":
@@ -42,6 +49,8 @@ def check(disk: Disk, rules: DomainRules) -> None:
             raise ConfigUnsupported("rawio can be used only with device='lun'")
         if disk.sgio is not None:
             raise ConfigUnsupported("sgio can be used only with device='lun'")
+    if _is_empty(disk) and disk.device in (DiskDevice.DISK, DiskDevice.LUN):
+        raise VirtError(disk.target.dev, code=ErrorCode.NO_SOURCE)
     _check_startup(disk)
     if disk.iotune is not None:
         _check_iotune(disk.iotune)
@@ -49,7 +58,7 @@ def check(disk: Disk, rules: DomainRules) -> None:
     if disk.type is SourceType.VHOSTUSER:
         _check_vhost_user(disk)
     if disk.target.tray is not None and disk.device not in (DiskDevice.CDROM, DiskDevice.FLOPPY):
-        raise XmlError("tray is only valid for cdrom and floppy")
+        raise ConfigUnsupported("tray is only valid for cdrom and floppy")
     for what, text, length in (("vendor", disk.vendor, _VENDOR), ("product", disk.product, _PRODUCT)):
         if text and not (text.isascii() and text.isprintable()):
             raise XmlError(f"disk {what} is not printable string")
@@ -58,6 +67,19 @@ def check(disk: Disk, rules: DomainRules) -> None:
     if not rules.passes_disk_fds and getattr(source, "fdgroup", None) is not None:
         raise ConfigUnsupported(f"driver does not support FD passing for disk '{disk.target.dev}'")
     _check_encryption(disk.encryption)
+
+
+def _is_empty(disk: Disk) -> bool:
+    source = disk.source
+    if source is None:
+        return True
+    if isinstance(source, FileSource):
+        return not source.file and getattr(source, "fdgroup", None) is None
+    return isinstance(source, BlockSource | DirSource) and not _path(source)
+
+
+def _path(source: BlockSource | DirSource) -> str | None:
+    return source.dev if isinstance(source, BlockSource) else source.dir
 
 
 def _sources(disk: Disk) -> Iterator[StorageSource]:
@@ -73,6 +95,8 @@ def _sources(disk: Disk) -> Iterator[StorageSource]:
 def _check_source(source: StorageSource, disk: Disk) -> None:
     auth = getattr(source, "auth", None) or (disk.auth if source is disk.source else None)
     if isinstance(source, NetworkSource):
+        if source.name is None and source.protocol is not Protocol.NBD:
+            raise XmlError("missing name for disk source")
         if auth is not None and source.protocol not in _WITH_LOGIN:
             raise ConfigUnsupported(f"authentication is not supported for protocol '{source.protocol.value}'")
         _check_auth(auth, source)
@@ -142,7 +166,11 @@ def _check_bus(disk: Disk) -> None:
     if bus is None:
         return
     if address is not None:
-        fits = isinstance(address, DriveAddress) if bus in _DRIVES else not isinstance(address, DriveAddress)
+        fits = (
+            isinstance(address, DriveAddress)
+            if bus in _DRIVES
+            else bus is not DiskBus.VIRTIO or not isinstance(address, DriveAddress)
+        )
         if not fits:
             raise ConfigUnsupported(
                 f"Invalid address type '{address.fixed['type']}' for the disk '{disk.target.dev}' "

@@ -12,8 +12,26 @@ def check(domain: Domain) -> None:
     """Refuses an `<os>` whose firmware contradicts itself."""
     if domain.os.firmware is not None:
         _check_chosen(domain)
+    elif _features(domain):
+        raise _refuse("cannot use feature-based firmware autoselection when firmware autoselection is disabled")
     elif domain.os.loader is not None:
         _check_named(domain)
+    elif domain.os.nvram is not None:
+        raise _refuse("no loader path specified and firmware auto selection disabled")
+
+
+def _features(domain: Domain) -> dict[str, bool]:
+    wanted = domain.os.firmware_features
+    return {one.name: one.enabled for one in wanted.features} if wanted is not None else {}
+
+
+def check_features(domain: Domain) -> None:
+    """Refuses features of firmware that exclude one another."""
+    features = _features(domain)
+    if features.get("enrolled-keys") and features.get("secure-boot") is False:
+        raise _refuse(
+            "firmware feature 'enrolled-keys' cannot be enabled when firmware feature 'secure-boot' is disabled"
+        )
 
 
 def _refuse(message: str) -> XmlDetailError:
@@ -36,11 +54,7 @@ def _check_chosen(domain: Domain) -> None:
             raise _refuse("loader path cannot be specified when firmware autoselection is enabled")
     if system.nvram is not None and system.nvram.template is not None:
         raise _refuse("nvram attribute 'template' cannot be specified when firmware autoselection is enabled")
-    features = {one.name: one.enabled for one in system.firmware_features.features} if system.firmware_features else {}
-    if features.get("enrolled-keys") and features.get("secure-boot") is False:
-        raise _refuse(
-            "firmware feature 'enrolled-keys' cannot be enabled when firmware feature 'secure-boot' is disabled"
-        )
+    features = _features(domain)
     if system.firmware == "bios":
         if features:
             raise _refuse(f"firmware feature '{next(iter(features))}' cannot be used when firmware type is 'bios'")

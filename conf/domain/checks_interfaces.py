@@ -5,7 +5,13 @@ from __future__ import annotations
 from conf.domain.interface import DirectMode, DirectSource, Interface, InterfaceType, VhostUserSource
 from schema.errors import ConfigUnsupported, XmlError
 
-_NEED_SOURCE = (InterfaceType.BRIDGE, InterfaceType.NETWORK, InterfaceType.INTERNAL, InterfaceType.VDPA)
+_NEED_SOURCE = (
+    InterfaceType.VHOSTUSER,
+    InterfaceType.BRIDGE,
+    InterfaceType.NETWORK,
+    InterfaceType.INTERNAL,
+    InterfaceType.VDPA,
+)
 _VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
 
 
@@ -67,7 +73,7 @@ def _check_connection(device: Interface) -> None:
     if device.vlan is not None and device.vlan.tags:
         is_passthrough = isinstance(source, DirectSource) and source.mode is DirectMode.PASSTHROUGH
         on_switch = kind is InterfaceType.BRIDGE and switch == "openvswitch"
-        if not (kind is InterfaceType.HOSTDEV or is_passthrough or on_switch):
+        if not (kind in (InterfaceType.HOSTDEV, InterfaceType.VHOSTUSER) or is_passthrough or on_switch):
             raise ConfigUnsupported(f"interface {mac} - vlan tag not supported for this connection type")
     if device.bandwidth is not None and kind is InterfaceType.HOSTDEV:
         raise ConfigUnsupported(f"interface {mac} - bandwidth settings are not supported for hostdev interfaces")

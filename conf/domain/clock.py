@@ -44,7 +44,9 @@ class Clock(Element, tag="clock"):
         "offset", ClockOffset, default=ClockOffset.UTC, bad=unsupported("unknown clock offset '{}'")
     )
     adjustment: str | None = attr("adjustment", str, default=None)
-    basis: str | None = attr("basis", words("utc", "localtime"), default=None)
+    basis: str | None = attr(
+        "basis", words("utc", "localtime"), default=None, bad=unsupported("unknown clock basis '{}'")
+    )
     timezone: str | None = attr("timezone", str, default=None)
     start: int | None = attr("start", ULONG, default=None)
     timers: list[Timer] = children(Timer, default=[])

@@ -114,7 +114,7 @@ class ControllerDriver(Element, tag="driver", empty=Empty.OMIT):
 class Controller(Device, tag="controller"):
     """A controller. `model` is a `PciModel`, `UsbModel` or `ScsiModel` by type."""
 
-    type: ControllerType = attr("type", ControllerType)
+    type: ControllerType = attr("type", ControllerType, default=ControllerType.IDE)
     index: int | None = attr("index", INDEX, default=None)
     model: str | None = attr("model", str, default=None)
     ports: int | None = attr("ports", UINT, default=None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
+from lxml import etree
+
 from conf.domain import defaults_chardev, defaults_controller, defaults_disk, defaults_graphics, defaults_processor
-from conf.domain.address import PciAddress, SourcePciAddress
+from conf.domain.address import DimmAddress, PciAddress, SourcePciAddress
 from conf.domain.chardev import CharDevice, ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
 from conf.domain.controller import Controller
@@ -24,20 +26,25 @@ from conf.domain.rules import DomainRules
 from conf.domain.seclabel import Seclabel, SeclabelType
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, InputType, RedirFilter
-from conf.domain.sound import Audio
+from conf.domain.sound import Audio, AudioType
 from conf.domain.video import Video, VideoModel, VideoType
 from conf.flags import ParseFlags
 from conf.network.parts import VirtualPort, VirtualPortParameters
 from conf.nwfilter.reference import tidy_parameters
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
+from schema.enums.error import ErrorDomain
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlDetailError, XmlError
 
 
-def complete(domain: Domain, rules: DomainRules, flags: ParseFlags) -> None:
-    """Fills in everything that a definition leaves open."""
+def complete(
+    domain: Domain, rules: DomainRules, flags: ParseFlags, check_text: Callable[[Domain], None] | None = None
+) -> None:
+    """Fills in everything that a definition leaves open; `check_text` looks at what the text itself says."""
     for controller in domain.devices.controllers:
         defaults_controller.check_kind(controller)
     _normalize(domain, flags)
+    if check_text is not None:
+        check_text(domain)
     domain.seclabels = [_complete_seclabel(one, domain, rules, flags) for one in domain.seclabels]
     if domain.genid == NO_UUID:
         domain.genid = new_uuid(rules)
@@ -157,6 +164,8 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
     for device in domain.devices.all():
         if isinstance(device.address, PciAddress):
             device.address.check()
+        elif isinstance(device.address, DimmAddress) and device.address.slot is None:
+            raise XmlError("Missing required attribute 'slot' in element 'address'")
     loader = domain.os.loader
     if loader is not None and loader.path is not None and loader.type is None:
         loader.type = LoaderType.ROM
@@ -167,13 +176,10 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
         _normalize_memtune(domain.memtune)
     if domain.features is not None:
         _normalize_features(domain.features)
-    arch = domain.os.kind.arch
-    if arch is not None and arch not in ARCHITECTURES:
-        raise ConfigUnsupported(f"Unknown architecture {arch}")
-    if domain.os.kind.type is None:
-        raise XmlError("an os <type> must be specified")
-    if domain.os.kind.type not in _OS_TYPES:
-        raise ConfigUnsupported(f"unknown OS type '{domain.os.kind.type}'")
+    if domain.os.kind.type != OsType.EXE:
+        # only containers start with a program
+        domain.os.init = domain.os.initdir = domain.os.inituser = domain.os.initgroup = None
+        domain.os.initargs, domain.os.initenvs = [], []
     if domain.bootloader is not None and domain.os.kind.type not in (None, OsType.HVM, OsType.EXE):
         # the boot loader finds the kernel
         domain.os.kernel = domain.os.initrd = domain.os.cmdline = domain.os.root = None
@@ -181,11 +187,37 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
     if balloon is not None and balloon.model == "none":
         # nothing that could have a name or a place
         balloon.alias = balloon.address = None
+    for smartcard in domain.devices.smartcards:
+        if smartcard.mode != "passthrough":
+            smartcard.type = smartcard.source = smartcard.protocol = None
+    for audio in domain.devices.audios:
+        _normalize_audio(audio)
+    for entry in domain.devices.inputs:
+        if entry.type not in (InputType.PASSTHROUGH, InputType.EVDEV):
+            entry.source = None
+    for hostdev in domain.devices.hostdevs:
+        if hostdev.type is not HostdevType.SCSI:
+            hostdev.readonly = hostdev.shareable = False
+    defaults_controller.add_for_hostdevs(domain)
     for place, console in enumerate(domain.devices.consoles):
         console.target = console.target or ConsoleTarget()
         console.target.port = place
     if domain.devices.redirfilter is not None:
         _normalize_filter(domain.devices.redirfilter)
+
+
+def check_kind(text: str | None, node: etree._Element | None) -> None:
+    """Looks at `<os><type>` before anything else is read.
+
+    Raises XmlError without a type, ConfigUnsupported for an unknown type or architecture.
+    """
+    if not text or node is None:
+        raise XmlError("an os <type> must be specified")
+    if text not in _OS_TYPES:
+        raise ConfigUnsupported(f"unknown OS type '{text}'")
+    arch = node.get("arch")
+    if arch is not None and arch not in ARCHITECTURES:
+        raise ConfigUnsupported(f"Unknown architecture {arch}")
 
 
 def _normalize_features(features: Features) -> None:
@@ -251,7 +283,7 @@ def _normalize_clock(clock: Clock) -> None:
         clock.basis = clock.basis or "utc"
     elif clock.offset is ClockOffset.TIMEZONE:
         if clock.timezone is None:
-            raise XmlError("missing 'timezone' attribute for clock with offset='timezone'")
+            raise RefusedDocument("missing 'timezone' attribute for clock with offset='timezone'")
         clock.adjustment = clock.basis = None
     else:
         clock.adjustment = clock.basis = None
@@ -260,7 +292,7 @@ def _normalize_clock(clock: Clock) -> None:
     if clock.offset is not ClockOffset.ABSOLUTE:
         clock.start = None
     elif clock.start is None:
-        raise XmlError("missing 'start' attribute for clock with offset='absolute'")
+        raise RefusedDocument("missing 'start' attribute for clock with offset='absolute'")
 
 
 def _adjustment(text: str) -> int:
@@ -278,7 +310,7 @@ def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flag
         # with no security driver there is nothing to label
         label.type, label.relabel = SeclabelType.NONE, None
     if label.type is None:
-        label.type = SeclabelType.DYNAMIC
+        return label
     if label.type is SeclabelType.NONE:
         label.label = label.imagelabel = label.baselabel = None
         if label.relabel:
@@ -344,6 +376,10 @@ def _complete_interface(device: Interface, rules: DomainRules) -> None:
         device.filterref = None
     if device.filterref is not None:
         tidy_parameters(device.filterref)
+    if device.bandwidth is not None:
+        for rate in (device.bandwidth.inbound, device.bandwidth.outbound):
+            if rate is not None and rate.average is None and rate.floor is None:
+                raise XmlDetailError("Missing mandatory average or floor attributes", domain=ErrorDomain.DOMAIN)
     ends = [device.ips, device.source.ips if device.source is not None else []]
     for ip in (one for ips in ends for one in ips):
         ip.family = ip.family or "ipv4"
@@ -423,6 +459,29 @@ def _add_video(domain: Domain) -> None:
 
 
 _VIDEO_TYPES = {VirtType.VBOX: VideoType.VBOX, VirtType.VMWARE: VideoType.VMVGA, VirtType.BHYVE: VideoType.GOP}
+
+
+_AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
+    AudioType.ALSA: ("dev",),
+    AudioType.COREAUDIO: ("buffer_count",),
+    AudioType.JACK: ("server_name", "client_name", "connect_ports", "exact_name"),
+    AudioType.OSS: ("dev", "buffer_count", "try_poll"),
+    AudioType.PULSEAUDIO: ("name", "stream_name", "latency"),
+    AudioType.SDL: ("buffer_count",),
+}
+"""What directions of each backend have beyond the rest."""
+
+
+def _normalize_audio(audio: Audio) -> None:
+    """Keeps what the backend knows."""
+    kept = _AUDIO_PARTS.get(audio.type, ())
+    for direction in (audio.input, audio.output):
+        if direction is None:
+            continue
+        for names in _AUDIO_PARTS.values():
+            for name in names:
+                if name not in kept:
+                    setattr(direction, name, None)
 
 
 def _default_video(domain: Domain) -> VideoType:

@@ -8,7 +8,7 @@ from conf.domain.controller import Controller, ControllerType, PciModel, ScsiMod
 from conf.domain.disk import DiskBus
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
-from schema.errors import RefusedDocument, XmlError
+from schema.errors import ConfigUnsupported, XmlError
 
 _MODELS: dict[ControllerType, frozenset[str]] = {
     ControllerType.PCI: frozenset(PciModel),
@@ -28,11 +28,36 @@ _USB2 = ("ich9-ehci1", *STARTPORTS)
 
 
 def check_kind(controller: Controller) -> None:
-    """Raises RefusedDocument for a model that controllers of its type do not have, XmlError for a number beyond all."""
+    """Drops what controllers of the type do not have.
+
+    Raises ConfigUnsupported for a model that there is not, XmlError for a number beyond all.
+    """
     if controller.model is not None and controller.model not in _MODELS.get(controller.type, ()):
-        raise RefusedDocument(f"Unknown model type '{controller.model}'")
+        raise ConfigUnsupported(f"Unknown model type '{controller.model}'")
+    if controller.type is not ControllerType.PCI:
+        controller.model_name = controller.target = controller.pcihole64_kib = None
+        if controller.type is ControllerType.USB and controller.model == "none":
+            controller.address = None
+    elif controller.model not in (PciModel.PCI_ROOT, PciModel.PCIE_ROOT):
+        controller.pcihole64_kib = None
+    thread = controller.driver.iothread if controller.driver is not None else None
+    if thread and (
+        controller.type is not ControllerType.SCSI or not (controller.model or "virtio").startswith("virtio")
+    ):
+        raise XmlError("'iothread' attribute only supported for virtio scsi controllers")
     if controller.type is ControllerType.PCI and (controller.index or 0) > HIGHEST_PCI:
         raise XmlError(f"PCI controller index {controller.index} too high, maximum is {HIGHEST_PCI}")
+
+
+def add_for_hostdevs(domain: Domain) -> None:
+    """Adds the controllers that SCSI devices of the host are on."""
+    numbers = [
+        one.address.controller if isinstance(one.address, DriveAddress) else 0
+        for one in domain.devices.hostdevs
+        if one.type is HostdevType.SCSI
+    ]
+    for number in range(min(max(numbers, default=-1), HIGHEST_IMPLIED) + 1):
+        ensure_controller(domain, ControllerType.SCSI, number, _scsi_model(domain))
 
 
 def insert_controller(domain: Domain, controller: Controller) -> None:

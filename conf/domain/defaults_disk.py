@@ -36,8 +36,14 @@ def normalize(disk: Disk) -> None:
         disk.readonly = True
     if disk.type is SourceType.VHOSTUSER and disk.snapshot is None:
         disk.snapshot = SnapshotMode.NO
-    if disk.type is SourceType.NETWORK and disk.source is None:
+    if disk.source is None and disk.type in (SourceType.NETWORK, SourceType.BLOCK, SourceType.DIR):
         disk.type = SourceType.FILE
+    below: BackingStore | Mirror | None = disk.backing_store
+    while below is not None:
+        if isinstance(below, BackingStore) and below.type is None:
+            # the end of the chain says nothing else
+            below.format = below.source = below.backing_store = None
+        below = below.backing_store
 
 
 def _normalize_mirror(mirror: Mirror) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, FeaturePolicy, GuestCpu, NumaCell
 from conf.domain.domain import Domain
-from conf.domain.numatune import MemoryMode, NumaMemory
+from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
 from conf.domain.vcpu import (
     CacheTune,
     CpuTune,
@@ -28,6 +28,10 @@ def normalize(domain: Domain) -> None:
     _normalize_iothreads(domain)
     if domain.cputune is not None:
         _normalize_cputune(domain.cputune, domain)
+    if domain.vcpu.placement is Placement.AUTO:
+        # who chooses processors for the guest chooses its memory
+        domain.numatune = domain.numatune or NumaTune()
+        domain.numatune.memory = domain.numatune.memory or NumaMemory()
     if domain.numatune is not None:
         memory = domain.numatune.memory
         if memory is not None:
@@ -67,6 +71,8 @@ def _normalize_vcpu(domain: Domain) -> None:
 
 def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
     memory.mode = memory.mode or MemoryMode.STRICT
+    if memory.nodeset is None and memory.placement is None and domain.vcpu.placement is not Placement.AUTO:
+        memory.placement = Placement.STATIC
     if memory.nodeset is not None and memory.placement is not Placement.AUTO:
         memory.nodeset = cpuset(memory.nodeset)
         memory.placement = None
@@ -104,6 +110,9 @@ def iothread_ids(domain: Domain) -> list[int]:
 
 def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     count = domain.vcpu.count
+    for name, amount in vars(tune).items():
+        if amount == 0 and name.endswith(("period", "quota")):
+            setattr(tune, name, None)
     tune.vcpupins = sorted((pin for pin in tune.vcpupins if pin.vcpu < count), key=lambda pin: pin.vcpu)
     for pin in tune.vcpupins:
         pin.cpuset = cpuset(pin.cpuset)
@@ -141,7 +150,7 @@ def _priority(sched: object) -> int | None:
     if scheduler not in ("fifo", "rr"):
         return None
     if priority is None:
-        raise XmlError("Missing required attribute 'priority' for real-time scheduler")
+        raise XmlError(f"Missing required attribute 'priority' in element '{getattr(sched, 'tag_name')}'")  # noqa: B009
     return int(priority)
 
 
@@ -206,7 +215,10 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM
     elif cpu.mode is CpuMode.CUSTOM:
         cpu.mode = cpu.match = None
-    if cpu.mode in (CpuMode.HOST_MODEL, CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) and cpu.model is not None:
+    if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
+        # the host's processor, whatever it is
+        cpu.model = cpu.vendor = None
+    if cpu.mode is CpuMode.HOST_MODEL and cpu.model is not None:
         if cpu.model.name is None and cpu.model.fallback == "allow":
             cpu.model.fallback = None
         if cpu.model == CpuModel():
@@ -216,7 +228,12 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
             cpu.match = cpu.match or CpuMatch.EXACT
         cpu.model.fallback = cpu.model.fallback or "allow"
     if cpu.numa is not None:
+        known: set[int] = set()
         for place, cell in enumerate(cpu.numa.cells):
+            number = place if cell.id is None else cell.id
+            if number in known:
+                raise XmlError(f"Duplicate NUMA cell info for cell id '{number}'")
+            known.add(number)
             if cell.id is None:
                 cell.id = place
             if cell.cpus is not None:
@@ -231,12 +248,24 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
 
 
 _LOCAL_DISTANCE = 10
+_NO_DISTANCE = 255
 
 
 def _complete_distances(cells: list[NumaCell]) -> None:
     """A distance holds both ways unless both are given; a node is 10 from itself."""
     known: dict[int, dict[int, int]] = {}
     for cell in cells:
+        for sibling in cell.distances.siblings if cell.distances is not None else ():
+            if sibling.id >= len(cells):
+                raise XmlError(
+                    f"'sibling_id {sibling.id}' does not refer to a valid cell within NUMA 'cell id {cell.id}'"
+                )
+            if not _LOCAL_DISTANCE <= sibling.value <= _NO_DISTANCE or (sibling.id == cell.id) != (
+                sibling.value == _LOCAL_DISTANCE
+            ):
+                raise XmlError(
+                    f"'value {sibling.value}' is invalid for 'sibling id {sibling.id}' under NUMA 'cell id {cell.id}'"
+                )
         for sibling in cell.distances.siblings if cell.distances is not None else ():
             known.setdefault(cell.id or 0, {})[sibling.id] = sibling.value
     for here, row in list(known.items()):

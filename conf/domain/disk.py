@@ -7,8 +7,9 @@ from lxml import etree
 from conf.domain.device import Device
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
-from conf.element import Element, Empty, attr, child, flag, one_of, size, text, value
-from conf.values import ON_OFF, UINT, ULONG, YES_NO
+from conf.element import Element, Empty, Refused, attr, child, flag, one_of, size, text, value
+from conf.faults import malformed, unsupported
+from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
 from schema.enums.error import ErrorCode
 from schema.errors import VirtError
 
@@ -111,11 +112,18 @@ class MetadataCache(Element, tag="metadata_cache", empty=Empty.OMIT):
     max_size_bytes: int | None = size("max_size", default=None, unit="bytes")
 
 
+IMAGE_FORMATS = words(
+    *("none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop"),
+    *("cow", "qcow", "qcow2", "qed", "vmdk", "aio"),
+)
+"""The formats of images; old texts for Xen say `aio` for raw ones."""
+
+
 class DiskDriver(Element, tag="driver", empty=Empty.OMIT):
     """How the hypervisor opens the image."""
 
     name: str | None = attr("name", str, default=None)
-    type: str | None = attr("type", str, default=None)
+    type: str | None = attr("type", IMAGE_FORMATS, default=None, bad=unsupported("unknown driver format value '{}'"))
     cache: DiskCache | None = attr("cache", DiskCache, default=None)
     error_policy: ErrorPolicy | None = attr("error_policy", ErrorPolicy, default=None)
     rerror_policy: ErrorPolicy | None = attr("rerror_policy", ErrorPolicy, default=None)
@@ -138,14 +146,14 @@ class DiskDriver(Element, tag="driver", empty=Empty.OMIT):
 class ImageFormat(Element, tag="format"):
     """The format of an image below the top one."""
 
-    type: str = attr("type", str)
+    type: str = attr("type", IMAGE_FORMATS, bad=unsupported("unknown storage source format '{}'"))
     metadata_cache: MetadataCache | None = child(MetadataCache, default=None)
 
 
 class BackingStore(Element, tag="backingStore"):
     """The image below; an empty element ends the chain."""
 
-    type: SourceType | None = attr("type", SourceType, default=None)
+    type: SourceType | None = attr("type", SourceType, default=None, bad=malformed("unknown storage source type '{}'"))
     index: int | None = attr("index", UINT, default=None, live=True)
     format: ImageFormat | None = child(ImageFormat, default=None)
     source: StorageSource | None = one_of(*SOURCES, by_parent="type", default=None)
@@ -181,10 +189,16 @@ class BlockIo(Element, tag="blockio", empty=Empty.OMIT):
     physical_block_size: int | None = attr("physical_block_size", UINT, default=None)
 
 
+def _missing_target(node: etree._Element | None) -> VirtError:
+    source = node.find("source") if node is not None else None
+    names = [source.get(name) for name in ("file", "dev", "dir", "name")] if source is not None else []
+    return VirtError(next((name for name in names if name), ""), code=ErrorCode.NO_TARGET)
+
+
 class DiskTarget(Element, tag="target"):
     """The device's name and bus in the guest."""
 
-    dev: str = attr("dev", str)
+    dev: str = attr("dev", str, missing=lambda node: _missing_target(node.getparent()))
     bus: DiskBus | None = attr("bus", DiskBus, default=None)
     tray: Tray | None = attr(
         "tray", Tray, default=None, shown=lambda self, flags: None if self.tray is Tray.CLOSED else self.tray
@@ -199,35 +213,49 @@ class Transient(Element, tag="transient"):
     share_backing: bool | None = attr("shareBacking", YES_NO, default=None)
 
 
+def _tuned(field: str) -> Refused:
+    return malformed(f"disk iotune field '{field}' must be an integer")
+
+
 class IoTune(Element, tag="iotune", empty=Empty.OMIT):
     """Limits on a disk's input and output."""
 
-    total_bytes_sec: int | None = text("total_bytes_sec", ULONG, default=None)
-    read_bytes_sec: int | None = text("read_bytes_sec", ULONG, default=None)
-    write_bytes_sec: int | None = text("write_bytes_sec", ULONG, default=None)
-    total_iops_sec: int | None = text("total_iops_sec", ULONG, default=None)
-    read_iops_sec: int | None = text("read_iops_sec", ULONG, default=None)
-    write_iops_sec: int | None = text("write_iops_sec", ULONG, default=None)
-    total_bytes_sec_max: int | None = text("total_bytes_sec_max", ULONG, default=None)
-    read_bytes_sec_max: int | None = text("read_bytes_sec_max", ULONG, default=None)
-    write_bytes_sec_max: int | None = text("write_bytes_sec_max", ULONG, default=None)
-    total_iops_sec_max: int | None = text("total_iops_sec_max", ULONG, default=None)
-    read_iops_sec_max: int | None = text("read_iops_sec_max", ULONG, default=None)
-    write_iops_sec_max: int | None = text("write_iops_sec_max", ULONG, default=None)
-    size_iops_sec: int | None = text("size_iops_sec", ULONG, default=None)
+    total_bytes_sec: int | None = text("total_bytes_sec", ULONG, default=None, bad=_tuned("total_bytes_sec"))
+    read_bytes_sec: int | None = text("read_bytes_sec", ULONG, default=None, bad=_tuned("read_bytes_sec"))
+    write_bytes_sec: int | None = text("write_bytes_sec", ULONG, default=None, bad=_tuned("write_bytes_sec"))
+    total_iops_sec: int | None = text("total_iops_sec", ULONG, default=None, bad=_tuned("total_iops_sec"))
+    read_iops_sec: int | None = text("read_iops_sec", ULONG, default=None, bad=_tuned("read_iops_sec"))
+    write_iops_sec: int | None = text("write_iops_sec", ULONG, default=None, bad=_tuned("write_iops_sec"))
+    total_bytes_sec_max: int | None = text(
+        "total_bytes_sec_max", ULONG, default=None, bad=_tuned("total_bytes_sec_max")
+    )
+    read_bytes_sec_max: int | None = text("read_bytes_sec_max", ULONG, default=None, bad=_tuned("read_bytes_sec_max"))
+    write_bytes_sec_max: int | None = text(
+        "write_bytes_sec_max", ULONG, default=None, bad=_tuned("write_bytes_sec_max")
+    )
+    total_iops_sec_max: int | None = text("total_iops_sec_max", ULONG, default=None, bad=_tuned("total_iops_sec_max"))
+    read_iops_sec_max: int | None = text("read_iops_sec_max", ULONG, default=None, bad=_tuned("read_iops_sec_max"))
+    write_iops_sec_max: int | None = text("write_iops_sec_max", ULONG, default=None, bad=_tuned("write_iops_sec_max"))
+    size_iops_sec: int | None = text("size_iops_sec", ULONG, default=None, bad=_tuned("size_iops_sec"))
     group_name: str | None = text("group_name", str, default=None)
-    total_bytes_sec_max_length: int | None = text("total_bytes_sec_max_length", ULONG, default=None)
-    read_bytes_sec_max_length: int | None = text("read_bytes_sec_max_length", ULONG, default=None)
-    write_bytes_sec_max_length: int | None = text("write_bytes_sec_max_length", ULONG, default=None)
-    total_iops_sec_max_length: int | None = text("total_iops_sec_max_length", ULONG, default=None)
-    read_iops_sec_max_length: int | None = text("read_iops_sec_max_length", ULONG, default=None)
-    write_iops_sec_max_length: int | None = text("write_iops_sec_max_length", ULONG, default=None)
-
-
-def _missing_target(node: etree._Element) -> VirtError:
-    source = node.find("source")
-    name = next(iter(source.attrib.values()), "") if source is not None else ""
-    return VirtError(str(name), code=ErrorCode.NO_TARGET)
+    total_bytes_sec_max_length: int | None = text(
+        "total_bytes_sec_max_length", ULONG, default=None, bad=_tuned("total_bytes_sec_max_length")
+    )
+    read_bytes_sec_max_length: int | None = text(
+        "read_bytes_sec_max_length", ULONG, default=None, bad=_tuned("read_bytes_sec_max_length")
+    )
+    write_bytes_sec_max_length: int | None = text(
+        "write_bytes_sec_max_length", ULONG, default=None, bad=_tuned("write_bytes_sec_max_length")
+    )
+    total_iops_sec_max_length: int | None = text(
+        "total_iops_sec_max_length", ULONG, default=None, bad=_tuned("total_iops_sec_max_length")
+    )
+    read_iops_sec_max_length: int | None = text(
+        "read_iops_sec_max_length", ULONG, default=None, bad=_tuned("read_iops_sec_max_length")
+    )
+    write_iops_sec_max_length: int | None = text(
+        "write_iops_sec_max_length", ULONG, default=None, bad=_tuned("write_iops_sec_max_length")
+    )
 
 
 class Disk(Device, tag="disk"):

@@ -84,6 +84,7 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
     """
     try:
         node = parse_document(xml, name="domain_definition", root="domain", validate=bool(flags & ParseFlags.VALIDATE))
+        defaults.check_kind(node.findtext("os/type"), node.find("os/type"))
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
             domain.uuid = defaults.new_uuid(rules)
@@ -97,9 +98,11 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
 
 def complete_domain(domain: Domain, rules: DomainRules, flags: ParseFlags = ParseFlags.NONE) -> None:
     """Fills in defaults and checks a definition that came from elsewhere than a text."""
-    defaults.complete(domain, rules, flags)
-    if not flags & ParseFlags.SKIP_VALIDATE:
-        checks.check(domain, rules)
+    if flags & ParseFlags.SKIP_VALIDATE:
+        defaults.complete(domain, rules, flags)
+        return
+    defaults.complete(domain, rules, flags, lambda domain: checks.check_text(domain, rules))
+    checks.check(domain, rules)
 
 
 def write_domain(domain: Domain, flags: XmlFlags = XmlFlags.NONE, *, id: int | None = None) -> str:

@@ -204,11 +204,15 @@ class Domain(Element, tag="domain", root=True):
     on_crash: LifecycleAction = text(
         "on_crash", LifecycleAction, default=LifecycleAction.DESTROY, bad=unsupported("unknown on_crash action: {}")
     )
-    on_lockfailure: LockFailureAction | None = text("on_lockfailure", LockFailureAction, default=None)
+    on_lockfailure: LockFailureAction | None = text(
+        "on_lockfailure", LockFailureAction, default=None, bad=unsupported("unknown on_lockfailure action: {}")
+    )
     pm: PowerManagement | None = child(PowerManagement, default=None)
     perf: Perf | None = child(Perf, default=None)
     devices: Devices = child(Devices, default_factory=Devices)
-    seclabels: list[Seclabel] = children(Seclabel, default=[])
+    seclabels: list[Seclabel] = children(
+        Seclabel, default=[], shown=lambda self, flags: [one for one in self.seclabels if one.type is not None]
+    )
     keywrap: KeyWrap | None = child(KeyWrap, default=None)
     launch_security: LaunchSecurity | None = child(LaunchSecurity, default=None)
     qemu_commandline: QemuCommandLine | None = child(QemuCommandLine, default=None)

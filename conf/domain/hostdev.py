@@ -8,9 +8,10 @@ from conf.domain.device import Device
 from conf.domain.secrets import Auth
 from conf.domain.storage_source import Host, Initiator
 from conf.element import Element, Empty, attr, child, children, flag, one_of, text, value
+from conf.faults import lacking, unsupported
 from conf.network.parts import IpAddress, Route
-from conf.values import ANY_BASE, ON_OFF, UINT, UUID_TEXT, YES_NO, hexadecimal, words
-from schema.errors import ConfigUnsupported
+from conf.values import ANY_BASE, ON_OFF, ONLY_YES, UINT, UUID_TEXT, YES_NO, hexadecimal, words
+from schema.errors import ConfigUnsupported, XmlError
 
 
 class HostdevMode(StrEnum):
@@ -166,8 +167,13 @@ class Hostdev(Device, tag="hostdev", empty=Empty.OPEN):
     """A device of the host."""
 
     mode: HostdevMode = attr("mode", HostdevMode, default=HostdevMode.SUBSYSTEM)
-    type: HostdevType = attr("type", HostdevType)
-    managed: bool | None = attr("managed", YES_NO, default=None)
+    type: HostdevType = attr(
+        "type",
+        HostdevType,
+        missing=lacking(XmlError, "missing source address type"),
+        bad=unsupported("unknown host device source address type '{}'"),
+    )
+    managed: bool | None = attr("managed", ONLY_YES, default=None)
     sgio: str | None = attr("sgio", words("filtered", "unfiltered"), default=None)
     rawio: bool | None = attr("rawio", YES_NO, default=None)
     model: str | None = attr("model", str, default=None)

@@ -8,7 +8,7 @@ from conf.element import Element, Empty, attr, child, children, echo, one_of, te
 from conf.faults import malformed
 from conf.network.parts import Bandwidth, IpAddress, Route, VirtualPort, Vlan
 from conf.nwfilter.reference import FilterRef
-from conf.values import INT, MAC, ON_OFF, UINT, ULONG, YES_NO, words
+from conf.values import INT, MAC, ON_OFF, ONLY_YES, UINT, ULONG, YES_NO, words
 
 
 class InterfaceType(StrEnum):
@@ -271,8 +271,8 @@ class PortForward(Element, tag="portForward"):
 class Interface(Device, tag="interface"):
     """A network interface of the guest."""
 
-    type: InterfaceType = attr("type", InterfaceType)
-    managed: bool | None = attr("managed", YES_NO, default=None)
+    type: InterfaceType = attr("type", InterfaceType, default=InterfaceType.USER)
+    managed: bool | None = attr("managed", ONLY_YES, default=None)
     trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
     mac: Mac | None = child(Mac, default=None)
     # a host device's driver stands before its source

@@ -3,6 +3,7 @@
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, flag, scaled_content, size, value
+from conf.faults import unsupported
 from conf.values import ON_OFF, UINT, ULONG, words
 
 
@@ -61,7 +62,12 @@ class MemoryAccess(StrEnum):
 class MemoryAllocation(Element, tag="allocation"):
     """When memory is taken, and by how many threads."""
 
-    mode: str | None = attr("mode", words("immediate", "ondemand"), default=None)
+    mode: str | None = attr(
+        "mode",
+        words("immediate", "ondemand"),
+        default=None,
+        bad=unsupported("unknown memoryBacking/allocation/mode '{}'"),
+    )
     threads: int | None = attr("threads", UINT, default=None)
 
 
@@ -71,7 +77,15 @@ class MemoryBacking(Element, tag="memoryBacking"):
     hugepages: HugePages | None = child(HugePages, default=None)
     nosharepages: bool = flag("nosharepages", default=False)
     locked: bool = flag("locked", default=False)
-    source: MemorySourceType | None = value("source", "type", MemorySourceType, default=None)
-    access: MemoryAccess | None = value("access", "mode", MemoryAccess, default=None)
+    source: MemorySourceType | None = value(
+        "source",
+        "type",
+        MemorySourceType,
+        default=None,
+        bad=unsupported("unknown memoryBacking/source/type '{}'"),
+    )
+    access: MemoryAccess | None = value(
+        "access", "mode", MemoryAccess, default=None, bad=unsupported("unknown memoryBacking/access/mode '{}'")
+    )
     allocation: MemoryAllocation | None = child(MemoryAllocation, default=None)
     discard: bool = flag("discard", default=False)

@@ -1,6 +1,6 @@
 """What only one hypervisor understands: `<qemu:commandline>`, `<qemu:override>`, `<lxc:namespace>`, and the like."""
 
-from conf.element import Element, attr, child, children, content
+from conf.element import Element, Empty, attr, child, children, content
 from conf.values import words
 
 QEMU = ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
@@ -23,7 +23,7 @@ class QemuVariable(Element, tag="env", namespace=QEMU):
     value: str | None = attr("value", str, default=None)
 
 
-class QemuCommandLine(Element, tag="commandline", namespace=QEMU):
+class QemuCommandLine(Element, tag="commandline", namespace=QEMU, empty=Empty.OMIT):
     """Words and variables added to QEMU's command."""
 
     arguments: list[QemuArgument] = children(QemuArgument, default=[])

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, children, content, one_of, text, texts, value
+from conf.faults import malformed, unsupported
 from conf.values import INT, UINT, YES_NO, words
 
 ARCHITECTURES = frozenset(
@@ -121,7 +122,9 @@ class InitEnv(Element, tag="initenv"):
 class Os(Element, tag="os"):
     """How a guest boots."""
 
-    firmware: str | None = attr("firmware", words("bios", "efi"), default=None)
+    firmware: str | None = attr(
+        "firmware", words("bios", "efi"), default=None, bad=malformed("unknown firmware value {}")
+    )
     kind: OsKind = child(OsKind, default_factory=OsKind)
     firmware_features: Firmware | None = child(Firmware, default=None)
     init: str | None = text("init", str, default=None)
@@ -141,4 +144,10 @@ class Os(Element, tag="os"):
     boots: list[Boot] = children(Boot, default=[])
     bootmenu: BootMenu | None = child(BootMenu, default=None)
     bios: Bios | None = child(Bios, default=None)
-    smbios_mode: str | None = value("smbios", "mode", words("emulate", "host", "sysinfo"), default=None)
+    smbios_mode: str | None = value(
+        "smbios",
+        "mode",
+        words("emulate", "host", "sysinfo"),
+        default=None,
+        bad=unsupported("unknown smbios mode '{}'"),
+    )

@@ -33,7 +33,7 @@ def visible_labels(labels: "list[SourceSeclabel]", flags: int) -> "list[SourceSe
     return [
         one
         for one in labels
-        if one.label is not None or one.relabel is not None or (one.labelskip and not flags & _INACTIVE)
+        if one.label is not None or one.relabel is False or (one.labelskip and not flags & _INACTIVE)
     ]
 
 

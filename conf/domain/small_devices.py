@@ -49,9 +49,18 @@ class InputSource(Element, tag="source", empty=Empty.OMIT):
 class Input(Device, tag="input"):
     """A mouse, tablet or keyboard."""
 
-    type: InputType = attr("type", InputType, bad=unsupported("unknown input device type '{}'"))
+    type: InputType = attr(
+        "type",
+        InputType,
+        missing=lacking(RefusedDocument, "missing input device type"),
+        bad=unsupported("unknown input device type '{}'"),
+    )
     bus: InputBus | None = attr(
-        "bus", InputBus, default=None, shown=lambda self, flags: None if self.bus is InputBus.NONE else self.bus
+        "bus",
+        InputBus,
+        default=None,
+        bad=unsupported("unknown input bus type '{}'"),
+        shown=lambda self, flags: None if self.bus is InputBus.NONE else self.bus,
     )
     model: str | None = attr("model", VIRTIO_MODELS, default=None)
     driver: VirtioDriver | None = child(VirtioDriver, default=None)
@@ -61,7 +70,7 @@ class Input(Device, tag="input"):
 class Hub(Device, tag="hub"):
     """A USB hub."""
 
-    type: str = attr("type", words("usb"))
+    type: str = attr("type", words("usb"), bad=unsupported("unknown hub device type '{}'"))
 
 
 class WatchdogAction(StrEnum):

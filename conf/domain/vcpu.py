@@ -70,14 +70,14 @@ class VcpuPin(Element, tag="vcpupin"):
 class EmulatorPin(Element, tag="emulatorpin"):
     """The host processors on which the emulator's other threads may run."""
 
-    cpuset: str = attr("cpuset", str)
+    cpuset: str = attr("cpuset", str, missing=lacking(RefusedDocument, "missing cpuset for emulatorpin"))
 
 
 class IoThreadPin(Element, tag="iothreadpin"):
     """The host processors on which an input/output thread may run."""
 
     iothread: int = attr("iothread", UINT)
-    cpuset: str = attr("cpuset", str)
+    cpuset: str = attr("cpuset", str, missing=lacking(RefusedDocument, "missing cpuset for iothreadpin"))
 
 
 SCHEDULERS = words("batch", "idle", "fifo", "rr")

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child
-from conf.faults import unsupported
+from conf.faults import malformed, unsupported
 from conf.values import ON_OFF, UINT, YES_NO, words
 
 
@@ -56,10 +56,10 @@ class VideoModel(Element, tag="model"):
     """The card; memory counts in KiB."""
 
     type: VideoType = attr("type", VideoType, default=VideoType.DEFAULT, bad=unsupported("unknown video model '{}'"))
-    ram_kib: int | None = attr("ram", UINT, default=None)
-    vram_kib: int | None = attr("vram", UINT, default=None)
-    vram64_kib: int | None = attr("vram64", UINT, default=None)
-    vgamem_kib: int | None = attr("vgamem", UINT, default=None)
+    ram_kib: int | None = attr("ram", UINT, default=None, bad=malformed("cannot parse video ram '{}'"))
+    vram_kib: int | None = attr("vram", UINT, default=None, bad=malformed("cannot parse video vram '{}'"))
+    vram64_kib: int | None = attr("vram64", UINT, default=None, bad=malformed("cannot parse video vram64 '{}'"))
+    vgamem_kib: int | None = attr("vgamem", UINT, default=None, bad=malformed("cannot parse video vgamem '{}'"))
     heads: int | None = attr("heads", UINT, default=None)
     primary: bool | None = attr("primary", YES_NO, default=None, shown=lambda self, flags: self.primary or None)
     blob: bool | None = attr("blob", ON_OFF, default=None)

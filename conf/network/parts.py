@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children
+from conf.faults import unsupported
 from conf.values import ANY_BASE, UINT, ULONG, UUID_TEXT, YES_NO, words
 
 
@@ -54,7 +55,12 @@ class VirtualPortParameters(Element, tag="parameters", empty=Empty.OMIT):
 class VirtualPort(Element, tag="virtualport"):
     """A port of a switch."""
 
-    type: str | None = attr("type", words("802.1Qbg", "802.1Qbh", "openvswitch", "midonet"), default=None)
+    type: str | None = attr(
+        "type",
+        words("802.1Qbg", "802.1Qbh", "openvswitch", "midonet"),
+        default=None,
+        bad=unsupported("unknown virtualport type {}"),
+    )
     parameters: VirtualPortParameters | None = child(VirtualPortParameters, default=None)
 
 

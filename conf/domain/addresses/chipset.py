@@ -9,7 +9,7 @@ from conf.domain.addresses.pci_buses import Connect
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.sound import SoundModel
 from conf.domain.video import VideoType
-from schema.errors import XmlError
+from schema.errors import RefusedDocument
 
 _FIXED = Connect.NONE
 
@@ -25,7 +25,7 @@ def i440fx(placing: Placing) -> None:
         if controller.type is ControllerType.IDE:
             _fix(placing, controller, 1, 1, "Primary IDE controller")
         elif controller.type is ControllerType.USB and controller.model in (None, "piix3-uhci"):
-            _fix(placing, controller, 1, 2, "PIIX3 USB controller")
+            _fix(placing, controller, 1, 2, "PIIX3 USB controller at index 0")
     _take_slot(placing, 1, 0)
     _place_video(placing, 2)
 
@@ -34,7 +34,7 @@ def _fix(placing: Placing, controller: Controller, slot: int, function: int, wha
     known = placing.address_of(controller)
     if known is not None:
         if (known.domain, known.bus, known.slot, known.function) != (0, 0, slot, function):
-            raise XmlError(f"{what} must have PCI address 0:0:{slot:x}.{function}")
+            raise RefusedDocument(f"{what} must have PCI address 0:0:{slot:x}.{function}")
         placing.buses.reserve(known, _FIXED)
     elif placing.is_wanted(controller):
         placing.place(controller, PciAddress(slot=slot, function=function), _FIXED)
@@ -87,7 +87,7 @@ def _fix_sata(placing: Placing, controller: Controller) -> None:
     known = placing.address_of(controller)
     if known is not None:
         if (known.domain, known.bus, known.slot, known.function) != (0, 0, 0x1F, 2):
-            raise XmlError("Primary SATA controller must have PCI address 0:0:1f.2")
+            raise RefusedDocument("Primary SATA controller must have PCI address 0:0:1f.2")
     elif placing.is_wanted(controller):
         placing.place(controller, PciAddress(slot=0x1F, function=2), _FIXED)
 

@@ -52,19 +52,20 @@ class _Ports:
                     return f"{port}.{below}"
         return None
 
-    def take(self, path: str, *, hub: bool, bus: int = 0) -> None:
-        """Takes a port, raising XmlError when it is taken or does not exist."""
+    def take(self, path: str, *, hub: bool, bus: int = 0, whole: str = "") -> None:
+        """Takes a port; `whole` is the path from the controller. Raises XmlError when it is taken or does not exist."""
+        whole = whole or path
         head, _, rest = path.partition(".")
         if not head.isdigit() or not 0 < int(head) <= self.count:
-            raise XmlError(f"requested USB port {path} not present on USB bus")
+            raise XmlError(f"requested USB port {whole} not present on USB bus {bus}")
         port = int(head)
         if rest:
             if port not in self.hubs:
-                raise XmlError(f"there is no hub at port {head} in USB address bus: {bus} port: {path}")
-            self.hubs[port].take(rest, hub=hub, bus=bus)
+                raise XmlError(f"there is no hub at port {head} in USB address bus: {bus} port: {whole}")
+            self.hubs[port].take(rest, hub=hub, bus=bus, whole=whole)
             return
         if port in self.taken:
-            raise XmlError(f"Duplicate USB address bus port {path}")
+            raise XmlError(f"Duplicate USB address bus {bus} port {whole}")
         self.taken.add(port)
         if hub:
             self.hubs[port] = _Ports(HUB_PORTS)

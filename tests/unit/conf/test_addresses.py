@@ -15,7 +15,7 @@ from conf.domain.aliases import assign_aliases, clear_aliases, next_alias
 from conf.domain.controller import ControllerType, PciModel
 from conf.domain.documents import parse_domain
 from conf.domain.domain import Domain
-from schema.errors import XmlError
+from schema.errors import RefusedDocument, XmlError
 
 DEVICE = Connect.PCI_DEVICE | Connect.HOTPLUG
 EXPRESS = Connect.PCIE_DEVICE | Connect.HOTPLUG
@@ -118,7 +118,7 @@ def test_primary_controllers_have_their_place() -> None:
         "<controller type='pci' index='0' model='pci-root'/><controller type='ide' index='0'>"
         "<address type='pci' slot='5'/></controller>"
     )
-    with pytest.raises(XmlError, match=r"Primary IDE controller must have PCI address 0:0:1\.1"):
+    with pytest.raises(RefusedDocument, match=r"Primary IDE controller must have PCI address 0:0:1\.1"):
         assign_pci(domain, PciOptions(chipset=i440fx))
 
 
