@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from actors.qemu import rules_machine
 from actors.qemu.command.blockdev import is_empty, number_images
 from actors.qemu.firmware import choose_firmware, load_descriptors
+from actors.qemu.processors import Processors, settle_cpu
 from actors.qemu.rules import QemuRules
 from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
 from conf.domain.domain import Domain
@@ -56,12 +57,16 @@ def prepare_domain(
     render_node: Callable[[], str],
     *,
     incoming: bool = False,
+    processors: Processors | None = None,
 ) -> None:
     """Completes a definition for its start; one whose guest comes from elsewhere keeps its memory as it was there.
 
-    Raises ConfigUnsupported when the host has no port or render node left to give.
+    Raises ConfigUnsupported when the host has no port or render node left to give, or not the processor, and
+    CpuIncompatible when that lacks a feature.
     """
     choose_firmware(domain, load_descriptors(places.firmwares) if domain.os.firmware else (), places.nvram)
+    if processors is not None:
+        settle_cpu(domain, rules.capabilities, processors)
     rules.assign_aliases(domain)
     if not incoming:
         align_memory(domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +13,10 @@ import pytest
 from lxml import etree
 
 from actors.qemu.capabilities.host_model import properties_of_expansion
+from actors.qemu.capabilities.processor_files import load_processors
+from actors.qemu.processors import Processors
 from conf.cpu import ppc64
-from conf.cpu.cpu import CpuMatch, CpuMode, GuestCpu
+from conf.cpu.cpu import CpuFeature, CpuMatch, CpuMode, CpuModel, GuestCpu
 from conf.cpu.x86 import (
     Verdict,
     X86Data,
@@ -32,7 +35,7 @@ from conf.cpu.x86 import (
 from conf.cpu.x86_map import X86Map, parse_x86_map
 from conf.document import parse_document
 from schema.errors import OperationFailed
-from tests.shared import SHARED
+from tests.shared import SHARED, shared_json
 
 Case = dict[str, Any]
 
@@ -49,6 +52,27 @@ def x86_map() -> X86Map:
 def ppc64_map() -> dict[str, str | None]:
     """The same for POWER."""
     return ppc64.parse_ppc64_map(lambda name: (MAP_FOLDER / name).read_bytes())
+
+
+@cache
+def _processors() -> Processors:
+    return load_processors(MAP_FOLDER)
+
+
+def host_cpu(name: str) -> GuestCpu:
+    """One of the processors that libvirt's tests pretend to have."""
+    told = shared_json("corpus", "qemu-caps", "host_cpus.json")
+    one = next(cpu for key, cpu in told.items() if key.lower() == name.lower())
+    model = CpuModel(name=one["model"]) if "model" in one else None
+    return GuestCpu(model=model, vendor=one.get("vendor"), features=[CpuFeature(name=f) for f in one["features"]])
+
+
+def processors_of(case: Case) -> Processors:
+    """What is known of processors on the host of a case for a command line."""
+    state = case.get("state") or {}
+    arch = state.get("host.arch", "x86_64")
+    default = {"aarch64": "Aarch64", "ppc64": "Power8", "s390x": "S390"}.get(arch, "Default")
+    return replace(_processors(), host=host_cpu(state.get("host.cpu", default)), host_arch=arch)
 
 
 def why_not(case: Case) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu.capabilities.libvirt_file import parse_capability_file
-from actors.qemu.capabilities.model import Capabilities, Machine
+from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.capabilities.questions import (
     OTHER_QUESTIONS,
     QUESTIONS,
@@ -78,7 +78,8 @@ def capabilities_of(case: dict[str, Any]) -> Capabilities:
         found = capabilities_of_file(caps["file"], strip_aliases=caps["mode"] == "latest")
         return msgspec.structs.replace(found, flags=found.flags | set(caps.get("extra_flags", ())))
     arch = case.get("domain", {}).get("arch") or caps.get("arch") or "x86_64"
-    return capabilities_of_flags(arch, frozenset(caps.get("flags", ())))
+    skips_old = "FLAG_SKIP_LEGACY_CPUS" in case.get("test_flags", ())
+    return capabilities_of_flags(arch, frozenset(caps.get("flags", ())), skips_old_cpus=skips_old)
 
 
 _OF_ARCHITECTURE: Final = {
@@ -101,10 +102,30 @@ _MACHINES: Final = {
 }
 
 
+_PC_MODELS: Final = (
+    *("Opteron_G3", "Opteron_G2", "Opteron_G1", "Nehalem", "Penryn", "Conroe", "Haswell-noTSX", "Haswell"),
+)
+_OLD_PC_MODELS: Final = (
+    *("n270", "athlon", "pentium3", "pentium2", "pentium", "486", "coreduo", "kvm32", "qemu32", "kvm64", "core2duo"),
+    *("phenom", "qemu64"),
+)
+_MODELS: Final = {
+    "x86_64": _PC_MODELS,
+    "i686": _PC_MODELS,
+    "aarch64": ("cortex-a9", "cortex-a15", "cortex-a57"),
+    "armv7l": ("cortex-a9", "cortex-a15", "cortex-a57"),
+    "ppc64": ("POWER8", "POWER7"),
+    "s390x": ("z990", "zEC12", "z13"),
+}
+
+
 @cache
-def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
+def capabilities_of_flags(arch: str, flags: frozenset[str], *, skips_old_cpus: bool = False) -> Capabilities:
     """An emulator of no version that has nothing but the flags, with a machine or two as libvirt's tests give it."""
     arch = {"ppc64le": "ppc64", "armv6l": "armv7l"}.get(arch, arch)
+    models = _MODELS.get(arch, ())
+    if models is _PC_MODELS and not skips_old_cpus:
+        models += _OLD_PC_MODELS
     names = _MACHINES.get(arch, ("pc",))
     machines = tuple(Machine(name=name, numa_mem=True, is_default=name == names[0]) for name in names)
     return Capabilities(
@@ -114,6 +135,6 @@ def capabilities_of_flags(arch: str, flags: frozenset[str]) -> Capabilities:
         arch=arch,
         kvm=True,
         machines=machines,
-        cpus={},
+        cpus={virt: tuple(CpuModel(name=name, typename="") for name in models) for virt in ("kvm", "qemu")},
         flags=flags | _OF_ARCHITECTURE.get(arch, frozenset()),
     )

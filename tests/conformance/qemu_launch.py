@@ -13,11 +13,15 @@ from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import HugePageMount, Launch, Options
 from actors.qemu.command.line import CommandLine
 from actors.qemu.prepare import Places, prepare_domain
+from actors.qemu.processors import Processors
 from actors.qemu.rules import QemuRules
+from actors.qemu.volumes import source_of_volume
 from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface, InterfaceTarget
 from conf.domain.secrets import SecretRef
+from conf.domain.storage_source import StorageSource, VolumeSource
 from conf.flags import ParseFlags
+from conf.storage.pool import Pool
 from schema.errors import ConfigUnsupported
 from tests.shared import need_shared
 
@@ -153,6 +157,16 @@ def options_of(state: Mapping[str, Any]) -> Options:
     return replace(OPTIONS, **values)
 
 
+def _volume(source: VolumeSource, pools: Mapping[str, Pool] | None) -> StorageSource:
+    pool = (pools or {}).get(source.pool)
+    if pool is None:
+        raise ConfigUnsupported(f"storage pool '{source.pool}' containing volume '{source.volume}' is not active")
+    kind, plus, name = source.volume.partition("+")
+    if not plus:
+        kind, name = "block", source.volume
+    return source_of_volume(source, pool, f"/some/{kind}/device/{name}", kind)
+
+
 def build_recorded(
     xml: str,
     rules: QemuRules,
@@ -162,6 +176,8 @@ def build_recorded(
     incoming: str | None = None,
     *,
     fips: bool = False,
+    processors: Processors | None = None,
+    pools: Mapping[str, Pool] | None = None,
 ) -> CommandLine:
     """The command line of a document, made as a start makes it, on the host of the recordings.
 
@@ -169,6 +185,9 @@ def build_recorded(
     """
     caps = rules.capabilities
     domain = parse_domain(xml, rules, flags)
+    for disk in domain.devices.disks:
+        if isinstance(disk.source, VolumeSource):
+            disk.source, disk.auth = _volume(disk.source, pools), None
     folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
     host = RecordedHost(groups)
     places = Places(
@@ -180,7 +199,9 @@ def build_recorded(
         nvram=Path("/var/lib/libvirt/qemu/nvram"),
         firmwares=firmware_folders(),
     )
-    prepare_domain(domain, rules, places, RecordedPorts(), host.render_node, incoming=incoming is not None)
+    prepare_domain(
+        domain, rules, places, RecordedPorts(), host.render_node, incoming=incoming is not None, processors=processors
+    )
     options = replace(options_of(state), fips=fips)
     return build_command(Launch(domain, caps, options, folder, host, LISTENER, incoming=incoming, now=NOW))
 

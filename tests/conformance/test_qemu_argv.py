@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from actors.qemu.rules import QemuRules
+from conf.storage.documents import parse_pool
+from conf.storage.pool import Pool
 from schema.errors import VirtError
 from tests.conformance.cases import parse_flags_of
+from tests.conformance.cpus import processors_of
 from tests.conformance.drivers import rules_for
 from tests.conformance.qemu_launch import build_recorded, same_words, words_of
 from tests.shared import need_shared, shared_json
@@ -32,6 +35,13 @@ def group_of(case: dict[str, Any]) -> str:
     """The heading under which a case is counted: how the emulator is known, and of which architecture."""
     caps = case["caps"]
     return " ".join((caps["mode"], caps["arch"])) if "arch" in caps else str(caps["mode"])
+
+
+def pools_of(case: dict[str, Any]) -> dict[str, Pool]:
+    """The storage pools of the case's host, by the names of their files."""
+    names = case.get("inputs", {}).get("storage_pools", ())
+    corpus = need_shared("corpus")
+    return {Path(name).stem: parse_pool((corpus / name).read_bytes()) for name in names}
 
 
 def incoming_of(case: dict[str, Any]) -> str | None:
@@ -54,6 +64,8 @@ def verdict(case: dict[str, Any]) -> str:
             groups,
             parse_flags_of(case),
             incoming_of(case),
+            processors=processors_of(case),
+            pools=pools_of(case),
             fips="FLAG_FIPS_HOST" in case.get("test_flags", ()),
         )
     except VirtError as exc:

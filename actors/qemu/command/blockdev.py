@@ -298,10 +298,14 @@ class _Layer:
     def _storage(self, launch: Launch, node: Node) -> str:
         """Adds the storage node and what it refers to; gives the name the format node stands on."""
         name = f"libvirt-{self.number}-storage"
+        before = len(node.steps)
+        properties = self._storage_driver(launch, node, name)
         if self.encryption is not None and self.encryption.secrets:
             data, vector = launch.host.secret(self.encryption.secrets[0])
-            node.steps.append(("-object", secret_object(self._secret_name(), data, vector)))
-        properties = self._storage_driver(launch, node, name)
+            opening = ("-object", secret_object(self._secret_name(), data, vector))
+            # what opens the image comes after what opens the way to it, and before certificates
+            has_auth = any(one.get("id") == f"{name}-auth-secret0" for _, one in node.steps[before:])
+            node.steps.insert(before + has_auth, opening)
         properties["node-name"] = name
         properties["cache"] = cache_properties(self.cache)
         read_only = self._fixed_access()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from actors.qemu.capabilities.host_model import NAMES_IN_QEMU
 from actors.qemu.command.launch import Launch, is_x86
 from actors.qemu.command.line import CommandLine, comma_doubled, on_off
 from conf.cpu.cpu import CpuMode, FeaturePolicy, GuestCpu
 from conf.domain.features import Hyperv
 from conf.domain.small_devices import PanicModel
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, InternalError
 
 _MANDATORY: Final = (FeaturePolicy.FORCE, FeaturePolicy.REQUIRE)
 _ABSENT: Final = (FeaturePolicy.DISABLE, FeaturePolicy.FORBID)
@@ -56,6 +57,8 @@ def _model(launch: Launch, cpu: GuestCpu | None) -> str | None:
 def _features(launch: Launch, cpu: GuestCpu | None) -> list[str]:
     if cpu is None:
         return []
+    if cpu.features and launch.arch == "s390x" and launch.caps.lacks("query-cpu-model-expansion"):
+        raise InternalError(f"CPU features not supported by hypervisor for {launch.arch} architecture")
     found = []
     if (
         cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM)
@@ -66,31 +69,12 @@ def _features(launch: Launch, cpu: GuestCpu | None) -> list[str]:
     if cpu.model is not None and cpu.model.vendor_id and cpu.mode is not CpuMode.HOST_PASSTHROUGH:
         found.append(f"vendor={comma_doubled(cpu.model.vendor_id)}")
     for feature in cpu.features:
-        name = feature.name.replace("_", "-") if feature.name not in _KEPT_NAMES else _KEPT_NAMES[feature.name]
+        name = NAMES_IN_QEMU.get(feature.name, feature.name)
         if feature.policy is None or feature.policy in _MANDATORY:
             found.append(f"{name}=on")
         elif feature.policy in _ABSENT:
             found.append(f"{name}=off")
     return found
-
-
-# names that libvirt's documents and QEMU spell differently
-_KEPT_NAMES: Final = {
-    "cmp_legacy": "cmp-legacy",
-    "ds_cpl": "ds-cpl",
-    "fxsr_opt": "fxsr-opt",
-    "kvm_pv_eoi": "kvm-pv-eoi",
-    "kvm_pv_unhalt": "kvm-pv-unhalt",
-    "lahf_lm": "lahf-lm",
-    "nodeid_msr": "nodeid-msr",
-    "pclmuldq": "pclmulqdq",
-    "perfctr_core": "perfctr-core",
-    "perfctr_nb": "perfctr-nb",
-    "tsc_adjust": "tsc-adjust",
-    "sse4_1": "sse4.1",
-    "sse4_2": "sse4.2",
-    "avx512_4vnniw": "avx512-4vnniw",
-}
 
 
 _ADJUSTMENT: Final = {"delay": "off", "discard": "on"}

@@ -215,12 +215,10 @@ def _scsi(launch: Launch, disk: Disk, address: DriveAddress, controller: str) ->
         if address.target != 0:
             raise ConfigUnsupported("target must be 0 for controller model 'lsilogic'")
         properties["scsi-id"] = address.unit
-        name = f"drive-scsi{address.controller}-{address.bus}-{address.unit}"
     else:
         properties |= {"channel": address.bus, "scsi-id": address.target, "lun": address.unit}
-        name = f"drive-scsi{address.controller}-{address.bus}-{address.target}-{address.unit}"
     if driver != "scsi-block":
-        properties["device_id"] = disk.serial or name
+        properties["device_id"] = disk.serial or f"drive-{alias_of(disk)}"
     return properties
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from actors.qemu.command.blockdev import secret_object
-from actors.qemu.command.device import add_device, address_properties, virtio_properties
+from actors.qemu.command.device import add_device, address_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_x86, secret_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled, on_off
 from actors.qemu.command.memory import short_name
@@ -285,7 +285,8 @@ def _has_gl(launch: Launch) -> bool:
 def _virtio_gpu(launch: Launch, video: Video, *, primary: bool) -> str:
     accelerated = video.model.acceleration is not None and bool(video.model.acceleration.accel3d) and _has_gl(launch)
     if _is_vhost_user(video):
-        return "vhost-user-vga" if primary and is_x86(launch.arch) else "vhost-user-gpu-pci"
+        is_vga = primary and is_x86(launch.arch)
+        return "vhost-user-vga" if is_vga else virtio_driver(launch, "vhost-user-gpu", video)
     if primary and is_x86(launch.arch) and launch.caps.has("virtio-vga"):
         return "virtio-vga-gl" if accelerated else "virtio-vga"
-    return "virtio-gpu-gl-pci" if accelerated else "virtio-gpu-pci"
+    return virtio_driver(launch, "virtio-gpu-gl" if accelerated else "virtio-gpu", video)

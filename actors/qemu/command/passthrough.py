@@ -24,7 +24,7 @@ from conf.domain.hostdev import (
 )
 from conf.domain.shmem import Shmem
 from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, XmlError
 
 _9P_DRIVERS: Final = {None: "local", "default": "local", "path": "local", "handle": "handle"}
 _SECURITY: Final = {None: "passthrough", "passthrough": "passthrough", "mapped": "mapped", "squash": "none"}
@@ -263,6 +263,9 @@ def add_shmems(launch: Launch, line: CommandLine) -> None:
 def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
     alias = alias_of(one)
     properties: Properties = {"driver": one.model or "ivshmem-plain", "id": alias}
+    size = one.size.value * (bytes_per_unit(one.size.unit or "B") or 1) if one.size is not None else 0
+    if size & (size - 1):
+        raise XmlError("shmem size must be a power of two")
     chardev = None
     if one.server is not None and (one.model in ("ivshmem", "ivshmem-doorbell")):
         path = one.server.path or f"{launch.options.shmem_folder}/shmem-{one.name}-sock"

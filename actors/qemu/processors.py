@@ -1,0 +1,105 @@
+"""What processor a guest gets on this host: models that depend on the host are settled when the guest starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.qemu.capabilities.host_model import OF_THE_HOST, HostModels, host_models, usable_models
+from actors.qemu.capabilities.model import Capabilities
+from conf.cpu import ppc64, x86
+from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
+from conf.cpu.x86_map import X86Map
+from conf.domain.domain import Domain, VirtType
+from schema.errors import ConfigUnsupported, CpuIncompatible
+
+_X86 = ("x86_64", "i686")
+_PPC64 = ("ppc64", "ppc64le")
+_ARM = ("aarch64", "armv7l", "armv6l")
+
+
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """What is known of processors: libvirt's tables, where they are installed, and the host's own."""
+
+    x86: X86Map | None = None
+    ppc64: ppc64.Ppc64Map | None = None
+    host: GuestCpu | None = None
+    host_arch: str = "x86_64"
+    arm_features: frozenset[str] = frozenset()
+
+
+def settle_cpu(domain: Domain, caps: Capabilities, processors: Processors) -> None:
+    """Settles the processor of a guest that starts: host-model becomes a model with features.
+
+    Raises ConfigUnsupported for a mode or model that the emulator cannot give, CpuIncompatible for what the host lacks.
+    """
+    cpu = domain.cpu
+    arch = domain.os.kind.arch or caps.arch
+    if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and (cpu.model is None or cpu.model.name is None)):
+        return
+    virt = domain.type.value
+    models = host_models(caps, virt, processors.x86, processors.host)
+    _check_mode(domain, arch, cpu, processors)
+    _check_features(arch, cpu, processors)
+    if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
+        return
+    if arch in _PPC64:
+        _settle_power(cpu, processors)
+    elif arch == "s390x":
+        _settle_mainframe(cpu, models)
+    elif arch in _X86 and processors.x86 is not None and models is not None:
+        _settle_x86(cpu, models, processors.x86, usable_models(caps, virt))
+    if cpu.model is not None and cpu.mode is CpuMode.CUSTOM:
+        cpu.model.fallback = "forbid"
+    cpu.features = [one for one in cpu.features if one.name not in OF_THE_HOST]
+
+
+def _check_mode(domain: Domain, arch: str, cpu: GuestCpu, processors: Processors) -> None:
+    if cpu.mode is CpuMode.HOST_PASSTHROUGH and domain.type not in (VirtType.KVM, VirtType.HVF):
+        raise ConfigUnsupported(
+            f"CPU mode '{cpu.mode}' for {arch} {domain.type} domain on {processors.host_arch} host is not supported "
+            "by hypervisor"
+        )
+
+
+def _check_features(arch: str, cpu: GuestCpu, processors: Processors) -> None:
+    for one in cpu.features:
+        is_known = True
+        if arch in _X86 and processors.x86 is not None:
+            is_known = processors.x86.find_feature(one.name) is not None
+        elif arch in _ARM and processors.arm_features:
+            is_known = one.name in processors.arm_features
+        if not is_known:
+            raise ConfigUnsupported(f"unknown CPU feature: {one.name}")
+
+
+def _settle_x86(cpu: GuestCpu, models: HostModels, table: X86Map, usable: x86.Usable) -> None:
+    is_checked = cpu.check not in (None, CpuCheck.NONE) and cpu.mode is not CpuMode.HOST_MODEL
+    if is_checked and cpu.model is not None and cpu.model.name in table.models:
+        verdict, why = x86.compare(models.reported, cpu, table)
+        if verdict is x86.Verdict.INCOMPATIBLE:
+            raise CpuIncompatible(why)
+    if cpu.mode is not CpuMode.HOST_MODEL and cpu.model is not None and cpu.model.name not in table.models:
+        return
+    x86.update(cpu, models.migratable, table)
+    if usable:
+        x86.translate(cpu, usable, table)
+
+
+def _settle_power(cpu: GuestCpu, processors: Processors) -> None:
+    ppc64.convert_legacy(cpu)
+    if processors.ppc64 is None or processors.host is None or cpu.check in (None, CpuCheck.NONE):
+        return
+    verdict, why = ppc64.compare(processors.host, cpu, processors.ppc64)
+    if verdict is x86.Verdict.INCOMPATIBLE:
+        raise CpuIncompatible(why)
+
+
+def _settle_mainframe(cpu: GuestCpu, models: HostModels | None) -> None:
+    if cpu.mode is not CpuMode.HOST_MODEL or models is None or models.migratable.model is None:
+        return
+    wanted = {one.name: one for one in cpu.features}
+    cpu.mode, cpu.match = CpuMode.CUSTOM, CpuMatch.EXACT
+    cpu.model = CpuModel(name=models.migratable.model.name, fallback="forbid")
+    features = {one.name: one for one in models.migratable.features} | wanted
+    cpu.features = list(features.values())
