@@ -59,6 +59,7 @@ async def restore_guests(host: QemuHost) -> None:
     if running:
         await asyncio.gather(*(_attach(host, guest) for guest in running))
     await _settle_saves(host)
+    await _settle_plugs(host)
     await settle_snapshots(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
@@ -108,6 +109,12 @@ async def _settle_destroy(host: QemuHost, intent: UnfinishedIntent) -> None:
             process.release()
         await _note_end(host, guest, DomainShutoffReason.DESTROYED)
     await intent.finish()
+
+
+async def _settle_plugs(host: QemuHost) -> None:
+    from actors.qemu.hotplug.settle import settle_plugs
+
+    await settle_plugs(host)
 
 
 async def _settle_saves(host: QemuHost) -> None:
@@ -328,6 +335,7 @@ async def _reconnect(host: QemuHost, guest: Guest) -> None:
         try:
             await asyncio.wait_for(connect_monitor(host, guest), 60.0)
             host.log.info("a guest answers again", guest=guest.name)
+            await _look_after(host, guest)
             return
         except TimeoutError:
             _drop_monitor(guest)
@@ -336,6 +344,12 @@ async def _reconnect(host: QemuHost, guest: Guest) -> None:
         if await process.wait(wait_s):
             return
         wait_s = min(wait_s * 2, RETRY_MAX_S)
+
+
+async def _look_after(host: QemuHost, guest: Guest) -> None:
+    from actors.qemu.hotplug.settle import look_after
+
+    await look_after(host, guest)
 
 
 async def ask_status(host: QemuHost, guest: Guest) -> None:

@@ -25,6 +25,7 @@ from actors.qemu.block import backup, commit, control, copy, disks, pull, thresh
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
+from actors.qemu.hotplug.settle import look_after_all
 from actors.qemu.moments import checkpoints, create, delete, recording, revert, snapshots
 from actors.qemu.saved import editing
 from actors.qemu.tuning import (
@@ -115,6 +116,7 @@ class QemuActor(Actor[QemuHost]):
         await attach.restore_guests(host)
         applying.take_up(host)
         runtime.spawn(attach.start_flagged(host), "autostart")
+        runtime.spawn(look_after_all(host), "devices that guests let go meanwhile")
         runtime.spawn(settle_guests(host), "work that outlived the last process")
         return host
 

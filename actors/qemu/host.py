@@ -49,6 +49,8 @@ class QemuHost(Host):
         self.reserved_id = 1
         self.ports: set[int] = set()
         """Ports of displays that running guests have or are about to have."""
+        self.untold: list[tuple[Guest, list[Told]]] = []
+        """What became of guests before this process could tell anything."""
         self.consoles = Consoles()
         self._rules: dict[str, QemuRules] = {}
         self._keeping: set[bytes] = set()

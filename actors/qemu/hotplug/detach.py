@@ -11,7 +11,7 @@ from actors.qemu.hotplug.departures import Removal
 from actors.qemu.hotplug.images import image_parts
 from actors.qemu.hotplug.lists import kind_of, remove
 from actors.qemu.hotplug.match import find
-from actors.qemu.hotplug.steps import Talk
+from actors.qemu.hotplug.steps import Talk, quietly
 from actors.qemu.monitor.link import Command
 from conf.domain.address import DriveAddress, PciAddress
 from conf.domain.chardev import CharDevice, Console
@@ -27,7 +27,7 @@ from conf.domain.memory_device import MemoryDevice
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, Vsock, Watchdog
 from conf.element import Element
-from schema.errors import HypervisorGone, InternalError, OperationFailed, OperationUnsupported
+from schema.errors import InternalError, OperationFailed, OperationUnsupported
 
 _DISKS: Final = (DiskBus.VIRTIO, DiskBus.USB, DiskBus.SCSI)
 
@@ -116,7 +116,7 @@ async def clean_up(board: Board, device: Device) -> None:
     """The guest has let the device go: what stood behind it goes too, and it leaves the definition."""
     talk = board.talk
     for command in await parts_of(talk, device):
-        await _try(talk, command)
+        await quietly(talk, command)
     if isinstance(device, CharDevice):
         await _drop_sets(talk, {f"{device.alias}-source", f"{device.alias}-log"})
     elif isinstance(device, Interface) and device.type is InterfaceType.VDPA:
@@ -124,7 +124,7 @@ async def clean_up(board: Board, device: Device) -> None:
     remove(board.domain, device)
     if isinstance(device, Disk) and wants_reservations(device):
         if not any(wants_reservations(one) for one in board.domain.devices.disks):
-            await _try(talk, ("object-del", {"id": "pr-helper0"}))
+            await quietly(talk, ("object-del", {"id": "pr-helper0"}))
     elif isinstance(device, MemoryDevice):
         memory.forget(board, device)
 
@@ -171,15 +171,4 @@ async def _backends(talk: Talk) -> list[Command]:
 async def _drop_sets(talk: Talk, opaque: set[str]) -> None:
     for one in await talk.ask("query-fdsets"):
         if any(fd.get("opaque") in opaque for fd in one.get("fds", ())):
-            await _try(talk, ("remove-fd", {"fdset-id": one["fdset-id"]}))
-
-
-async def _try(talk: Talk, command: Command) -> None:
-    """What is gone already need not go."""
-    name, arguments = command
-    try:
-        await talk.ask(name, dict(arguments or {}))
-    except HypervisorGone:
-        raise
-    except InternalError:
-        return
+            await quietly(talk, ("remove-fd", {"fdset-id": one["fdset-id"]}))

@@ -15,20 +15,17 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import attach, config, detach, update
 from actors.qemu.hotplug.departures import Removal
-from actors.qemu.hotplug.guest_board import added, commit, open_board, removed, rules_of
-from actors.qemu.hotplug.lists import by_alias, insert
-from actors.qemu.states import Told
+from actors.qemu.hotplug.guest_board import added, commit, commit_surely, open_board, removed, rules_of, text_of
+from actors.qemu.hotplug.lists import by_alias
 from actors.runtime.calls import Calls
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.documents import parse_device
 from conf.domain.domain import Domain
-from conf.domain.graphics import Graphics
-from conf.element import Element
 from conf.flags import ParseFlags
 from schema.enums.domain import DomainDeviceModifyFlags as ModifyFlags
 from schema.enums.domain import DomainModificationImpact as Impact
-from schema.errors import HostSystemError, InternalError, NoSuchDomain, OperationDenied
+from schema.errors import HostSystemError, InternalError, NoSuchDomain
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -55,40 +52,13 @@ async def domain_attach_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
     if not which & Impact.LIVE:
         await commit(host, guest, config=draft, completes=True)
         return
-    facts = {"uuid": guest.record.uuid, "config": _text(draft)}
+    facts = {"uuid": guest.record.uuid, "config": text_of(draft)}
     async with host.intents.change("attach", facts) as intent:
         async with open_board(host, guest, intent) as board:
             wanted = parse_device(xml, board.domain, board.rules, ParseFlags.ABI_UPDATE)
             device = await attach.attach(board, wanted)
-        await _commit_surely(host, guest, board.domain, draft, [added(guest, device)])
+        await commit_surely(host, guest, board.domain, draft, [added(guest, device)])
     host.log.info("a device was plugged in", guest=guest.name, device=device.tag_name)
-
-
-def _text(draft: Domain | None) -> str:
-    from conf.domain.documents import write_domain
-    from conf.flags import XmlFlags
-
-    return "" if draft is None else write_domain(draft, XmlFlags.INACTIVE | XmlFlags.SECURE)
-
-
-async def _commit_surely(host: QemuHost, guest: Guest, live: Domain, draft: Domain | None, told: list[Told]) -> None:
-    """The guest has changed already: that the disk refuses is no reason to say it has not."""
-    try:
-        await commit(host, guest, live=live, config=draft, told=told)
-    except HostSystemError as exc:
-        host.log.warning("a guest's devices could not be written", guest=guest.name, error=exc.message)
-        guest.adopt(guest.running(xml=_live_text(guest, live)), live=live)
-        host.publish(guest, told)
-        host.keep_soon(guest)
-        if draft is not None:
-            raise
-
-
-def _live_text(guest: Guest, live: Domain) -> str:
-    from conf.domain.documents import write_domain
-    from conf.flags import XmlFlags
-
-    return write_domain(live, XmlFlags.SECURE, id=guest.id)
 
 
 @calls.handles(key="dom")
@@ -160,12 +130,12 @@ def _named(domain: Domain, alias: str) -> Device:
 async def _detach(host: QemuHost, guest: Guest, device: Device, draft: Domain | None, *, waits: bool = True) -> None:
     if isinstance(device, Disk):
         check_no_job(guest, device)
-    facts = {"uuid": guest.record.uuid, "alias": device.alias, "config": _text(draft)}
+    facts = {"uuid": guest.record.uuid, "alias": device.alias, "config": text_of(draft)}
     async with host.intents.change("detach", facts):
         async with open_board(host, guest) as board:
             outcome = await detach.detach(board, by_alias(board.domain, device.alias or ""), waits=waits)
         if outcome is Removal.GONE:
-            await _commit_surely(host, guest, board.domain, draft, [removed(guest, device)])
+            await commit_surely(host, guest, board.domain, draft, [removed(guest, device)])
             host.log.info("a device was taken out", guest=guest.name, alias=device.alias)
         elif draft is not None:
             await commit(host, guest, config=draft)
@@ -190,7 +160,7 @@ async def domain_update_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
     if not which & Impact.LIVE:
         await commit(host, guest, config=draft, completes=True)
         return
-    facts = {"uuid": guest.record.uuid, "config": _text(draft)}
+    facts = {"uuid": guest.record.uuid, "config": text_of(draft)}
     async with host.intents.change("update", facts) as intent:
         async with open_board(host, guest, intent) as board:
             wanted = parse_device(xml, board.domain, board.rules, ParseFlags.NONE)
@@ -202,7 +172,7 @@ async def domain_update_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
                 # a drive whose old medium is out has none, although the new one did not get in
                 await asyncio.shield(_keep_drives(host, guest, board.domain))
                 raise
-        await _commit_surely(host, guest, board.domain, draft, [])
+        await commit_surely(host, guest, board.domain, draft)
 
 
 def _check_idle(guest: Guest, wanted: Disk) -> None:
@@ -218,10 +188,3 @@ async def _keep_drives(host: QemuHost, guest: Guest, live: Domain) -> None:
         await commit(host, guest, live=live)
     except (HostSystemError, NoSuchDomain) as exc:
         host.log.warning("a guest's drives could not be written", guest=guest.name, error=exc.message)
-
-
-def take_over(domain: Domain, device: Element) -> None:
-    """A device that a definition was found to lack stands in it from now on."""
-    if isinstance(device, Graphics):
-        raise OperationDenied("displays are never plugged in")
-    insert(domain, device)

@@ -29,7 +29,7 @@ from conf.domain.documents import write_device, write_domain
 from conf.domain.domain import Domain
 from conf.element import Element
 from conf.flags import XmlFlags
-from schema.errors import HypervisorGone, InternalError
+from schema.errors import HostSystemError, HypervisorGone, InternalError
 
 
 class GuestTalk:
@@ -152,6 +152,7 @@ async def commit(
     config: Domain | None = None,
     told: Sequence[Told] = (),
     completes: bool = False,
+    publishes: bool = True,
     origin: str | None = None,
 ) -> None:
     """Writes what a guest has become, and tells it. Raises HostSystemError when the disk refuses."""
@@ -161,10 +162,33 @@ async def commit(
         xml = write_domain(live, XmlFlags.SECURE, id=guest.id)
         record = guest.running(xml=xml, facts=records.facts_of(live))
     if config is not None:
-        text = write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
-        record = msgspec.structs.replace(record, xml=text, facts=records.facts_of(config))
+        record = msgspec.structs.replace(record, xml=text_of(config), facts=records.facts_of(config))
     await host.write(guest, record, live=live, config=config, completes=completes)
-    host.publish(guest, told, origin=origin)
+    if publishes:
+        host.publish(guest, told, origin=origin)
+
+
+async def commit_surely(
+    host: QemuHost, guest: Guest, live: Domain, draft: Domain | None, told: Sequence[Told] = ()
+) -> None:
+    """The same where the guest has changed already: that the disk refuses is no reason to say that it has not.
+
+    Raises HostSystemError only when the definition for the next start was to change as well.
+    """
+    try:
+        await commit(host, guest, live=live, config=draft, told=told)
+    except HostSystemError as exc:
+        host.log.warning("a guest's devices could not be written", guest=guest.name, error=exc.message)
+        guest.adopt(guest.running(xml=write_domain(live, XmlFlags.SECURE, id=guest.id)), live=live)
+        host.publish(guest, told)
+        host.keep_soon(guest)
+        if draft is not None:
+            raise
+
+
+def text_of(config: Domain | None) -> str:
+    """A definition for the next start as intents hold it; empty for none."""
+    return "" if config is None else write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
 
 
 def catch_up(guest: Guest, live: Domain) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from actors.qemu.flags import AFFECT, check_flags, impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
-from actors.qemu.hotplug.guest_board import commit
+from actors.qemu.hotplug.guest_board import GuestTalk, commit, commit_surely, text_of
 from actors.qemu.tuning.parameters import read_parameters
 from actors.runtime.calls import Calls
 from conf.domain.defaults_processor import iothread_ids
@@ -42,10 +42,14 @@ async def domain_add_iothread(host: QemuHost, dom: DomainRef, iothread_id: int, 
     live, draft = _drafts(guest, which)
     for definition in (live, draft):
         if definition is not None:
-            _add(definition, iothread_id)
-    if live is not None:
-        await guest.ask("object-add", {"qom-type": "iothread", "id": _alias(iothread_id)})
-    await commit(host, guest, live=live, config=draft, completes=live is None)
+            add_thread(definition, iothread_id)
+    if live is None:
+        await commit(host, guest, config=draft, completes=True)
+        return
+    facts = {"uuid": guest.record.uuid, "number": iothread_id, "add": True, "config": text_of(draft)}
+    async with host.intents.change("iothread", facts):
+        await GuestTalk(guest).ask("object-add", {"qom-type": "iothread", "id": _alias(iothread_id)})
+        await commit_surely(host, guest, live, draft)
 
 
 @calls.handles(key="dom")
@@ -60,10 +64,14 @@ async def domain_del_iothread(host: QemuHost, dom: DomainRef, iothread_id: int, 
     for definition in (live, draft):
         if definition is not None:
             _check_unused(definition, iothread_id)
-            _drop(definition, iothread_id)
-    if live is not None:
-        await guest.ask("object-del", {"id": _alias(iothread_id)})
-    await commit(host, guest, live=live, config=draft, completes=live is None)
+            drop_thread(definition, iothread_id)
+    if live is None:
+        await commit(host, guest, config=draft, completes=True)
+        return
+    facts = {"uuid": guest.record.uuid, "number": iothread_id, "add": False, "config": text_of(draft)}
+    async with host.intents.change("iothread", facts):
+        await GuestTalk(guest).ask("object-del", {"id": _alias(iothread_id)})
+        await commit_surely(host, guest, live, draft)
 
 
 @calls.handles(key="dom")
@@ -116,12 +124,18 @@ def _threads(definition: Domain) -> list[IoThread]:
     return definition.iothreadids.iothreads
 
 
-def _add(definition: Domain, number: int) -> None:
+def add_thread(definition: Domain, number: int) -> None:
+    """The definition has one more. Raises InvalidArguments when it has it already."""
     threads = _threads(definition)
     if any(one.id == number for one in threads):
         raise _invalid(f"an IOThread is already using iothread_id '{number}'")
     threads.append(IoThread(id=number))
     _settle(definition, threads)
+
+
+def has_thread(definition: Domain, number: int) -> bool:
+    """The definition has a thread of that number."""
+    return number in iothread_ids(definition)
 
 
 def _need(definition: Domain, number: int) -> IoThread:
@@ -131,7 +145,8 @@ def _need(definition: Domain, number: int) -> IoThread:
     return thread
 
 
-def _drop(definition: Domain, number: int) -> None:
+def drop_thread(definition: Domain, number: int) -> None:
+    """The definition has one less. Raises InvalidArguments when it has none of that number."""
     threads = _threads(definition)
     threads.remove(_need(definition, number))
     if definition.cputune is not None:

@@ -8,7 +8,7 @@ from typing import Final
 from actors.qemu.command.blockdev import disk_nodes, is_empty, topmost
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.images import image_parts
-from actors.qemu.hotplug.steps import Steps, carry_out
+from actors.qemu.hotplug.steps import Steps, carry_out, quietly
 from conf.domain.disk import Disk, DiskDevice
 from conf.domain.storage_source import FileSource, SourceType, StorageSource
 from schema.errors import OperationFailed, OperationTimeout
@@ -56,7 +56,8 @@ async def change_medium(board: Board, drive: Disk, wanted: Disk, *, force: bool)
         await _open_tray(board, alias, force=force)
     if old is not None and not is_empty(old):
         await board.talk.ask("blockdev-remove-medium", {"id": alias})
-        board.talk.take_back(image_parts(drive))
+        for command in image_parts(drive):
+            await quietly(board.talk, command)
     # from here on there is no medium, whatever becomes of the new one
     _take(drive, new, None)
     if source is None:

@@ -6,6 +6,7 @@ with it or gets it later.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 from actors.qemu.command.line import CommandLine, Properties, without_none
 from actors.qemu.hotplug.chardev_words import chardev_arguments, read_words
 from actors.qemu.monitor.link import Command
-from schema.errors import OperationUnsupported, VirtError
+from schema.errors import InternalError, OperationUnsupported, VirtError
 
 _SET: Final = "/dev/fdset/"
 _BEHIND: Final = frozenset(
@@ -129,6 +130,13 @@ class Steps(CommandLine):
     def undo(self) -> list[Command]:
         """What takes all steps back, the last first."""
         return [step.undo for step in reversed(self.ordered) if step.undo is not None]
+
+
+async def quietly(talk: Talk, command: Command) -> None:
+    """Takes something out: what is gone already need not go. Raises HypervisorGone."""
+    name, arguments = command
+    with contextlib.suppress(InternalError):
+        await talk.ask(name, dict(arguments or {}))
 
 
 async def carry_out(talk: Talk, steps: list[Step]) -> dict[str, Any]:

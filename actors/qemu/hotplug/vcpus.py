@@ -10,7 +10,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
-from actors.qemu.hotplug.guest_board import commit, open_board
+from actors.qemu.hotplug.guest_board import commit, commit_surely, open_board, text_of
 from actors.qemu.hotplug.processors import (
     Entity,
     count_in,
@@ -25,7 +25,14 @@ from actors.runtime.calls import Calls
 from conf.domain.domain import Domain
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainVcpuFlags as VcpuFlags
-from schema.errors import InternalError, InvalidArguments, OperationFailed, OperationTimeout, OperationUnsupported
+from schema.errors import (
+    InternalError,
+    InvalidArguments,
+    OperationFailed,
+    OperationTimeout,
+    OperationUnsupported,
+    VirtError,
+)
 from schema.objects import DomainRef
 from util.cpuset import parse_cpuset
 
@@ -65,9 +72,14 @@ async def domain_set_vcpus_flags(host: QemuHost, dom: DomainRef, nvcpus: int, fl
     if not which & Impact.LIVE:
         await commit(host, guest, config=draft, completes=True)
         return
-    async with open_board(host, guest) as board:
-        await set_count(board, nvcpus)
-    await _keep(host, guest, board.domain, draft)
+    facts = {"uuid": guest.record.uuid, "count": nvcpus, "config": text_of(draft)}
+    async with host.intents.change("vcpus", facts), open_board(host, guest) as board:
+        try:
+            await set_count(board, nvcpus)
+        except VirtError:
+            await _keep(host, guest, board.domain, None)  # some may have come or gone
+            raise
+        await _keep(host, guest, board.domain, draft)
 
 
 async def _set_maximum(host: QemuHost, guest: Guest, count: int, which: int) -> None:
@@ -123,18 +135,20 @@ async def domain_set_vcpu(host: QemuHost, dom: DomainRef, cpumap: str, state: in
     if not which & Impact.LIVE:
         await commit(host, guest, config=draft, completes=True)
         return
-    async with open_board(host, guest) as board:
+    facts = {"uuid": guest.record.uuid, "numbers": sorted(numbers), "enable": bool(state), "config": text_of(draft)}
+    async with host.intents.change("vcpus", facts), open_board(host, guest) as board:
         await set_some(board, numbers, enable=bool(state))
-    await _keep(host, guest, board.domain, draft)
+        await _keep(host, guest, board.domain, draft)
 
 
 async def _keep(host: QemuHost, guest: Guest, live: Domain, draft: Domain | None) -> None:
-    await _take_threads(guest)
-    await commit(host, guest, live=live, config=draft)
+    await take_threads(guest)
+    await commit_surely(host, guest, live, draft)
     host.log.info("a guest's vcpus were changed", guest=guest.name, vcpus=live.vcpu.current or live.vcpu.count)
 
 
-async def _take_threads(guest: Guest) -> None:
+async def take_threads(guest: Guest) -> None:
+    """The threads of a guest's processors are known anew. Raises as `Guest.ask` does."""
     cpus = await guest.ask("query-cpus-fast")
     by_number = {int(one["cpu-index"]): int(one["thread-id"]) for one in cpus}
     threads = tuple(by_number.get(number, 0) for number in range(max(by_number, default=-1) + 1))

@@ -7,20 +7,24 @@ if [ "$(id -u)" = 0 ]; then default=/var/cache/virtroupe-tests; else default=${X
 cache=${VIRTROUPE_TEST_CACHE:-$default}/guest
 mkdir -p "$cache"
 exec 9>"$cache/lock"; flock 9
-if [ -z "${FORCE:-}" ] && [ -s "$cache/vmlinuz" ] && [ -s "$cache/initrd.img" ] && [ -s "$cache/disk.qcow2" ]; then echo "$cache"; exit 0; fi
+made_by=$(sha256sum < "$0"); known=$(cat "$cache/made-by" 2>/dev/null || true)
+if [ -z "${FORCE:-}" ] && [ "$known" = "$made_by" ] && [ -s "$cache/vmlinuz" ] && [ -s "$cache/initrd.img" ] && [ -s "$cache/disk.qcow2" ]; then echo "$cache"; exit 0; fi
 for program in busybox cpio depmod qemu-img apt-get dpkg-deb; do
   PATH=$PATH:/sbin:/usr/sbin command -v "$program" >/dev/null || { echo "missing: $program (Debian: busybox-static cpio kmod qemu-utils)" >&2; exit 1; }
 done
 export PATH=$PATH:/sbin:/usr/sbin
 work=$(mktemp -d "${TMPDIR:-/tmp}/virtroupe-guest.XXXXXX"); trap 'rm -rf "$work"' EXIT
 cd "$work"; mkdir -p debs unpacked root/{bin,dev,proc,sys,lib/mod,tmp,mnt}
-( cd debs
-  kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-6/{print $2; exit}')
-  apt-get -o APT::Sandbox::User=root download "$kernel" >&2
-  for deb in *.deb; do dpkg-deb -x "$deb" ../unpacked; done )
+( cd debs &&
+  kernel=$(apt-cache depends linux-image-cloud-amd64 | awk '/Depends: linux-image-6/{print $2; exit}') &&
+  apt-get -o APT::Sandbox::User=root download "$kernel" >&2 &&
+  for deb in *.deb; do dpkg-deb -x "$deb" ../unpacked || exit 1; done ) || {
+  # without a mirror an older guest is better than none
+  [ -s "$cache/vmlinuz" ] && [ -s "$cache/initrd.img" ] && [ -s "$cache/disk.qcow2" ] && echo "$cache" && exit 0
+  exit 1; }
 version=$(basename "$(ls -d unpacked/lib/modules/*)"); depmod -b unpacked "$version"
 cp /bin/busybox root/bin/busybox
-for module in virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_rng e1000 ahci sd_mod sr_mod button evdev; do
+for module in virtio_pci virtio_blk virtio_net virtio_console virtio_balloon virtio_rng e1000 e1000e ahci sd_mod sr_mod virtio_scsi virtio_mem button evdev; do
   modprobe -d unpacked -S "$version" --show-depends "$module" 2>/dev/null | awk '$1=="insmod"{print $2}' || true
 done | awk '!seen[$0]++' > order
 while read -r file; do cp "$file" root/lib/mod/; basename "$file" >> root/lib/mod/order; done < order
@@ -40,5 +44,8 @@ EOI
 chmod +x root/init
 ( cd root && find . | cpio -o -H newc --quiet | gzip -6 ) > initrd.img
 qemu-img create -q -f qcow2 disk.qcow2 64M
-cp "unpacked/boot/vmlinuz-$version" "$cache/vmlinuz"; cp initrd.img disk.qcow2 "$cache/"
+# whoever starts a guest meanwhile has the old files or the new ones
+cp "unpacked/boot/vmlinuz-$version" "$cache/vmlinuz.new"; cp initrd.img "$cache/initrd.img.new"; cp disk.qcow2 "$cache/disk.qcow2.new"
+for name in vmlinuz initrd.img disk.qcow2; do mv "$cache/$name.new" "$cache/$name"; done
+echo "$made_by" > "$cache/made-by"
 echo "$cache"
