@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from schema.errors import VirtError
-from tests.conformance import cpus, pools
+from tests.conformance import cpus, migration, pools
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
