@@ -6,13 +6,16 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from client.connection import Connection
 from client.link import WAIT_S, open_link
 from client.uri import default_uri, scope_of
 from settings.drivers import leads_elsewhere
 from settings.paths import Paths, resolve_paths, system_paths
+
+if TYPE_CHECKING:
+    from remoting.credentials import Asked
 
 URI_VARIABLE: Final = "VIRTROUPE_URI"
 ROOT_VARIABLE: Final = "VIRTROUPE_ROOT"
@@ -22,13 +25,20 @@ class Connecting:
     """A connection that is made when it is awaited or entered."""
 
     def __init__(
-        self, uri: str | None, root: str | os.PathLike[str] | None, read_only: bool, program: str, wait_s: float
+        self,
+        uri: str | None,
+        root: str | os.PathLike[str] | None,
+        read_only: bool,
+        program: str,
+        wait_s: float,
+        auth: Asked | None = None,
     ) -> None:
         self._uri = uri
         self._root = root
         self._read_only = read_only
         self._program = program
         self._wait_s = wait_s
+        self._auth = auth
         self._conn: Connection | None = None
 
     def __await__(self) -> Generator[Any, None, Connection]:
@@ -64,7 +74,7 @@ class Connecting:
     async def _connect_daemon(self, uri: str) -> Connection:
         from client.remote_link import open_daemon_link
 
-        link = await open_daemon_link(uri, read_only=self._read_only, wait_s=self._wait_s)
+        link = await open_daemon_link(uri, read_only=self._read_only, wait_s=self._wait_s, ask=self._auth)
         return Connection(link, uri, uri, read_only=self._read_only)
 
 
@@ -84,6 +94,7 @@ def connect(
     read_only: bool = False,
     program: str = "",
     wait_s: float = WAIT_S,
+    auth: Asked | None = None,
 ) -> Connecting:
     """A connection to the driver that serves `uri`, at the agent whose folders are below `root`.
 
@@ -95,9 +106,10 @@ def connect(
 
     A URI with a transport or a host (`qemu+unix:///system?socket=...`, `qemu+ssh://host/system`) needs no agent:
     libvirt's own protocol is spoken to the daemon there. With `root` that agent's driver `remote` is asked to do so
-    instead, which gives its events a journal.
+    instead, which gives its events a journal. A daemon that wants a name and a password gets those of libvirt's
+    authentication file, else what `auth` gives for the daemon's host: (name, password), or None to give up.
 
     Raises AgentUnreachable, InvalidArguments for a text that is no URI, NoConnection when no driver serves it, and what
     the driver says of it.
     """
-    return Connecting(uri, root, read_only, program, wait_s)
+    return Connecting(uri, root, read_only, program, wait_s, auth)

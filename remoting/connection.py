@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from remoting.credentials import Asked, prove_to
 from remoting.endpoint import Channel, open_channel
 from remoting.stream import DaemonStream
 from rpc.client_session import (
@@ -67,12 +68,16 @@ class DaemonConnection:
         self._session = ClientSession()
         self._calls: dict[int, tuple[Procedure, asyncio.Future[Any]]] = {}
         self._gated: set[int] = set()
-        self._held: set[asyncio.Task[None]] = set()
         self._streams: dict[int, DaemonStream] = {}
         self._gate = asyncio.Semaphore(CALLS_MAX)
         self._keepalive_s = keepalive_s
         self._heard = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._read(), name="daemon connection")]
+
+    @property
+    def _is_private(self) -> bool:
+        """Whether a password may be shown: nobody else reads along."""
+        return self.uri.transport != "tcp"
 
     @property
     def is_open(self) -> bool:
@@ -168,16 +173,12 @@ class DaemonConnection:
         """The rules of this connection."""
         return self._session
 
-    def hold(self, task: asyncio.Task[None]) -> None:
-        """Keeps a task until it ends, or ends it with the connection."""
-        self._held.add(task)
-        task.add_done_callback(self._held.discard)
-
     # --- life ---
 
-    async def open(self, *, read_only: bool) -> None:
-        """Makes the first calls. Raises what the daemon refuses the name with."""
-        steps = opening(self.uri.name, read_only=read_only)
+    async def open(self, *, read_only: bool, ask: Asked | None = None) -> None:
+        """Makes the first calls. Raises what the daemon refuses the name with, and AuthFailed and its kin."""
+        prove = prove_to(self.uri, ask) if self._is_private else None
+        steps = opening(self.uri.name, read_only=read_only, keepalive=self._keepalive_s > 0, prove=prove)
         try:
             step = next(steps)
             while True:
@@ -198,10 +199,9 @@ class DaemonConnection:
             with contextlib.suppress(VirtError):
                 await self.call("connect_close", timeout=2.0)
         self._end(HypervisorGone(f"the connection to '{self.uri.text}' was closed here"))
-        tasks = [*self._tasks, *self._held]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._channel.aclose()
 
     async def _read(self) -> None:
@@ -322,9 +322,17 @@ def _copy(error: VirtError) -> VirtError:
 
 
 async def connect_daemon(
-    text: str, *, read_only: bool = False, timeout_s: float = 15.0, keepalive_s: float = KEEPALIVE_S
+    text: str,
+    *,
+    read_only: bool = False,
+    timeout_s: float = 15.0,
+    keepalive_s: float = KEEPALIVE_S,
+    ask: Asked | None = None,
 ) -> DaemonConnection:
     """A connection to the daemon that a URI names, opened.
+
+    `keepalive_s` 0 leaves both sides without questions whether the other is alive. `ask` is asked for the name and
+    password that libvirt's authentication file does not have.
 
     Raises InvalidArguments for a text that is no such URI, RpcError when it cannot be reached, AuthFailed, and whatever
     the daemon refuses the name with.
@@ -336,7 +344,7 @@ async def connect_daemon(
     channel = await open_channel(uri, timeout_s=timeout_s)
     conn = DaemonConnection(uri, channel, keepalive_s)
     try:
-        await conn.open(read_only=read_only)
+        await conn.open(read_only=read_only, ask=ask)
     except BaseException:
         await conn.aclose()
         raise

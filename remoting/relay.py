@@ -7,6 +7,7 @@ import contextlib
 import hmac
 import secrets
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from broker.stream import Stream
@@ -16,6 +17,9 @@ from schema.errors import VirtError
 
 TICKET_S: Final = 30.0
 
+
+End = Callable[[], Awaitable[None]]
+Keep = Callable[[asyncio.Task[None]], None]
 
 DOWN_ONLY: Final = frozenset(("storage_vol_download", "domain_screenshot"))
 """Calls whose stream ends when the daemon has sent all, whatever the client says before."""
@@ -70,15 +74,25 @@ async def _up(ticket: Stream, far: DaemonStream) -> None:
             await far.write(item)
 
 
-def offer(far: DaemonStream, procedure: str) -> dict[str, Any]:
-    """A ticket for a daemon's stream, for who expects one: it can be taken up once, within TICKET_S."""
+def offer(far: DaemonStream, procedure: str, end: End, keep: Keep) -> dict[str, Any]:
+    """A ticket for a daemon's stream, for who expects one: it can be taken up once, within TICKET_S.
+
+    `end` is called behind the stream's end, `keep` holds on to the task that serves it.
+    """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     path = f"\0virtroupe-{secrets.token_hex(16)}"  # a name without a file
     listener.bind(path)
     listener.listen(1)
     token = secrets.token_bytes(TOKEN_LENGTH)
-    far.keep(asyncio.create_task(_wait_for_taker(listener, token, far, procedure)))
+    keep(asyncio.create_task(_serve_taker(listener, token, far, procedure, end)))
     return {"path": path, "token": token}
+
+
+async def _serve_taker(listener: socket.socket, token: bytes, far: DaemonStream, procedure: str, end: End) -> None:
+    try:
+        await _wait_for_taker(listener, token, far, procedure)
+    finally:
+        await end()
 
 
 async def _wait_for_taker(listener: socket.socket, token: bytes, far: DaemonStream, procedure: str) -> None:

@@ -32,10 +32,6 @@ class DaemonStream:
         self._room = asyncio.Event()
         self._room.set()
 
-    def keep(self, task: asyncio.Task[None]) -> None:
-        """Holds on to the task that serves the stream."""
-        self._conn.hold(task)
-
     # --- from the connection ---
 
     def take(self, event: StreamData | StreamHole | StreamEnded) -> None:

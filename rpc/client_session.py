@@ -7,7 +7,7 @@ called and is sent (or thrown) what came of it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from rpc.packet import (
     Status,
     pack_parts,
 )
+from rpc.sasl import Mechanism, SaslFault
 from rpc.session import LocalProtocolError, RemoteProtocolError
 from rpc.xdr import error_codec, hole_codec
 from schema.error_root import CLASSES
@@ -32,11 +33,16 @@ from schema.objects import ErrorRecord
 
 SERIAL_MAX: Final = 0x7FFFFFFF
 AUTH_NONE: Final = 0
+AUTH_SASL: Final = 1
 AUTH_POLKIT: Final = 2
 FEATURE_KEEPALIVE: Final = 10
 FEATURE_EVENT_CALLBACK: Final = 14
 FEATURE_CLOSE_CALLBACK: Final = 15
 READ_ONLY: Final = 1
+SASL_STEPS_MAX: Final = 16
+
+Prove = Callable[[list[str]], Mechanism]
+"""Chooses out of the SASL mechanisms that a daemon offers. Raises AuthUnavailable when it can do none of them."""
 
 PROGRAMS: Final = {"remote": int(Program.REMOTE), "qemu": int(Program.QEMU), "lxc": int(Program.LXC)}
 _SERVED: Final = frozenset(PROGRAMS.values())
@@ -295,9 +301,12 @@ class Opened:
     uri: str
 
 
-def opening(name: str, *, read_only: bool = False) -> Generator[Ask, Any, Opened]:
+def opening(
+    name: str, *, read_only: bool = False, keepalive: bool = True, prove: Prove | None = None
+) -> Generator[Ask, Any, Opened]:
     """The first calls, in libvirt's order. The caller sends each one's result in, and throws in its VirtError.
 
+    Without `keepalive` the daemon is not asked for it, and then never asks whether this side is alive.
     Raises AuthUnavailable for an authentication that is not known here, AuthFailed when the daemon refuses it, and
     whatever the daemon refuses the name with.
     """
@@ -306,14 +315,34 @@ def opening(name: str, *, read_only: bool = False) -> Generator[Ask, Any, Opened
         told = yield Ask("auth_polkit", {})
         if not told.complete:
             raise AuthFailed("polkit did not complete the authentication")
+    elif types and types[0] == AUTH_SASL and prove is not None:
+        yield from _proving(prove)
     elif types and types[0] != AUTH_NONE:
         raise AuthUnavailable(f"the daemon wants authentication of type {types[0]}, which is not supported here")
-    keepalive = yield from _feature(FEATURE_KEEPALIVE)
+    has_keepalive = keepalive and (yield from _feature(FEATURE_KEEPALIVE))
     yield Ask("connect_open", {"name": name or None, "flags": READ_ONLY if read_only else 0})
     uri = name or str((yield Ask("connect_get_uri", {})).uri)
     callbacks = yield from _feature(FEATURE_EVENT_CALLBACK)
     close = yield from _feature(FEATURE_CLOSE_CALLBACK)
-    return Opened(keepalive, callbacks, close, uri)
+    return Opened(has_keepalive, callbacks, close, uri)
+
+
+def _proving(prove: Prove) -> Generator[Ask, Any, None]:
+    offered = str((yield Ask("auth_sasl_init", {})).mechlist).replace(",", " ").split()
+    proof = prove(offered)
+    try:
+        told = yield Ask("auth_sasl_start", {"mech": proof.name, "nil": 0, "data": proof.first()})
+        for _ in range(SASL_STEPS_MAX):
+            if told.complete:
+                break
+            told = yield Ask("auth_sasl_step", {"nil": 0, "data": proof.answer(bytes(told.data))})
+        else:
+            raise AuthFailed("the daemon asks for ever more proofs")
+        if not told.nil and told.data:
+            proof.answer(bytes(told.data))
+        proof.check()
+    except SaslFault as exc:
+        raise AuthFailed(f"the daemon does not prove itself by {proof.name}: {exc}") from exc
 
 
 def _feature(number: int) -> Generator[Ask, Any, bool]:

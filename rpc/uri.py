@@ -11,13 +11,15 @@ TRANSPORTS: Final = ("unix", "tcp", "tls", "ssh", "ext")
 SERVER_PORTS: Final = {"tcp": 16509, "tls": 16514}
 CLIENT_PARAMETERS: Final = frozenset(
     (
-        "name", "command", "socket", "auth", "sshauth", "netcat", "keyfile", "pkipath", "known_hosts",
+        "name", "authfile", "command", "socket", "auth", "sshauth", "netcat", "keyfile", "pkipath", "known_hosts",
         "known_hosts_verify", "tls_priority", "mode", "proxy", "no_sanity", "no_verify", "no_tty",
     )
 )  # fmt: skip
 """What the way to the daemon needs and the daemon is not told."""
 
-LOCAL_POWER: Final = frozenset(("command", "netcat", "keyfile", "pkipath", "known_hosts", "sshauth", "auth"))
+LOCAL_POWER: Final = frozenset(
+    ("command", "netcat", "keyfile", "pkipath", "known_hosts", "sshauth", "auth", "authfile")
+)
 """Parameters that name programs and files of the host on which the connection is made."""
 
 

@@ -31,6 +31,8 @@ WAIT_S: Final = 3.0
 UNKNOWN_AFTER_S: Final = 5.0
 COMPARE_S: Final = 60.0
 LOOK_S: Final = 5.0
+EVENTS_MAX: Final = 4096
+"""How many events may wait to be looked at."""
 _REGISTER: Final = {
     "domain": ("connect_domain_event_callback_register_any", "dom"),
     "network": ("connect_network_event_register_any", "net"),
@@ -70,6 +72,9 @@ class FarSide:
         self._news = asyncio.Event()
         self._believed: dict[Key, Entry] = {}
         self._task: asyncio.Task[None] | None = None
+        self._has_lost_events = False
+        self.lines: set[DaemonConnection] = set()
+        """Connections that carry one stream each."""
         self._is_new = not runtime.objects.all("domain", scope)
 
     # --- life ---
@@ -85,6 +90,7 @@ class FarSide:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*(conn.aclose() for conn in list(self.lines)))
         if self._conn is not None:
             await self._conn.aclose()
 
@@ -93,7 +99,7 @@ class FarSide:
             if isinstance(item[1], asyncio.Future) and not item[1].done():
                 item[1].set_result(None)
         self._items.clear()
-        conn.on_event = lambda event, data: self._add((event, data))
+        conn.on_event = self._hear
         self._conn = conn
         self._ready.set()
 
@@ -176,6 +182,9 @@ class FarSide:
         next_compare = await self._compare_timed(conn)
         self._compared.set()
         while conn.is_open:
+            if self._has_lost_events:
+                self._has_lost_events = False
+                next_compare = await self._compare_timed(conn)
             item = await self._next_item(conn, next_compare - loop.time())
             if item is not None:
                 await self._work_off(conn, item)
@@ -197,6 +206,14 @@ class FarSide:
             await asyncio.wait(ends, timeout=max(timeout_s, 0.0), return_when=asyncio.FIRST_COMPLETED)
             news.cancel()
         return self._items.popleft() if self._items else None
+
+    def _hear(self, event: Event, data: dict[str, Any]) -> None:
+        if len(self._items) >= EVENTS_MAX:
+            # more happens than can be looked at one by one: a comparison tells what became of it
+            self._items = deque(item for item in self._items if not isinstance(item[0], Event))
+            self._has_lost_events = True
+            self._runtime.log.warning("too many events, everything is compared", scope=self.scope)
+        self._add((event, data))
 
     def _add(self, item: Item) -> None:
         self._items.append(item)

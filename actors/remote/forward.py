@@ -10,11 +10,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from actors.remote.host import RemoteHost
+from actors.remote.streaming import open_line
 from actors.runtime.calls import Calls, Handler
 from actors.runtime.mailbox import Lane
-from actors.runtime.streams import Streamed
 from remoting.objects import objects_in
-from remoting.relay import serve_stream
 from rpc.client_session import PROGRAMS
 from schema.body import args_struct
 from schema.model import Procedure
@@ -85,9 +84,7 @@ def _change_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward
 
 def _stream_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward:
     async def forward(host: RemoteHost, *values: Any) -> Any:
-        conn = await host.side().connection()
-        result, stream = await conn.open_stream(procedure, make(*values))
-        return Streamed(lambda ticket: serve_stream(ticket, stream, procedure.name), result if procedure.ret else None)
+        return await open_line(host.side(), procedure, make(*values))
 
     return forward
 

@@ -36,12 +36,15 @@ _START_S: Final = 30.0
 class Libvirtd:
     """A running libvirtd; `socket` is its read-write socket. Raises CannotRun where it cannot be had."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, *, config: str = "", listens: bool = False) -> None:
+        """`config` is added to its configuration; files for SASL are taken from `base`/sasl where that is a folder."""
         if os.geteuid() != 0:
             raise CannotRun("a private libvirtd needs root")
         if shutil.which("libvirtd") is None and not Path("/usr/sbin/libvirtd").exists():
             raise CannotRun("libvirtd is not installed (Debian: libvirt-daemon)")
         self.base = base
+        self._config = config
+        self._listens = listens
         self.socket = base / "run" / "libvirt-sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -66,7 +69,8 @@ class Libvirtd:
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nstdio_handler = "file"\n', encoding="ascii"
         )
         (self.base / "libvirtd.conf").write_text(
-            f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n',
+            f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n'
+            + self._config,
             encoding="ascii",
         )
         self.launch()
@@ -85,6 +89,7 @@ class Libvirtd:
                     "-m",
                     "tests.bench.libvirtd",
                     str(self.base),
+                    *(["--listen"] if self._listens else []),
                 ],
                 cwd=Path(__file__).parents[2],
                 stdin=subprocess.DEVNULL,
@@ -133,13 +138,14 @@ def peer_where_possible(base: Path) -> Iterator[Libvirtd | None]:
         yield peer
 
 
-def _first_process(base: Path) -> None:
+def _first_process(base: Path, *arguments: str) -> None:
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
-    for name, place in _FOLDERS.items():
+    folders = _FOLDERS | ({"sasl": "/etc/sasl2"} if (base / "sasl").is_dir() else {})
+    for name, place in folders.items():
         Path(place).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(base / name), place], check=True)
     daemon = subprocess.Popen(
-        ["libvirtd", "-f", str(base / "libvirtd.conf"), "-p", str(base / "libvirtd.pid")],
+        ["libvirtd", "-f", str(base / "libvirtd.conf"), "-p", str(base / "libvirtd.pid"), *arguments],
         env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
     )
 
@@ -157,4 +163,4 @@ def _first_process(base: Path) -> None:
 
 
 if __name__ == "__main__":
-    _first_process(Path(sys.argv[1]))
+    _first_process(Path(sys.argv[1]), *sys.argv[2:])
