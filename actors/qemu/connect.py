@@ -21,7 +21,7 @@ calls: Calls[QemuHost] = Calls()
 
 _READ_ONLY: Final = 1
 _NO_ALIASES: Final = 2
-_FEATURES: Final = frozenset({4, 5, 6, 7, 9, 10, 11, 14, 15, 16})
+_FEATURES: Final = frozenset({4, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16})
 """libvirt's numbers of driver features: remote, close callbacks, program keepalive, typed parameters and the like."""
 
 

@@ -9,8 +9,8 @@ from actors.qemu import (
     connect,
     console,
     definitions,
-    graphics,
     disk_stats,
+    graphics,
     keyboard,
     lifecycle,
     memory,
@@ -26,6 +26,7 @@ from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
 from actors.qemu.hotplug.settle import look_after_all
+from actors.qemu.migration import procedures, recovery, settings
 from actors.qemu.moments import checkpoints, create, delete, recording, revert, snapshots
 from actors.qemu.saved import editing
 from actors.qemu.tuning import (
@@ -84,6 +85,8 @@ class QemuActor(Actor[QemuHost]):
         actions.calls,
         security.calls,
         channels.calls,
+        procedures.calls,
+        settings.calls,
         commands.calls,
         filesystems.calls,
         clock.calls,
@@ -115,6 +118,7 @@ class QemuActor(Actor[QemuHost]):
         host = QemuHost(runtime)
         await attach.restore_guests(host)
         applying.take_up(host)
+        runtime.spawn(recovery.recover(host), "migrations")
         runtime.spawn(attach.start_flagged(host), "autostart")
         runtime.spawn(look_after_all(host), "devices that guests let go meanwhile")
         runtime.spawn(settle_guests(host), "work that outlived the last process")

@@ -29,6 +29,7 @@ from schema.summaries import DomainSummary
 if TYPE_CHECKING:
     from actors.qemu.agent.link import AgentLink
     from actors.qemu.job import Job
+    from actors.qemu.migration.leaving import Leaving
     from actors.qemu.tuning.perf import PerfCounters
 
 UNANSWERED_MAX: Final = 512
@@ -64,6 +65,10 @@ class Guest:
         self.perf: PerfCounters | None = None
         self.agent: AgentLink | None = None
         self.agent_timeout = -2
+        self.migration_mib: int | None = None
+        """How fast it may be moved, in MiB/s; None: as fast as the network is."""
+        self.leaving: Leaving | None = None
+        """It is on its way to another host."""
         self.resets = 0
         """How often it has been reset since we know it."""
         self.fd_groups = FdGroups()

@@ -52,6 +52,8 @@ class QemuHost(Host):
         self.untold: list[tuple[Guest, list[Told]]] = []
         """What became of guests before this process could tell anything."""
         self.consoles = Consoles()
+        self.arrivals: dict[bytes, str] = {}
+        """Definitions of guests that are off and on their way here."""
         self._rules: dict[str, QemuRules] = {}
         self._keeping: set[bytes] = set()
         self._again: set[bytes] = set()
@@ -218,7 +220,13 @@ class QemuHost(Host):
             await self.end(guest, reason_of_end(guest), origin="guest")
 
     async def end(
-        self, guest: Guest, reason: DomainShutoffReason, *, origin: str | None = None, told: Sequence[Told] = ()
+        self,
+        guest: Guest,
+        reason: DomainShutoffReason,
+        *,
+        origin: str | None = None,
+        told: Sequence[Told] = (),
+        completes: bool = True,
     ) -> None:
         """A guest whose process has ended is off, or gone when it was transient.
 
@@ -237,9 +245,9 @@ class QemuHost(Host):
             path = records.path_of(record.uuid)
             try:
                 if guest.is_persistent:
-                    await self.store.write(path, records.encode(record))
+                    await self.store.write(path, records.encode(record), completes=completes)
                 else:
-                    await self.store.remove(path)
+                    await self.store.remove(path, completes=completes)
             except VirtError as exc:
                 self.log.warning("the end of a guest could not be written", guest=guest.name, error=exc.message)
             self._let_go(guest, run)
@@ -286,6 +294,8 @@ class QemuHost(Host):
 
 def reason_of_end(guest: Guest) -> DomainShutoffReason:
     """Why a guest ended that nobody ended: it powered off before, or it crashed."""
+    if guest.run is not None and guest.run.move is not None and guest.run.move.phase == "waiting":
+        return DomainShutoffReason.FAILED
     if guest.got_shutdown or guest.state is DomainState.SHUTDOWN:
         return DomainShutoffReason.SHUTDOWN
     return DomainShutoffReason.CRASHED

@@ -28,6 +28,7 @@ class Job:
     is_aborted: bool = False
     is_post_copy: bool = False
     is_outgoing: bool = False
+    may_post_copy: bool = False
     status: Mapping[str, Any] = field(default_factory=dict)
     measure: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
     """Tells how far it is, where that is not `query-migrate`."""

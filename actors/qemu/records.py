@@ -62,6 +62,25 @@ class BackupRun(msgspec.Struct, frozen=True, omit_defaults=True):
     """What has ended: disk, error (empty: none) and bytes."""
 
 
+class Move(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A running guest on its way between two hosts, and how far it is.
+
+    Here it leaves (`out`): `sending` while QEMU sends, `sent` when the other side has everything and only it may go on,
+    `gone` when it goes on there. Or it arrives (`in`): `waiting` for its memory, `running` once it has gone on here.
+    """
+
+    way: str
+    phase: str
+    flags: int = 0
+    ran: bool = False
+    peer: str | None = None
+    name: str | None = None
+    uri: str | None = None
+    cookie: str = ""
+    persists: str | None = None
+    until: float = 0.0
+
+
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest: the definition in force, its process, where its files are, and its state as last known."""
 
@@ -84,6 +103,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     ends_on_close: bool = False
     threads: tuple[int, ...] = ()
     agent_timeout: int | None = None
+    move: Move | None = None
     partition: str = ""
     """Where the guest's control groups are, as its definition says."""
     images: int = 0

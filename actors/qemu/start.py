@@ -42,7 +42,7 @@ from actors.qemu.monitor.link import (
 )
 from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
-from actors.qemu.records import Record, Run
+from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
 from actors.qemu.tuning.applying import apply_tuning
 from actors.qemu.tuning.groups import remove_groups
@@ -67,6 +67,9 @@ class Wish:
     incoming: Path | None = None
     """A file with the guest's memory."""
     reason: DomainRunningReason = DomainRunningReason.BOOTED
+    move: Move | None = None
+    result: Any = None
+    """What the caller of a start is told, where that is not the guest."""
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
             await _start(host, guest, config, caps, number, folder, wish)
             call = find_call()
             if call is not None and call.procedure.ret:
-                intent.result(guest.ref)
+                intent.result(guest.ref if wish.result is None else wish.result)
     except HostSystemError as exc:
         if guest.run is None:
             raise
@@ -216,6 +219,7 @@ async def _launch(
         since=now,
         started=now,
         ends_on_close=wish.ends_on_close,
+        move=wish.move,
         partition=(live.resource.partition if live.resource is not None else None) or "",
     )
     return Started(run, live, process, monitor)

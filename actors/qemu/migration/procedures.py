@@ -1,0 +1,157 @@
+"""libvirt's calls of a migration: version 3 of its protocol, with parameters and in its older form."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from actors.qemu.host import QemuHost
+from actors.qemu.migration import destination, journey, source
+from actors.qemu.migration.leaving import keep
+from actors.qemu.migration.parameters import MigrationParameters, read_migration_parameters
+from actors.runtime.calls import Calls
+from actors.runtime.context import current_call
+from schema.enums.domain_state import DomainShutoffReason
+from schema.errors import InternalError
+from schema.objects import DomainRef, TypedParam
+
+calls: Calls[QemuHost] = Calls()
+
+
+@calls.handles()
+async def domain_migrate_begin3_params(
+    host: QemuHost, dom: DomainRef, params: list[TypedParam], flags: int
+) -> dict[str, Any]:
+    """Where the guest is: whether it can go. Raises as `source.begin` does, NoSuchDomain."""
+    cookie, xml = await source.begin(host, host.guest(dom), read_migration_parameters(params), flags)
+    return {"cookie_out": cookie, "xml": xml}
+
+
+@calls.handles()
+async def domain_migrate_prepare3_params(
+    host: QemuHost, params: list[TypedParam], cookie_in: bytes, flags: int
+) -> dict[str, Any]:
+    """Where it goes: a process waits for it. Raises as `destination.prepare` does."""
+    wanted = read_migration_parameters(params)
+    if wanted.dest_xml is None:
+        raise InternalError("no domain XML passed")
+    cookie, uri = await destination.prepare(host, wanted.dest_xml, wanted, cookie_in, flags)
+    return {"cookie_out": cookie, "uri_out": uri}
+
+
+@calls.handles()
+async def domain_migrate_perform3_params(
+    host: QemuHost, dom: DomainRef, dconnuri: str | None, params: list[TypedParam], cookie_in: bytes, flags: int
+) -> bytes:
+    """Where the guest is: it is sent. Raises as `journey.perform` does, NoSuchDomain."""
+    return await _perform(host, dom, dconnuri, read_migration_parameters(params), cookie_in, flags)
+
+
+@calls.handles()
+async def domain_migrate_finish3_params(
+    host: QemuHost, params: list[TypedParam], cookie_in: bytes, flags: int, cancelled: int
+) -> dict[str, Any]:
+    """Where it went: it goes on, or is given up. Raises as `destination.finish` does."""
+    wanted = read_migration_parameters(params)
+    if not wanted.dname:
+        raise InternalError("no domain name passed")
+    dom, cookie = await destination.finish(host, wanted.dname, wanted, cookie_in, flags, cancelled=bool(cancelled))
+    return {"dom": dom, "cookie_out": cookie}
+
+
+@calls.handles()
+async def domain_migrate_confirm3_params(
+    host: QemuHost, dom: DomainRef, params: list[TypedParam], cookie_in: bytes, flags: int, cancelled: int
+) -> None:
+    """Where it was: it ends, or goes on. Raises as `source.confirm` does, NoSuchDomain."""
+    guest = host.guest(dom)
+    leaving = await keep(host, guest)
+    leaving.work = asyncio.current_task()
+    try:
+        await source.confirm(host, guest, flags, cancelled=bool(cancelled))
+    finally:
+        leaving.work = None
+        leaving.release()
+
+
+async def _perform(
+    host: QemuHost,
+    dom: DomainRef,
+    dconnuri: str | None,
+    params: MigrationParameters,
+    cookie_in: bytes,
+    flags: int,
+) -> bytes:
+    guest = host.guests.get(dom.uuid)
+    is_done = guest is not None and not guest.is_active and guest.record.off_reason == DomainShutoffReason.MIGRATED
+    if is_done and current_call().is_resend:
+        return b""  # the process before this one had done it
+    return await journey.perform(host, host.guest(dom), dconnuri, params, cookie_in, flags)
+
+
+# --- the older form --------------------------------------------------------------------------------------------------
+
+
+@calls.handles()
+async def domain_migrate_begin3(
+    host: QemuHost, dom: DomainRef, xmlin: str | None, flags: int, dname: str | None, resource: int
+) -> dict[str, Any]:
+    """As `domain_migrate_begin3_params`."""
+    params = MigrationParameters(dname=dname, dest_xml=xmlin, bandwidth=resource or None)
+    cookie, xml = await source.begin(host, host.guest(dom), params, flags)
+    return {"cookie_out": cookie, "xml": xml}
+
+
+@calls.handles()
+async def domain_migrate_prepare3(
+    host: QemuHost,
+    cookie_in: bytes,
+    uri_in: str | None,
+    flags: int,
+    dname: str | None,
+    resource: int,
+    dom_xml: str,
+) -> dict[str, Any]:
+    """As `domain_migrate_prepare3_params`."""
+    params = MigrationParameters(dname=dname, uri=uri_in, bandwidth=resource or None)
+    cookie, uri = await destination.prepare(host, dom_xml, params, cookie_in, flags)
+    return {"cookie_out": cookie, "uri_out": uri}
+
+
+@calls.handles()
+async def domain_migrate_perform3(
+    host: QemuHost,
+    dom: DomainRef,
+    xmlin: str | None,
+    cookie_in: bytes,
+    dconnuri: str | None,
+    uri: str | None,
+    flags: int,
+    dname: str | None,
+    resource: int,
+) -> bytes:
+    """As `domain_migrate_perform3_params`."""
+    params = MigrationParameters(dname=dname, dest_xml=xmlin, uri=uri, bandwidth=resource or None)
+    return await _perform(host, dom, dconnuri, params, cookie_in, flags)
+
+
+@calls.handles()
+async def domain_migrate_finish3(
+    host: QemuHost,
+    dname: str,
+    cookie_in: bytes,
+    dconnuri: str | None,
+    uri: str | None,
+    flags: int,
+    cancelled: int,
+) -> dict[str, Any]:
+    """As `domain_migrate_finish3_params`."""
+    params = MigrationParameters(dname=dname, uri=uri)
+    dom, cookie = await destination.finish(host, dname, params, cookie_in, flags, cancelled=bool(cancelled))
+    return {"dom": dom, "cookie_out": cookie}
+
+
+@calls.handles()
+async def domain_migrate_confirm3(host: QemuHost, dom: DomainRef, cookie_in: bytes, flags: int, cancelled: int) -> None:
+    """As `domain_migrate_confirm3_params`."""
+    await domain_migrate_confirm3_params(host, dom, [], cookie_in, flags, cancelled)
