@@ -372,6 +372,7 @@ class Connection(StreamSide):
         self._session.auth = Auth.DONE
         self.caller = {**self.caller, **more}
         self.claim = {**self.claim, **more}
+        self.rights = rights_of(self.claim)
         self.gateway.unproved.discard(self)
 
     def make_read_only(self) -> None:

@@ -18,7 +18,7 @@ class Access:
     def __init__(self, policy: Policy, log: StructuredLog, *, log_allowed: bool = False) -> None:
         self._policy = policy
         self._log = log
-        self._log_allowed = log_allowed
+        self.log_allowed = log_allowed
 
     def judge_for(self, caller: dict[str, Any]) -> Judge | None:
         """What the policy says of a caller; nothing when the caller stands above it."""
@@ -36,7 +36,7 @@ class Access:
 
     def allowed(self, caller: dict[str, Any], procedure: Procedure, permission: Permission, thing: Thing) -> None:
         """Logs what was allowed, where that is wanted."""
-        if self._log_allowed:
+        if self.log_allowed:
             self._log.info("access allowed", **_words(caller, procedure, permission, thing))
 
 

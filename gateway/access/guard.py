@@ -1,7 +1,7 @@
 """A libvirt client under the access policy: calls are judged before they are made, lists and events before being told.
 
-What can be refused without looking at the arguments is refused before they are parsed. Nothing is answered from the
-read model here: who is judged pays for it, nobody else does.
+What can be refused without looking at the arguments is refused before they are parsed. Reads come from the read model
+where the policy allows them (`reads`); who is judged pays for that, nobody else does.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.access.lists import OLDER, fitted, list_field, older_result
 from gateway.access.policy import ABOVE, Judge, Thing
+from gateway.access.reads import GuardedReads, thing_of_known
 from gateway.access.things import (
     NAMED_BY_UUID,
     reference_finder,
@@ -24,6 +25,7 @@ from gateway.access.things import (
 from gateway.connection import Connection
 from gateway.routes import Route
 from rpc.session import CallReceived
+from rpc.xdr import XdrError
 from schema.errors import AccessDenied, Busy, UnknownProcedure, UnsupportedCall, VirtError
 from schema.model import Permission, Procedure
 from schema.table import need_procedure
@@ -37,18 +39,20 @@ _BY_UUID: Final = 16
 class GuardedConnection(Connection):
     """A connection whose caller may not do everything."""
 
-    def __init__(self, *args: Any, access: Access, judge: Judge, **more: Any) -> None:
+    def __init__(self, *args: Any, access: Access, judge: Judge, **kwargs: Any) -> None:
         self._access = access
         self._judge = judge
+        self._reads = GuardedReads(judge, kwargs["number"])
         self.may_be_told = self._may_be_told
-        super().__init__(*args, **more)
+        super().__init__(*args, **kwargs)
 
     def prove(self, **more: str) -> None:
         """From now on it is known who the client is, so the policy can tell what it may do."""
         super().prove(**more)
         self._judge = self._access.judge_for(self.caller) or ABOVE
+        self._reads = GuardedReads(self._judge, self.number)
 
-    # --- the ways past the read model ---
+    # --- what is answered at once ---
 
     def _received(self, data: bytes) -> None:
         self._now = self.heard_at = self.gateway.clock()
@@ -61,7 +65,26 @@ class GuardedConnection(Connection):
         except UnknownProcedure:
             super()._call(event)
         else:
-            self._slow_call(event, route)
+            answer = self._read(route, event.payload)
+            if answer is None:
+                self._slow_call(event, route)
+                return
+            self.gateway.cached_reads += 1
+            self.link.write(self._session.reply(event.program, event.procedure, event.serial, answer))
+
+    def _read(self, route: Route, payload: bytes) -> bytes | None:
+        scope = self.scope
+        if route.reader is None or scope is None or self._access.log_allowed:
+            return None
+        replica = scope.view.replica
+        if route.procedure.name not in replica.serves:
+            return None
+        if not replica.is_current(self._now, self.gateway.fresh_s) and not replica.is_unknown:
+            return None
+        try:
+            return self._reads.answer(scope.view, route, payload, is_unknown=replica.is_unknown)
+        except XdrError:
+            return None  # what cannot be decoded is refused where all else is
 
     def _slow_call(self, event: CallReceived, route: Route) -> None:
         for permission in route.procedure.acl:
@@ -154,6 +177,12 @@ class GuardedConnection(Connection):
         """The thing with the name that it has; without one when there is no such thing."""
         if kind not in NAMED_BY_UUID or not thing.uuid:
             return thing
+        view = self.need_scope().view
+        if view.replica.is_current(self.gateway.clock(), self.gateway.fresh_s):
+            key = UUID(thing.uuid).bytes
+            known = view.domains.by_uuid.get(key) if kind == "domain" else view.hosts[kind].by_key.get(key)
+            if known is not None:
+                return thing_of_known(kind, known)
         call, field, attribute = NAMED_BY_UUID[kind]
         try:
             found = await self._ask(call, {"uuid": UUID(thing.uuid).bytes})

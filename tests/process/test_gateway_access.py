@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.reads import READERS
 from rpc.packet import Program, Status
 from rpc.xdr import args_codec, error_codec
 from schema.errors import ErrorCode, ErrorDomain
@@ -39,7 +40,10 @@ ALICE = 64321  # no such user: her name is what the test says
 
 
 @asynccontextmanager
-async def policed(folder: Path, policy: str = POLICY, **settings: Any) -> AsyncIterator[House]:
+async def policed(
+    folder: Path, policy: str = POLICY, *, is_cached: bool = False, **settings: Any
+) -> AsyncIterator[House]:
+    """A house under a policy; with `is_cached` the driver says that its reads may come from the read model."""
     path = folder / "access.toml"
     path.write_text(policy, encoding="utf-8")
     async with made_house(access_policy=str(path), **settings) as house:
@@ -65,6 +69,8 @@ async def policed(folder: Path, policy: str = POLICY, **settings: Any) -> AsyncI
             "domain_define_xml": lambda args: {"dom": house.peer.ref("a")},
         }
         house.peer.answers.update(refs)
+        served = sorted(name for name in READERS if "domain" in name) if is_cached else []
+        house.peer.answers["actor_capabilities"] = lambda args: served
         yield house
 
 
@@ -77,9 +83,9 @@ def by_uuid(house: House, uuid: bytes) -> DomainRef:
     return next(house.peer.ref(name) for name in house.peer.guests if uuid_of(name) == uuid)
 
 
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    async with policed(tmp_path) as house:
+@pytest.fixture(params=[False, True], ids=["from the driver", "from the read model"])
+async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
+    async with policed(tmp_path, is_cached=request.param) as house:
         yield house
 
 
@@ -187,9 +193,26 @@ async def test_a_new_object_is_judged_by_its_document(house: House) -> None:
         assert house.names_asked().count("domain_define_xml") == 1
 
 
+async def test_allowed_reads_cost_no_call(tmp_path: Path) -> None:
+    async with policed(tmp_path, is_cached=True) as house, await house.opened() as client:
+        before = len(house.peer.asked)
+        assert (await client.call("domain_lookup_by_name", name="a")).dom.name == "a"
+        assert (await client.call("domain_get_state", dom=house.peer.ref("a"), flags=0)).state == 1
+        assert (await client.call("connect_list_all_domains", need_results=1, flags=0)).ret == 1
+        house.peer.change("a2", id=-1)
+        house.peer.change("a", (3, 0), state=3)
+        await house.until(lambda: house.gateway.feed.replica("test").seq == house.peer.seq)
+        assert (await client.call("domain_get_state", dom=house.peer.ref("a"), flags=0)).state == 3
+        assert house.names_asked()[before:] == []
+        assert house.gateway.cached_reads == 4
+        await denied(client.call("domain_get_state", dom=house.peer.ref("b"), flags=0))
+        assert house.names_asked()[before:] == []
+        assert "access refused who=alice uid=64321 permission=domain:read call=domain_get_state name=b" in log_of(house)
+
+
 async def test_nobody_gets_anything_without_a_rule(tmp_path: Path) -> None:
     """Over every call there is: none reaches a driver, none is answered with more than the connection itself."""
-    async with policed(tmp_path, "") as house, await house.client() as client:
+    async with policed(tmp_path, "", is_cached=True) as house, await house.client() as client:
         for row in all_procedures():
             if row.program not in ("remote", "qemu", "lxc") or not row.acl:
                 continue
@@ -205,7 +228,7 @@ async def test_every_call_needs_its_permissions_on_its_object(tmp_path: Path) ->
     """Everything is allowed, but on objects of another name: no call on an object reaches a driver."""
     policy = '[[rule]]\nwho=["*"]\nwhat=["connect:*"]\n[[rule]]\nwho=["*"]\nwhat=["*"]\nwhich=["name:z"]\n'
     resolving = ("_lookup_", "connect_")
-    async with policed(tmp_path, policy) as house, await house.opened() as client:
+    async with policed(tmp_path, policy, is_cached=True) as house, await house.opened() as client:
         for row in all_procedures():
             if row.program not in ("remote", "qemu", "lxc") or not row.acl:
                 continue
