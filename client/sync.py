@@ -13,7 +13,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from client import connection as _connection
 from client import console as _console
@@ -24,6 +24,9 @@ from client import storage_pool as _storage_pool
 from client.connecting import connect as _connect
 from client.event import Event, Resync
 from client.link import WAIT_S
+
+if TYPE_CHECKING:
+    from remoting.credentials import Asked
 
 
 class Wrapped:
@@ -139,11 +142,12 @@ def connect(
     read_only: bool = False,
     program: str = "",
     wait_s: float = WAIT_S,
+    auth: Asked | None = None,
 ) -> Connection:
     """Like `virtroupe.connect`, for programs without an event loop of their own."""
     runner = asyncio.Runner()
     try:
-        conn = runner.run(_connected(uri, root, read_only, program, wait_s))
+        conn = runner.run(_connected(uri, root, read_only, program, wait_s, auth))
     except BaseException:
         runner.close()
         raise
@@ -151,9 +155,14 @@ def connect(
 
 
 async def _connected(
-    uri: str | None, root: str | os.PathLike[str] | None, read_only: bool, program: str, wait_s: float
+    uri: str | None,
+    root: str | os.PathLike[str] | None,
+    read_only: bool,
+    program: str,
+    wait_s: float,
+    auth: Asked | None,
 ) -> _connection.Connection:
-    return await _connect(uri, root=root, read_only=read_only, program=program, wait_s=wait_s)
+    return await _connect(uri, root=root, read_only=read_only, program=program, wait_s=wait_s, auth=auth)
 
 
 async def _next_within(stream: _events.EventStream, timeout: float) -> Event | Resync | None:

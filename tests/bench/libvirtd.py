@@ -69,8 +69,8 @@ class Libvirtd:
             'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nstdio_handler = "file"\n', encoding="ascii"
         )
         (self.base / "libvirtd.conf").write_text(
-            f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n'
-            + self._config,
+            self._config  # of a setting that is there twice the first counts
+            + f'auth_unix_ro = "none"\nauth_unix_rw = "none"\nlog_outputs = "3:file:{self.base}/libvirtd.log"\n',
             encoding="ascii",
         )
         self.launch()

@@ -51,7 +51,7 @@ def test_a_file_without_a_group_for_the_host_has_none(tmp_path: Path) -> None:
 def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "auth.conf"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(RpcError, match="auth.conf"):
+    with pytest.raises(RpcError, match=r"auth\.conf"):
         read_credentials(path, "h")
 
 
