@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from actors.qemu.block.chain import Image, images_below
+from actors.qemu.block.chain import Image, images_below, path_of
 from conf.domain.disk import BackingStore, Disk, DiskDevice, ImageFormat
 from conf.domain.domain import Domain
 from conf.domain.storage_source import BlockSource, FileSource, SourceType, StartupPolicy
@@ -109,13 +109,27 @@ def complete_chains(domain: Domain) -> None:
     """
     for disk in domain.devices.disks:
         path = local_path(disk)
-        if path is None or disk.backing_store is not None:
+        if path is None:
+            continue
+        if disk.backing_store is not None:
+            _complete_below(disk.backing_store)
             continue
         if _may_be_absent(disk) and not Path(path).exists():
             disk.source = None
             continue
         kind = (disk.driver.type if disk.driver is not None else None) or "raw"
         disk.backing_store = _chain(path, kind, 0)
+
+
+def _complete_below(store: BackingStore) -> None:
+    """Where a definition names images without an end, the rest is found out."""
+    below: BackingStore | None = store
+    while below is not None and below.source is not None:
+        path = path_of(below.source)
+        if below.backing_store is None and path is not None:
+            below.backing_store = _chain(path, below.format.type if below.format is not None else "raw", 0)
+            return
+        below = below.backing_store
 
 
 def local_path(disk: Disk) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from conf.domain.disk import Disk, DiskDriver
+from conf.domain.disk import BackingStore, Disk, DiskDriver, ImageFormat
 from conf.domain.domain import Domain
 from conf.domain.storage_source import FileSource, SourceType, StorageSource
 from conf.moment.documents import BITMAP, EXTERNAL, INTERNAL, NO
@@ -167,3 +167,15 @@ def _default_recording(checkpoint: Checkpoint, disk: Disk, *, wants_all: bool) -
     if wants_all and not _is_out(disk):
         return CheckpointDisk(name=disk.target.dev, checkpoint=BITMAP, bitmap=checkpoint.name)
     return CheckpointDisk(name=disk.target.dev, checkpoint=NO)
+
+
+def stack_image(disk: Disk, asked: SnapshotDisk) -> None:
+    """The disk goes on in the new image of a snapshot, with the one it had named below it."""
+    if asked.source is None or disk.source is None:
+        return
+    below = disk.source.copy()
+    below.index = None
+    kind = (disk.driver.type if disk.driver is not None else None) or "raw"
+    store = BackingStore(type=disk.type, format=ImageFormat(type=kind), source=below, backing_store=disk.backing_store)
+    put_image(disk, asked)
+    disk.backing_store = store

@@ -127,6 +127,7 @@ async def test_pull_takes_images_out_of_the_chain(root: Path) -> None:
         await house.call("domain_block_pull", dom=guest.ref, path="vda", bandwidth=0, flags=0)
         await guest.no_job(house)
         assert await guest.chain(house) == [("top.qcow2", 1)]
+        assert await guest_nodes(house, guest) == {"libvirt-1-format", "libvirt-1-storage"}
         assert block_events(house) == [("vda", 1, 0), ("vda", 1, 0)]
         with pytest.raises(InvalidArguments, match="could not find base image in chain for 'vda'"):
             await house.call(

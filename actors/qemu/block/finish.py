@@ -9,6 +9,7 @@ from actors.qemu.block.chain import (
     Image,
     config_disk,
     disk_of_target,
+    highest_number,
     images_of,
     is_same_place,
     mirror_images,
@@ -23,48 +24,58 @@ from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 
 
-async def complete(host: QemuHost, guest: Guest, job: BlockJob) -> None:
-    """The job did all it was to do."""
+async def complete(host: QemuHost, guest: Guest, job: BlockJob) -> list[Image]:
+    """The job did all it was to do. Gives the images that are not needed any more, once QEMU has forgotten the job."""
     disk = disk_of_target(guest.live, job.disk)
     if disk is None:
-        return
+        return []
+    # the numbers of images that go are not given again
+    guest.adopt(guest.running(images=max(guest.need_run().images, highest_number(guest.live))), live=guest.live)
     match job.kind:
         case "pull":
-            await _pulled(host, guest, disk, job)
+            return await _pulled(host, guest, disk, job)
         case "commit":
-            await _committed(host, guest, disk, job)
+            return await _committed(host, guest, disk, job)
         case "active-commit":
-            await _committed_active(host, guest, disk, job)
+            return await _committed_active(host, guest, disk, job)
         case "copy":
-            await _copied(host, guest, disk, job)
+            return await _copied(host, guest, disk, job)
+    return []
 
 
-async def abandon(host: QemuHost, guest: Guest, job: BlockJob) -> None:
-    """The job did not, or was told to stop: the disk is what it was."""
+def abandon(guest: Guest, job: BlockJob) -> list[Image]:
+    """The job did not, or was told to stop: the disk is what it was. Gives the images that are not needed any more."""
     disk = disk_of_target(guest.live, job.disk)
-    if disk is None:
-        return
-    if job.kind == "copy" and disk.mirror is not None:
-        images = mirror_images(disk.mirror)
-        below = {image.index for image in images_of(disk)}
-        disk.mirror = None
-        await close_images(guest, [image for image in images if image.index not in below])
-    elif job.kind == "active-commit":
-        disk.mirror = None
+    if disk is None or disk.mirror is None:
+        return []
+    images = mirror_images(disk.mirror)
+    below = {image.index for image in images_of(disk)}
+    guest.adopt(guest.running(images=max(guest.need_run().images, highest_number(guest.live))), live=guest.live)
+    disk.mirror = None
+    return [image for image in images if image.index not in below] if job.kind == "copy" else []
 
 
-async def look_and_settle(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+async def look(host: QemuHost, guest: Guest, job: BlockJob) -> list[Image]:
     """QEMU does not know the job any more: the disk itself tells what it did."""
     disk = disk_of_target(guest.live, job.disk)
     if disk is None or job.kind not in ("copy", "active-commit"):
-        return
+        return []
     wanted = job.base if job.kind == "active-commit" else mirror_index(disk)
     for one in await guest.ask("query-block"):
         path = str(one.get("qdev") or "").removeprefix("/machine/peripheral/").partition("/")[0]
         if path == disk.alias and (one.get("inserted") or {}).get("node-name") == f"libvirt-{wanted}-format":
-            await complete(host, guest, job)
-            return
-    await abandon(host, guest, job)
+            return await complete(host, guest, job)
+    return abandon(guest, job)
+
+
+async def let_go(host: QemuHost, guest: Guest, job: BlockJob, images: Sequence[Image], *, done: bool) -> None:
+    """QEMU closes images that a job has left over; their files go if that was asked for."""
+    await close_images(guest, images)
+    if not done or not job.deletes:
+        return
+    for image in images:
+        if image.path is not None:
+            await host.runtime.in_thread(remove_file, image.path)
 
 
 def mirror_index(disk: Disk) -> int:
@@ -77,7 +88,7 @@ def _place(images: Sequence[Image], index: int) -> int:
     return next((place for place, image in enumerate(images) if image.index == index), len(images))
 
 
-async def _pulled(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+async def _pulled(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> list[Image]:
     images = images_of(disk)
     top = _place(images, job.top)
     base = _place(images, job.base) if job.base else len(images)
@@ -85,40 +96,38 @@ async def _pulled(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> No
     config = _config_with_chain(guest, disk, images, lambda now: now[: top + 1] + now[base:])
     put_images(disk, images[: top + 1] + images[base:])
     await _keep_config(host, guest, config)
-    await close_images(guest, gone)
+    return gone
 
 
-async def _committed(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+async def _committed(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> list[Image]:
     images = images_of(disk)
     top, base = _place(images, job.top), _place(images, job.base)
     if base >= len(images) or top >= base:
-        return
+        return []
     gone = images[top:base]
     await merge_committed(host, guest, disk, images, top, base)
     config = _config_with_chain(guest, disk, images, lambda now: now[:top] + now[base:])
     put_images(disk, images[:top] + images[base:])
     await _keep_config(host, guest, config)
-    await close_images(guest, gone)
-    await _delete(host, gone, job)
+    return gone
 
 
-async def _committed_active(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+async def _committed_active(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> list[Image]:
     images = images_of(disk)
     base = _place(images, job.base)
     if base >= len(images):
-        return
+        return []
     await merge_committed(host, guest, disk, images, 0, base)
     config = config_with_source(guest, disk, images[base])
     disk.mirror = None
     put_images(disk, images[base:])
     await _keep_config(host, guest, config)
-    await close_images(guest, images[:base])
-    await _delete(host, images[:base], job)
+    return images[:base]
 
 
-async def _copied(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> None:
+async def _copied(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> list[Image]:
     if disk.mirror is None:
-        return
+        return []
     images, copies = images_of(disk), mirror_images(disk.mirror)
     await merge_copied(host, guest, images, copies)
     config = config_with_source(guest, disk, copies[0])
@@ -126,15 +135,7 @@ async def _copied(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> No
     put_images(disk, copies)
     await _keep_config(host, guest, config)
     kept = {image.index for image in copies}
-    await close_images(guest, [image for image in images if image.index not in kept])
-
-
-async def _delete(host: QemuHost, images: Sequence[Image], job: BlockJob) -> None:
-    if not job.deletes:
-        return
-    for image in images:
-        if image.path is not None:
-            await host.runtime.in_thread(remove_file, image.path)
+    return [image for image in images if image.index not in kept]
 
 
 def config_with_source(guest: Guest, disk: Disk, image: Image) -> Domain | None:

@@ -147,15 +147,16 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
     if error is not None and status == FAILED:
         host.log.warning("a block job failed", guest=guest.name, job=job.name, error=error)
     if status == COMPLETED:
-        await finish.complete(host, guest, job)
+        left = await finish.complete(host, guest, job)
     else:
-        await finish.abandon(host, guest, job)
+        left = finish.abandon(guest, job)
     drop_job(guest, job.name)
     with contextlib.suppress(HostSystemError):
         await keep_now(host, guest)
     # not before it is written down what the job did: a successor asks QEMU
     with contextlib.suppress(HypervisorGone):
         await dismiss_job(guest, job.name)
+    await finish.let_go(host, guest, job, left, done=status == COMPLETED)
     host.publish(guest)
     tell_job(host, guest, job, status, _path_of(disk_of_target(guest.live, job.disk)))
     return status
@@ -271,9 +272,10 @@ async def _settle_lost(host: QemuHost, guest: Guest, name: str, *, known: bool) 
 
                 await end_part(host, guest, job, "the backup was lost")
                 return
-            await finish.look_and_settle(host, guest, job)
+            left = await finish.look(host, guest, job)
             drop_job(guest, name)
             await keep_now(host, guest)
+            await finish.let_go(host, guest, job, left, done=False)
             host.publish(guest)
     except VirtError as exc:
         host.log.warning("a block job that has ended is left", guest=guest.name, job=name, error=exc.message)

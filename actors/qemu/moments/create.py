@@ -75,9 +75,9 @@ async def domain_snapshot_create_xml(host: QemuHost, dom: DomainRef, xml_desc: s
         check_name(snapshot.name or "")
     fit(guest, snapshot, flags)
     name = snapshot.name or ""
+    await host.runtime.in_thread(_check_places, snapshot, bool(flags & Create.REUSE_EXT))
     if not flags & Create.NO_METADATA:
         check_new(guest, name)
-    await host.runtime.in_thread(_check_places, snapshot, bool(flags & Create.REUSE_EXT))
     current = guest.moments.current_snapshot
     snapshot.parent = Parent(name=current) if current is not None else None
     ref = DomainSnapshotRef(name, guest.ref)

@@ -183,7 +183,11 @@ def _take_definitions(guest: Guest, snapshot: Snapshot) -> None:
 def copied(domain: Domain) -> Domain:
     """A definition as it is for a start, without what only a running guest has."""
     text = write_domain(domain, XmlFlags.INACTIVE | XmlFlags.SECURE | XmlFlags.MIGRATABLE)
-    return Domain.parse(parse_document(text, name="domain_definition", root="domain"), ParseFlags.INACTIVE)
+    kept = Domain.parse(parse_document(text, name="domain_definition", root="domain"), ParseFlags.INACTIVE)
+    for disk in kept.devices.disks:
+        if disk.source is None and disk.driver is not None:
+            disk.driver.type = disk.driver.type or "raw"  # an empty drive has a format again when it is off
+    return kept
 
 
 # --- made known again ------------------------------------------------------------------------------------------------

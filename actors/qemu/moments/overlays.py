@@ -36,7 +36,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from conf.domain.domain import Domain
 from conf.domain.storage_source import BlockSource
-from conf.moment.alignment import put_image
+from conf.moment.alignment import stack_image
 from conf.moment.documents import EXTERNAL
 from conf.moment.moment import Snapshot, SnapshotDisk
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError
@@ -131,7 +131,7 @@ def put_overlays(guest: Guest, overlays: Sequence[Overlay]) -> Domain | None:
             continue
         other = config_disk(guest, config, disk) if config is not None else None
         if other is not None:
-            put_image(other, overlay.asked)
+            stack_image(other, overlay.asked)
         put_images(disk, [overlay.image, *images])
     return config
 
