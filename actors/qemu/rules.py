@@ -23,6 +23,9 @@ from conf.domain.sound import Audio
 from conf.flags import ParseFlags
 from schema.errors import ConfigUnsupported
 
+_CONVENTIONAL_BYTES = 256
+"""The registers of a device that is not on PCI Express."""
+
 
 class QemuRules(DomainRules):
     """The rules of one emulator binary."""
@@ -93,7 +96,7 @@ class QemuRules(DomainRules):
 
     def assign_addresses(self, domain: Domain, flags: ParseFlags) -> None:
         """Gives every device its place, in libvirt's order of buses."""
-        rules_addresses.assign(domain, self.capabilities, flags, self.iommu_group)
+        rules_addresses.assign(domain, self.capabilities, flags, self.iommu_group, self.is_express)
 
     def iommu_group(self, address: SourcePciAddress | PciAddress) -> int | None:
         """The group of a host's device that can only be given to guests together."""
@@ -102,6 +105,13 @@ class QemuRules(DomainRules):
         except OSError:
             return None
         return int(link.name)
+
+    def is_express(self, address: SourcePciAddress | PciAddress) -> bool:
+        """Is the host's device on PCI Express? One that is not there is taken for such."""
+        try:
+            return Path(f"/sys/bus/pci/devices/{address}/config").stat().st_size > _CONVENTIONAL_BYTES
+        except OSError:
+            return True
 
     def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
         """Refuses what QEMU cannot provide."""

@@ -28,11 +28,16 @@ from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
 
-IommuGroup = Callable[[SourcePciAddress | PciAddress], int | None]
+HostAddress = SourcePciAddress | PciAddress
+IommuGroup = Callable[[HostAddress], int | None]
 """Tells the IOMMU group of a device of the host."""
+IsExpress = Callable[[HostAddress], bool]
+"""Tells whether a device of the host is on PCI Express."""
 
 
-def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags, iommu_group: IommuGroup) -> None:
+def assign(
+    domain: Domain, capabilities: Capabilities, flags: ParseFlags, iommu_group: IommuGroup, is_express: IsExpress
+) -> None:
     """Gives every device its place.
 
     Raises XmlError when two devices want the same one, or one that is not there.
@@ -63,7 +68,11 @@ def assign(domain: Domain, capabilities: Capabilities, flags: ParseFlags, iommu_
                 chipset=chipset,
                 pcie_to_pci=capabilities.has("pcie-pci-bridge"),
                 many_roots=rules_machine.is_pseries(domain),
-                needs=pci_needs(domain, modern_virtio=not capabilities.lacks("virtio-pci-non-transitional")),
+                needs=pci_needs(
+                    domain,
+                    modern_virtio=capabilities.has("virtio-pci-non-transitional"),
+                    is_express=lambda device: _is_express(device, is_express),
+                ),
                 groups=_isolation_groups(domain, iommu_group) if rules_machine.is_pseries(domain) else {},
             ),
         )
@@ -84,14 +93,22 @@ def _isolation_groups(domain: Domain, iommu_group: IommuGroup) -> dict[int, int]
     groups: dict[int, int] = {}
     candidates: list[Hostdev | Interface] = [*domain.devices.hostdevs, *domain.devices.interfaces]
     for device in candidates:
-        source = device.source
-        if isinstance(source, PciHostSource | HostdevSource) and isinstance(
-            source.address, SourcePciAddress | PciAddress
-        ):
-            group = iommu_group(source.address)
-            if group is not None:
-                groups[id(device)] = group + 1
+        address = _host_address(device)
+        group = iommu_group(address) if address is not None else None
+        if group is not None:
+            groups[id(device)] = group + 1
     return groups
+
+
+def _host_address(device: Device) -> HostAddress | None:
+    source = device.source if isinstance(device, Hostdev | Interface) else None
+    address = source.address if isinstance(source, PciHostSource | HostdevSource) else None
+    return address if isinstance(address, SourcePciAddress | PciAddress) else None
+
+
+def _is_express(device: Device, is_express: IsExpress) -> bool:
+    address = _host_address(device)
+    return address is None or is_express(address)
 
 
 def pci_options(domain: Domain, capabilities: Capabilities) -> PciOptions:

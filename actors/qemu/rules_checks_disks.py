@@ -30,7 +30,6 @@ _VIRTIO_PLACES = (PciAddress, CcwAddress, VirtioMmioAddress, VirtioS390Address, 
 _UNSAFE_SERIAL = re.compile(r"[^A-Za-z0-9_ .+-]").search
 _DRIVES = {DiskBus.SCSI: "scsi", DiskBus.IDE: "ide", DiskBus.FDC: "fdc", DiskBus.SATA: "sata"}
 _WEB = (Protocol.HTTP, Protocol.HTTPS)
-_TRANSFER = (*_WEB, Protocol.FTP, Protocol.FTPS)
 
 
 def check(disk: Disk, domain: Domain, capabilities: Capabilities) -> None:
@@ -258,14 +257,6 @@ def _check_encryption(
 
 def _check_network(source: NetworkSource, capabilities: Capabilities) -> None:
     protocol = source.protocol
-    if source.ssl_verify is not None and protocol not in (Protocol.HTTPS, Protocol.FTPS):
-        raise ConfigUnsupported("ssl verification is supported only with HTTPS/FTPS protocol")
-    if source.cookies and protocol not in _WEB:
-        raise ConfigUnsupported("http cookies are supported only with HTTP(S) protocol")
-    if source.readahead is not None and protocol not in _TRANSFER:
-        raise ConfigUnsupported("readahead is supported only with HTTP(S)/FTP(s) protocols")
-    if source.timeout_s and protocol not in _TRANSFER:
-        raise ConfigUnsupported("timeout is supported only with HTTP(S)/FTP(s) protocols")
     if source.query and protocol not in _WEB:
         raise ConfigUnsupported("query is supported only with HTTP(S) protocols")
     if protocol is Protocol.TFTP:

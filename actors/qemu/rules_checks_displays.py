@@ -6,7 +6,7 @@ from actors.qemu.capabilities.model import Capabilities
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics, GraphicsType
 from conf.domain.video import Video, VideoType
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, XmlError
 
 _GRAPHICS_FLAGS = {
     GraphicsType.SDL: "sdl",
@@ -100,7 +100,7 @@ def check_video(device: Video, domain: Domain, capabilities: Capabilities) -> No
         VideoType.VIRTIO,
         VideoType.BOCHS,
     ):
-        raise ConfigUnsupported("model resolution is not supported")
+        raise XmlError("model resolution is not supported")
     if kind in (VideoType.VGA, VideoType.VMVGA) and model.vram_kib and model.vram_kib < _MIB_KIB:
         raise ConfigUnsupported("value for 'vram' must be at least 1 MiB (1024 KiB)")
     if model.acceleration is not None and model.acceleration.accel3d:

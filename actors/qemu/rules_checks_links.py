@@ -35,7 +35,7 @@ def check_interface(device: Interface, domain: Domain, capabilities: Capabilitie
     if kind is InterfaceType.USER:
         if not is_passt:
             _check_user_addresses(device)
-    elif device.ips or device.routes:
+    elif kind is not InterfaceType.VDPA and (device.ips or device.routes):
         raise ConfigUnsupported(
             "Invalid attempt to set network interface guest-side IP route and/or address info, not supported by QEMU"
         )

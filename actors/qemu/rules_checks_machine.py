@@ -175,11 +175,6 @@ def _check_cpu(domain: Domain, capabilities: Capabilities, host_arch: str | None
                 f"CPU maximum physical address bits specification is not supported for '{arch}' architecture"
             )
         if width.mode == "passthrough":
-            if cpu.mode not in _HOST_MODES:
-                raise ConfigUnsupported(
-                    "CPU maximum physical address bits mode 'passthrough' can only be used with "
-                    "'host-passthrough' / 'maximum' CPUs"
-                )
             if width.bits is not None:
                 raise ConfigUnsupported(
                     "CPU maximum physical address bits number specification cannot be used with mode='passthrough'"

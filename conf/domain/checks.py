@@ -316,10 +316,8 @@ def _is_usb_off(domain: Domain) -> bool:
 
 def _check_usb(domain: Domain) -> None:
     controllers = _usb_controllers(domain)
-    masters = {one.index for one in controllers if one.master_startport is None}
-    for controller in controllers:
-        if controller.master_startport is not None and controller.index not in masters:
-            raise XmlDetailError("No master USB controller specified", domain=ErrorDomain.DOMAIN)
+    if controllers and all(one.master_startport is not None for one in controllers):
+        raise XmlDetailError("No master USB controller specified", domain=ErrorDomain.DOMAIN)
     if not _is_usb_off(domain):
         return
     if len(controllers) > 1:

@@ -6,7 +6,7 @@ import re
 
 from conf.domain import checks_disks, checks_interfaces, defaults_chardev
 from conf.domain.address import CcidAddress, CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
-from conf.domain.chardev import CharDevice, CharType
+from conf.domain.chardev import CharDevice, CharType, Console
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.device import Device
@@ -64,7 +64,9 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
             raise XmlError("Controllers must use the 'ccid' address type")
         defaults_chardev.check_source(device)
     elif isinstance(device, CharDevice | Rng | RedirDev):
-        defaults_chardev.check_source(device)
+        # a console that stands for a serial port has no host end of its own
+        if not (isinstance(device, Console) and device.target is not None and device.target.type == "serial"):
+            defaults_chardev.check_source(device)
     elif isinstance(device, Graphics):
         for listen in device.listens:
             if listen.type is ListenType.NETWORK and not listen.network:
@@ -241,7 +243,9 @@ def _check_hostdev_address(device: Hostdev) -> None:
         HostdevType.USB: ((UsbAddress,), "USB host device must use 'usb' address type"),
     }
     if device.type in wanted and not isinstance(address, wanted[device.type][0]):
-        raise RefusedDocument(wanted[device.type][1])
+        if device.type is HostdevType.PCI:
+            raise RefusedDocument(wanted[device.type][1])
+        raise ConfigUnsupported(wanted[device.type][1])
 
 
 _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": PciAddress, "vfio-ccw": CcwAddress}

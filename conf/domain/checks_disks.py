@@ -21,7 +21,7 @@ from conf.domain.storage_source import (
     StorageSource,
 )
 from schema.enums.error import ErrorCode
-from schema.errors import ConfigUnsupported, VirtError, XmlError
+from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlError
 
 _DRIVES = (DiskBus.IDE, DiskBus.FDC, DiskBus.SCSI, DiskBus.SATA)
 _VENDOR, _PRODUCT = 8, 16
@@ -104,8 +104,6 @@ def _check_source(source: StorageSource, disk: Disk) -> None:
             raise XmlError("<snapshot> element is currently supported only with 'rbd' disks")
         if source.config is not None and source.protocol is not Protocol.RBD:
             raise XmlError("<config> element is currently supported only with 'rbd' disks")
-    elif auth is not None and disk.type not in (SourceType.NETWORK, SourceType.VOLUME):
-        raise ConfigUnsupported("authentication is supported only for network backed disks")
     _check_encryption(getattr(source, "encryption", None))
 
 
@@ -166,11 +164,7 @@ def _check_bus(disk: Disk) -> None:
     if bus is None:
         return
     if address is not None:
-        fits = (
-            isinstance(address, DriveAddress)
-            if bus in _DRIVES
-            else bus is not DiskBus.VIRTIO or not isinstance(address, DriveAddress)
-        )
+        fits = isinstance(address, DriveAddress) or bus not in _DRIVES
         if not fits:
             raise ConfigUnsupported(
                 f"Invalid address type '{address.fixed['type']}' for the disk '{disk.target.dev}' "
@@ -194,13 +188,13 @@ def _check_bus(disk: Disk) -> None:
     name = disk.target.dev
     if disk.device is DiskDevice.FLOPPY:
         if bus is not DiskBus.FDC:
-            raise XmlError(f"Invalid bus type '{bus.value}' for floppy disk")
+            raise RefusedDocument(f"Invalid bus type '{bus.value}' for floppy disk")
         if not name.startswith("fd"):
-            raise XmlError(f"Invalid floppy device name: {name}")
+            raise RefusedDocument(f"Invalid floppy device name: {name}")
     elif bus is DiskBus.FDC:
-        raise XmlError(f"Invalid bus type '{bus.value}' for disk")
+        raise RefusedDocument(f"Invalid bus type '{bus.value}' for disk")
     if disk.device is DiskDevice.DISK and not name.startswith(("hd", "sd", "vd", "xvd", "ubd", "fd")):
-        raise XmlError(f"Invalid harddisk device name: {name}")
+        raise RefusedDocument(f"Invalid harddisk device name: {name}")
 
 
 def _check_vhost_user(disk: Disk) -> None:

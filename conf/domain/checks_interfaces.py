@@ -29,7 +29,7 @@ def check(device: Interface) -> None:
             f"'{kind.value}'. This is only supported on interfaces of type 'ethernet'"
         )
     if device.target is not None and device.target.managed is False and kind is not InterfaceType.ETHERNET:
-        raise XmlError(f"unmanaged target dev is not supported on interfaces of type '{kind.value}'")
+        raise ConfigUnsupported(f"unmanaged target dev is not supported on interfaces of type '{kind.value}'")
     if device.teaming is not None:
         if device.teaming.type == "transient" and not device.teaming.persistent:
             raise ConfigUnsupported("teaming persistent attribute must be set if teaming type is 'transient'")

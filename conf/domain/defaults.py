@@ -26,7 +26,8 @@ from conf.domain.rules import DomainRules
 from conf.domain.seclabel import Seclabel, SeclabelType
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, InputType, RedirFilter
-from conf.domain.sound import Audio, AudioType
+from conf.domain.sound import Audio, AudioSettings, AudioType
+from conf.domain.sysinfo import Sysinfo
 from conf.domain.video import Video, VideoModel, VideoType
 from conf.flags import ParseFlags
 from conf.network.parts import VirtualPort, VirtualPortParameters
@@ -187,7 +188,11 @@ def _normalize(domain: Domain, flags: ParseFlags) -> None:
     if balloon is not None and balloon.model == "none":
         # nothing that could have a name or a place
         balloon.alias = balloon.address = None
+    for info in domain.sysinfos:
+        _normalize_sysinfo(info)
     for smartcard in domain.devices.smartcards:
+        if smartcard.mode != "host-certificates":
+            smartcard.certificates, smartcard.database = [], None
         if smartcard.mode != "passthrough":
             smartcard.type = smartcard.source = smartcard.protocol = None
     for audio in domain.devices.audios:
@@ -366,11 +371,10 @@ def new_mac(rules: DomainRules) -> str:
 
 
 def _complete_interface(device: Interface, rules: DomainRules) -> None:
-    if device.mac is None:
+    if device.mac is None or not device.mac.address:
         device.mac = Mac(address=new_mac(rules))
-    if device.type is InterfaceType.HOSTDEV:
-        device.managed = bool(device.managed)
-    else:
+    device.managed = device.managed or None
+    if device.type is not InterfaceType.HOSTDEV:
         _normalize_driver(device)
     if device.type not in (InterfaceType.ETHERNET, InterfaceType.NETWORK, InterfaceType.BRIDGE):
         device.filterref = None
@@ -461,6 +465,22 @@ def _add_video(domain: Domain) -> None:
 _VIDEO_TYPES = {VirtType.VBOX: VideoType.VBOX, VirtType.VMWARE: VideoType.VMVGA, VirtType.BHYVE: VideoType.GOP}
 
 
+_SYSINFO = {
+    "bios": ("vendor", "version", "date", "release"),
+    "system": ("manufacturer", "product", "version", "serial", "uuid", "sku", "family"),
+    "baseBoard": ("manufacturer", "product", "version", "serial", "asset", "location"),
+    "chassis": ("manufacturer", "version", "serial", "asset", "sku"),
+}
+"""The strings that each table has, in their order."""
+
+
+def _normalize_sysinfo(info: Sysinfo) -> None:
+    for block in (info.bios, info.system, *info.base_boards, info.chassis):
+        if block is not None:
+            known = {one.name: one for one in reversed(block.entries)}
+            block.entries = [known[name] for name in _SYSINFO[block.tag_name] if name in known]
+
+
 _AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
     AudioType.ALSA: ("dev",),
     AudioType.COREAUDIO: ("buffer_count",),
@@ -478,6 +498,12 @@ def _normalize_audio(audio: Audio) -> None:
     for direction in (audio.input, audio.output):
         if direction is None:
             continue
+        if direction.fixed_settings:
+            direction.settings = direction.settings or AudioSettings()
+            if direction.mixing_engine is False:
+                raise ConfigUnsupported("fixed audio settings requires mixing engine")
+        elif direction.settings is not None:
+            raise ConfigUnsupported("audio settings specified without fixed settings flag")
         for names in _AUDIO_PARTS.values():
             for name in names:
                 if name not in kept:

@@ -110,7 +110,18 @@ _PORTS = {
 }
 
 
+_WEB = (Protocol.HTTP, Protocol.HTTPS)
+_SAFE = (Protocol.HTTPS, Protocol.FTPS)
+_TRANSFER = (*_WEB, Protocol.FTP, Protocol.FTPS)
+
+
 def _complete_network(source: NetworkSource) -> None:
+    if source.protocol not in _SAFE:
+        source.ssl_verify = None
+    if source.protocol not in _WEB:
+        source.cookies = []
+    if source.protocol not in _TRANSFER:
+        source.readahead = source.timeout_s = None
     name = source.name or ""
     if source.protocol is Protocol.ISCSI and name and "/" not in name:
         source.name = f"{name}/0"

@@ -6,6 +6,11 @@ from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.flags import ParseFlags
 from schema.errors import ConfigUnsupported, XmlError
 
+_SPICE_ONLY = (
+    *("image_compression", "jpeg_compression", "zlib_compression", "playback_compression"),
+    *("streaming_mode", "mouse_mode", "clipboard_copypaste", "filetransfer_enable"),
+)
+"""What other displays do not have."""
 _LISTENING = (GraphicsType.VNC, GraphicsType.SPICE, GraphicsType.RDP)
 
 
@@ -14,6 +19,17 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
 
     Raises XmlError when the short and the long form of an address differ.
     """
+    if graphics.type is not GraphicsType.SPICE:
+        graphics.channels = []
+        for name in _SPICE_ONLY:
+            setattr(graphics, name, None)
+    if graphics.gl is not None:
+        if graphics.type not in (GraphicsType.SPICE, GraphicsType.SDL, GraphicsType.EGL_HEADLESS, GraphicsType.DBUS):
+            graphics.gl = None
+        elif graphics.type is GraphicsType.EGL_HEADLESS:
+            graphics.gl.enable = None
+        elif graphics.type is GraphicsType.SDL:
+            graphics.gl.rendernode = None
     if graphics.type not in _LISTENING:
         graphics.listens = []
         return

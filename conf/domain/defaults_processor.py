@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, FeaturePolicy, GuestCpu, NumaCell
 from conf.domain.domain import Domain
 from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
@@ -113,6 +115,9 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     for name, amount in vars(tune).items():
         if amount == 0 and name.endswith(("period", "quota")):
             setattr(tune, name, None)
+    if len({pin.vcpu for pin in tune.vcpupins}) != len(tune.vcpupins):
+        double = Counter(pin.vcpu for pin in tune.vcpupins).most_common(1)[0][0]
+        raise RefusedDocument(f"duplicate vcpupin for vcpu '{double}'")
     tune.vcpupins = sorted((pin for pin in tune.vcpupins if pin.vcpu < count), key=lambda pin: pin.vcpu)
     for pin in tune.vcpupins:
         pin.cpuset = cpuset(pin.cpuset)
@@ -227,6 +232,11 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
         if cpu.mode is CpuMode.CUSTOM:
             cpu.match = cpu.match or CpuMatch.EXACT
         cpu.model.fallback = cpu.model.fallback or "allow"
+    if cpu.mode is None and (cpu.model is None or not cpu.model.name):
+        if cpu.vendor is not None:
+            raise XmlError("CPU vendor specified without CPU model")
+        if cpu.features:
+            raise XmlError("Non-empty feature list specified without CPU model")
     if cpu.numa is not None:
         known: set[int] = set()
         for place, cell in enumerate(cpu.numa.cells):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from lxml import etree
+
 from conf.document import parse_document
 from conf.domain import checks, defaults
 from conf.domain.chardev import Channel, Console, Parallel, Serial
@@ -35,7 +39,7 @@ from conf.domain.video import Video
 from conf.element import Element
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.error import ErrorDomain
-from schema.errors import ConfigUnsupported, VirtError
+from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlError
 
 _DEVICE_CLASSES: tuple[type[Element], ...] = (
     Disk,
@@ -85,6 +89,7 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
     try:
         node = parse_document(xml, name="domain_definition", root="domain", validate=bool(flags & ParseFlags.VALIDATE))
         defaults.check_kind(node.findtext("os/type"), node.find("os/type"))
+        _check_singles(node)
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
             domain.uuid = defaults.new_uuid(rules)
@@ -94,6 +99,26 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
             exc.domain = ErrorDomain.DOMAIN
         raise
     return domain
+
+
+_SINGLES: tuple[tuple[str, type[VirtError], str], ...] = (
+    ("watchdog", RefusedDocument, "only a single watchdog device is supported"),
+    ("memballoon", RefusedDocument, "only a single memory balloon device is supported"),
+    ("nvram", RefusedDocument, "only a single nvram device is supported"),
+    ("redirfilter", RefusedDocument, "only one set of redirection filter rule is supported"),
+    ("iommu", XmlError, "only a single IOMMU device is supported"),
+    ("vsock", XmlError, "only a single vsock device is supported"),
+)
+
+
+def _check_singles(node: etree._Element) -> None:
+    devices = node.find("devices")
+    if devices is None:
+        return
+    counts = Counter(one.tag for one in devices)
+    for tag, error, message in _SINGLES:
+        if counts[tag] > 1:
+            raise error(message)
 
 
 def complete_domain(domain: Domain, rules: DomainRules, flags: ParseFlags = ParseFlags.NONE) -> None:

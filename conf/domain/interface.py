@@ -34,7 +34,7 @@ class InterfaceType(StrEnum):
 class Mac(Element, tag="mac"):
     """The address of the interface."""
 
-    address: str = attr("address", MAC, bad=malformed("unable to parse mac address '{}'"))
+    address: str = attr("address", MAC, default="", bad=malformed("unable to parse mac address '{}'"))
     type: str | None = attr("type", words("generated", "static"), default=None)
     check: bool | None = attr("check", YES_NO, default=None)
 

@@ -71,7 +71,7 @@ class MemoryAllocation(Element, tag="allocation"):
     threads: int | None = attr("threads", UINT, default=None)
 
 
-class MemoryBacking(Element, tag="memoryBacking"):
+class MemoryBacking(Element, tag="memoryBacking", empty=Empty.OMIT):
     """How the host provides guest memory."""
 
     hugepages: HugePages | None = child(HugePages, default=None)

@@ -35,10 +35,13 @@ def has_pcie_root(domain: Domain) -> bool:
     )
 
 
-def pci_needs(domain: Domain, *, modern_virtio: bool = True) -> Needs:
+def pci_needs(
+    domain: Domain, *, modern_virtio: bool = True, is_express: Callable[[Device], bool] = lambda device: True
+) -> Needs:
     """The needs of devices in this guest: without a PCI Express root, everything is conventional.
 
-    Virtio devices go on PCI Express only where the hypervisor has modern ones.
+    Virtio devices go on PCI Express only where the hypervisor has modern ones, devices of the host where they are such
+    themselves.
     """
     pci = Connect.PCI_DEVICE | Connect.HOTPLUG
     pcie = Connect.PCIE_DEVICE | Connect.HOTPLUG if has_pcie_root(domain) else pci
@@ -57,6 +60,8 @@ def pci_needs(domain: Domain, *, modern_virtio: bool = True) -> Needs:
                 return _controller_needs(device, pci, pcie, virtio)
             case Filesystem() | Rng() | MemBalloon() | Vsock():
                 return Connect.NONE if device.model == "none" else virtio(device.model)
+            case Interface() if device.type is InterfaceType.HOSTDEV:
+                return pcie if is_express(device) else pci
             case Interface():
                 return _interface_needs(device, pci, pcie, plain)
             case Sound():
@@ -66,7 +71,7 @@ def pci_needs(domain: Domain, *, modern_virtio: bool = True) -> Needs:
                 if device.type is HostdevType.SCSI_HOST:
                     return virtio(device.model)
                 if device.type is HostdevType.PCI or (device.type is HostdevType.MDEV and device.model == "vfio-pci"):
-                    return pcie
+                    return pcie if is_express(device) else pci
                 return Connect.NONE
             case Video():
                 return _video_needs(device, pci, pcie, plain)
@@ -112,8 +117,6 @@ def _controller_needs(device: Controller, pci: Connect, pcie: Connect, virtio: C
 
 
 def _interface_needs(device: Interface, pci: Connect, pcie: Connect, virtio: Connect) -> Connect:
-    if device.type is InterfaceType.HOSTDEV:
-        return pcie
     if device.model == "virtio":
         return virtio
     if device.model in ("virtio-non-transitional", "e1000e", "igb", "vmxnet3"):
