@@ -161,6 +161,9 @@ class QemuSettings:
     emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")
     stop_timeout_s: Seconds = 10.0  # between SIGTERM and SIGKILL of a graceful destroy
     autostart_delay_s: float = 0.0
+    secrets: dict[str, str] = field(default_factory=dict)  # "UUID" or "TYPE:USAGE" = the file that holds the value
+    pools: dict[str, str] = field(default_factory=dict)  # storage pool = the folder with its volumes
+    networks: dict[str, str] = field(default_factory=dict)  # network = the bridge that its guests are joined to
     unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 

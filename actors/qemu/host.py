@@ -23,8 +23,10 @@ from actors.qemu.records import Record, Run
 from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
+from actors.runtime.configured_ports import configured_ports
 from actors.runtime.host import Host
 from actors.runtime.objects import digest_of
+from actors.runtime.ports import Ports
 from actors.runtime.runtime import Runtime
 from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainShutoffReason, DomainState
@@ -51,6 +53,9 @@ class QemuHost(Host):
         """Ports of displays that running guests have or are about to have."""
         self.untold: list[tuple[Guest, list[Told]]] = []
         """What became of guests before this process could tell anything."""
+        qemu = self.config.qemu
+        self.needed: Ports = configured_ports(qemu.secrets, qemu.pools, qemu.networks, runtime.in_thread)
+        """Of whom to ask for secrets, volumes and networks."""
         self.consoles = Consoles()
         self.arrivals: dict[bytes, str] = {}
         """Definitions of guests that are off and on their way here."""

@@ -15,6 +15,7 @@ from actors.qemu.start import options_of, places_of
 from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface
 from conf.domain.secrets import SecretRef
+from conf.domain.storage_source import FileSource, StorageSource, VolumeSource
 from conf.flags import ParseFlags
 
 _FIRST_DESCRIPTOR: Final = 20
@@ -60,6 +61,9 @@ class PreviewResources:
 
     def secret(self, ref: SecretRef) -> tuple[str, str]:
         return "", ""
+
+    def volume(self, source: VolumeSource) -> StorageSource:
+        return FileSource(file=f"{source.pool}/{source.volume}")
 
     def render_node(self) -> str:
         return "/dev/dri/renderD128"

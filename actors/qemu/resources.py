@@ -12,14 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from actors.qemu.command.launch import Launch
+from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.nets import is_virtio, network_of
 from actors.qemu.fd_groups import FdGroups
 from actors.qemu.monitor.link import listening_socket
+from actors.qemu.needs import Needs
 from actors.qemu.taps import connect_tap, open_tap
 from conf.domain.interface import BridgeSource, Interface, InterfaceTarget, InterfaceType
 from conf.domain.interface import NetworkSource as NetworkEnd
 from conf.domain.secrets import SecretRef
+from conf.domain.storage_source import StorageSource, VolumeSource
 from schema.errors import ConfigUnsupported, HostSystemError, NoSuchNetwork
 from settings.paths import check_socket_length
 
@@ -30,8 +32,9 @@ BridgeOf = Callable[[str], str]
 class StartResources:
     """Opens what one start needs; `close` gives our descriptors back, `inherited` are the guest's."""
 
-    def __init__(self, folder: Path, lent: FdGroups | None = None) -> None:
+    def __init__(self, folder: Path, lent: FdGroups | None = None, needs: Needs | None = None) -> None:
         self.folder = folder
+        self._needs = Needs(folder / MASTER_KEY) if needs is None else needs
         self._lent = FdGroups() if lent is None else lent
         self.inherited: list[int] = []
         self.sockets: list[Path] = []
@@ -137,8 +140,12 @@ class StartResources:
         return self._open("/dev/vhost-scsi", os.O_RDWR | os.O_CLOEXEC)
 
     def secret(self, ref: SecretRef) -> tuple[str, str]:
-        """Refuses: there is no secret driver yet."""
-        raise ConfigUnsupported(f"secret '{ref.uuid or ref.usage}' is not available: there is no secret driver")
+        """A secret, sealed with the guest's key. Raises ConfigUnsupported, HostSystemError."""
+        return self._needs.sealed(ref)
+
+    def volume(self, source: VolumeSource) -> StorageSource:
+        """Where a volume lies. Raises ConfigUnsupported."""
+        return self._needs.volume(source)
 
     def render_node(self) -> str:
         """The host's first render node. Raises ConfigUnsupported when there is none."""

@@ -23,8 +23,8 @@ import msgspec
 
 from actors.qemu import notices, records
 from actors.qemu.capabilities.model import Capabilities
-from actors.qemu.command.build import MASTER_KEY, build_command
-from actors.qemu.command.launch import Launch, Options
+from actors.qemu.command.build import build_command
+from actors.qemu.command.launch import MASTER_KEY, Launch, Options
 from actors.qemu.command.line import CommandLine
 from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
@@ -40,6 +40,7 @@ from actors.qemu.monitor.link import (
     listening_socket,
     open_monitor,
 )
+from actors.qemu.needs import KEY_BYTES, ask_ports
 from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
@@ -172,12 +173,13 @@ async def _launch(
         raise ConfigUnsupported("transient disks are not supported yet")
     if live.devices.disks:
         await host.runtime.in_thread(complete_chains, live)
+    needs = await ask_ports(live, host.needed, folder)
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)
     prepare_domain(live, rules, places_of(host, folder), ports, find_render_node)
     prepare_nvram(live, reset=wish.resets_nvram)
-    resources = StartResources(folder, guest.fd_groups)
+    resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
     with contextlib.ExitStack() as ours:
         ours.callback(resources.close)
@@ -256,7 +258,7 @@ def _make_folder(folder: Path) -> None:
         key = folder / MASTER_KEY
         descriptor = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, secrets.token_bytes(32))
+            os.write(descriptor, secrets.token_bytes(KEY_BYTES))
         finally:
             os.close(descriptor)
     except OSError as exc:

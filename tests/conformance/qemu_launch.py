@@ -91,6 +91,9 @@ class RecordedHost:
     def vhost_scsi(self) -> int:
         return 3
 
+    def volume(self, source: VolumeSource) -> StorageSource:
+        raise ConfigUnsupported(f"storage pool '{source.pool}' is not available")
+
     def secret(self, ref: SecretRef) -> tuple[str, str]:
         return _SECRET, _VECTOR
 

@@ -335,7 +335,7 @@ class _Layer:
     _descriptors = 0
 
     def _storage_driver(self, launch: Launch, node: Node, name: str) -> Properties:
-        source = self.source
+        source = launch.host.volume(self.source) if isinstance(self.source, VolumeSource) else self.source
         if isinstance(source, FileSource):
             path = source.file or ""
             if source.fdgroup is not None:
@@ -363,8 +363,6 @@ class _Layer:
             return {"driver": "nvme", "device": place_text, "namespace": source.namespace_id}
         if isinstance(source, NetworkSource):
             return network_storage(launch, node.steps, name, source, self.auth, self.encryption, self._secret_name())
-        if isinstance(source, VolumeSource):
-            raise ConfigUnsupported(f"storage pool '{source.pool}' is not available")
         raise ConfigUnsupported("this kind of disk source is not supported")
 
     def _block(self, node: Node, name: str, path: str) -> Properties:

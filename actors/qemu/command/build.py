@@ -23,11 +23,10 @@ from actors.qemu.command import (
     sounds,
 )
 from actors.qemu.command.blockdev import number_images
-from actors.qemu.command.launch import Launch
+from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.line import CommandLine, comma_doubled, json_text
 from schema.errors import ConfigUnsupported
 
-MASTER_KEY: Final = "master-key.aes"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from actors.qemu.capabilities.model import Capabilities, Machine
@@ -23,7 +23,11 @@ from conf.domain.hostdev import Hostdev, HostdevTeaming, HostdevType, PciHostSou
 from conf.domain.interface import HostdevSource, Interface, InterfaceType
 from conf.domain.os import BootDevice
 from conf.domain.secrets import SecretRef
+from conf.domain.storage_source import StorageSource, VolumeSource
 from schema.errors import ConfigUnsupported
+
+MASTER_KEY: Final = "master-key.aes"
+"""The file in a guest's folder with the key that its secrets are encrypted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,9 @@ class HostResources(Protocol):
 
     def secret(self, ref: SecretRef) -> tuple[str, str]:
         """A secret's value, encrypted with the guest's master key, and the initialisation vector."""
+
+    def volume(self, source: VolumeSource) -> StorageSource:
+        """Where a volume of a pool lies."""
 
     def render_node(self) -> str:
         """The host's first render node."""
