@@ -21,16 +21,17 @@ from actors.qemu.command.build import marker_of
 from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.index import brief, read_documents, read_index
 from actors.qemu.live import has_balloon
 from actors.qemu.moments.keeping import load_moments
 from actors.qemu.moments.settling import settle_snapshots
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone, connect_socket, open_monitor
 from actors.qemu.process import find_pids_by_argument, find_process
-from actors.qemu.records import Record
+from actors.qemu.records import KeptText, Record
 from actors.runtime.intents import UnfinishedIntent
 from actors.runtime.objects import digest_of
 from schema.enums.domain_state import DomainShutoffReason, DomainState
-from schema.errors import VirtError
+from schema.errors import HostSystemError, VirtError
 from schema.table import need_procedure
 
 ANSWER_S: Final = 0.15
@@ -42,17 +43,7 @@ RETRY_MAX_S: Final = 5.0
 async def restore_guests(host: QemuHost) -> None:
     """Reads every guest's document and attaches to those that run."""
     host.load_ids()
-    for path in host.store.list(records.FOLDER, ".json"):
-        data = host.store.read(path)
-        if data is None:
-            continue
-        try:
-            record = records.decode(data)
-        except msgspec.DecodeError as exc:
-            host.log.error("a guest's document cannot be read", path=path, error=str(exc))
-            _keep_unreadable(host, path)
-            continue
-        host.add(Guest(record, host.scope))
+    digests = await _read_documents(host)
     load_moments(host)
     await _settle_intents(host)
     running = [guest for guest in host.guests.values() if guest.run is not None]
@@ -70,8 +61,33 @@ async def restore_guests(host: QemuHost) -> None:
             guest.key,
             guest.name,
             guest.summary(),
-            digest=digest_of((guest.record.xml or "").encode()),
+            digest=digests.get(guest.key, b"") if isinstance(guest.record.xml, KeptText) else _digest_of(guest.record),
         )
+
+
+async def _read_documents(host: QemuHost) -> dict[bytes, bytes]:
+    """Every guest that has a document is known then; gives the marks of definitions that were left on disk."""
+    folder = host.store.path(records.FOLDER)
+    old = read_index(host.index.path)
+    try:
+        found = read_documents(folder, old)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot read '{folder}'") from exc
+    for name, error in found.broken.items():
+        host.log.error("a guest's document cannot be read", path=f"{records.FOLDER}/{name}", error=error)
+        _keep_unreadable(host, name)
+    digests, place = {}, str(folder)
+    for known in found.known.values():
+        guest = Guest(brief(known, place), host.scope)
+        digests[guest.key] = known.digest
+        host.add(guest)
+    host.index.found = found
+    host.index.is_current = found.read == 0 and len(old) == len(found.known)
+    return digests
+
+
+def _digest_of(record: Record) -> bytes:
+    return digest_of((record.xml or "").encode())
 
 
 def _keep_unreadable(host: QemuHost, path: str) -> None:

@@ -16,6 +16,7 @@ from actors.qemu import (
     memory,
     metadata,
     passing,
+    records,
     reports,
     saving,
     statistics,
@@ -117,6 +118,7 @@ class QemuActor(Actor[QemuHost]):
         """Reads what is on disk, then finds the guests that outlived the last process."""
         host = QemuHost(runtime)
         await attach.restore_guests(host)
+        runtime.spawn(host.index.keep(host.store.path(records.FOLDER), runtime.in_thread), "index of guests")
         applying.take_up(host)
         runtime.spawn(recovery.recover(host), "migrations")
         runtime.spawn(attach.start_flagged(host), "autostart")
@@ -127,6 +129,7 @@ class QemuActor(Actor[QemuHost]):
     async def stop(self, host: QemuHost) -> None:
         """Lets go of monitors; guests keep running."""
         await host.keep_ids()
+        host.index.refresh(host.store.path(records.FOLDER))
         for guest in host.guests.values():
             if guest.monitor is not None:
                 guest.monitor.close()

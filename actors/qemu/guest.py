@@ -16,7 +16,7 @@ from actors.qemu.moments.records import Moments
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
 from actors.qemu.monitor.protocol import Notice
 from actors.qemu.process import GuestProcess
-from actors.qemu.records import Facts, Record, Run
+from actors.qemu.records import Facts, Record, Run, text_of
 from conf.document import parse_document
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
@@ -160,7 +160,7 @@ class Guest:
         if self._config is None:
             if self.record.xml is None:
                 raise DomainStateError("transient domains do not have any persistent config")
-            self._config = parse_live(self.record.xml, ParseFlags.INACTIVE)
+            self._config = parse_live(text_of(self.record.xml), ParseFlags.INACTIVE)
         return self._config
 
     def adopt(self, record: Record, *, live: Domain | None = None, config: Domain | None = None) -> None:

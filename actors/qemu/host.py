@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -18,15 +19,16 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.capabilities.store import CapabilityStore, host_arch
 from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
+from actors.qemu.index import IndexKeeper
 from actors.qemu.process import GuestProcess
-from actors.qemu.records import Record, Run
+from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.configured_ports import configured_ports
 from actors.runtime.host import Host
-from actors.runtime.objects import digest_of
 from actors.runtime.ports import Ports
+from actors.runtime.objects import digest_of
 from actors.runtime.runtime import Runtime
 from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainShutoffReason, DomainState
@@ -57,6 +59,8 @@ class QemuHost(Host):
         self.needed: Ports = configured_ports(qemu.secrets, qemu.pools, qemu.networks, runtime.in_thread)
         """Of whom to ask for secrets, volumes and networks."""
         self.consoles = Consoles()
+        self.index = IndexKeeper(self.paths.role_cache("qemu") / "guests.index")
+        """What makes the next start quick."""
         self.arrivals: dict[bytes, str] = {}
         """Definitions of guests that are off and on their way here."""
         self._rules: dict[str, QemuRules] = {}
@@ -150,14 +154,29 @@ class QemuHost(Host):
 
         Raises HostSystemError when the disk refuses; nothing changed then.
         """
+        old = guest.record.xml
+        if isinstance(old, KeptText) and record.xml is not old:
+            # whoever still holds the old record must not find the new definition in it
+            with contextlib.suppress(VirtError):
+                old.read()
         await self.store.write(records.path_of(record.uuid), records.encode(record), result=result, completes=completes)
         guest.adopt(record, live=live, config=config)
 
     def publish(self, guest: Guest, told: Sequence[Told] = (), *, origin: str | None = None) -> None:
         """Lists and subscribers learn what the guest is now."""
-        digest = digest_of((guest.record.xml or "").encode())
+        xml = guest.record.xml
+        # a definition that is still on disk alone is the one that was told
+        kept = isinstance(xml, KeptText)
+        digest = b"" if kept else digest_of((xml or "").encode())
         self.objects.put(
-            "domain", guest.key, guest.name, guest.summary(), events=list(told) or None, digest=digest, origin=origin
+            "domain",
+            guest.key,
+            guest.name,
+            guest.summary(),
+            events=list(told) or None,
+            digest=digest,
+            xml_changed=not kept,
+            origin=origin,
         )
 
     def change_state(

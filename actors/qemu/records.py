@@ -6,6 +6,7 @@ is. The facts that lists answer are beside them, so that a start with ten thousa
 
 from __future__ import annotations
 
+from pathlib import Path
 from uuid import UUID
 
 import msgspec
@@ -13,8 +14,57 @@ import msgspec
 from actors.qemu.process import ProcessId
 from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainShutoffReason
+from schema.errors import HostSystemError, InternalError
 
 FOLDER = "domains"
+
+
+class KeptText(str):
+    """A definition that lies in its guest's document and is read when it is asked for: `text_of` gives it.
+
+    It stands in a record where the text would; as a string it is empty, and equal to itself alone.
+    """
+
+    __slots__ = ("path", "text")
+
+    def __new__(cls, path: str) -> KeptText:
+        """Stands for the definition in this document."""
+        self = super().__new__(cls)
+        self.path = path
+        self.text = None
+        return self
+
+    path: str
+    text: str | None
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def read(self) -> str:
+        """The text, which stays once it was read: the document may hold another one day.
+
+        Raises HostSystemError and InternalError when the document cannot be read any more.
+        """
+        if self.text is not None:
+            return self.text
+        try:
+            self.text = decode(Path(self.path).read_bytes()).xml or ""
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"cannot read '{self.path}'") from exc
+        except msgspec.DecodeError as exc:
+            raise InternalError(f"the guest's document '{self.path}' cannot be read: {exc}") from exc
+        return self.text
+
+
+def text_of(text: str) -> str:
+    """A definition's text, wherever it is. Raises HostSystemError and InternalError."""
+    return text.read() if isinstance(text, KeptText) else text
 
 
 class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -66,7 +116,8 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest on its way between two hosts, and how far it is.
 
     Here it leaves (`out`): `sending` while QEMU sends, `sent` when the other side has everything and only it may go on,
-    `gone` when it goes on there. Or it arrives (`in`): `waiting` for its memory, `running` once it has gone on here.
+    `gone` when it goes on there. Or it arrives (`in`): `waiting` for its memory, `starting` when it is
+    about to go on here, `running` once it has.
     """
 
     way: str
@@ -149,7 +200,9 @@ def path_of(uuid: str) -> str:
 
 
 def encode(record: Record) -> bytes:
-    """A guest's document."""
+    """A guest's document. Raises HostSystemError and InternalError when its definition cannot be read any more."""
+    if isinstance(record.xml, KeptText):
+        record = msgspec.structs.replace(record, xml=record.xml.read())
     return _encoder.encode(record)
 
 

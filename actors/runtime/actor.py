@@ -99,13 +99,13 @@ class Stage:
         Raises what the driver's start raises, and HostSystemError.
         """
         runtime, actor = self.runtime, self.actor
-        runtime.load(last[1])
-        if runtime.ledger.seq < last[1] and history is not None:
-            await runtime.catch_up(history)
-        runtime.know_the_gone()
-        recovery = Recovery(runtime.call_log, runtime.ledger, runtime.store)
         gc.disable()  # reading thousands of definitions makes no garbage, and collections would cost a third of it
         try:
+            runtime.load(last[1])
+            if runtime.ledger.seq < last[1] and history is not None:
+                await runtime.catch_up(history)
+            runtime.know_the_gone()
+            recovery = Recovery(runtime.call_log, runtime.ledger, runtime.store)
             self.host = host = await actor.start(runtime)
         finally:
             gc.enable()
