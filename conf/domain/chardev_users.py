@@ -5,6 +5,7 @@ from uuid import UUID
 
 from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, UdpSource
 from conf.domain.device import Device, VirtioDriver
+from conf.domain.status_parts import TpmPrivate, in_status
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
 from conf.faults import lacking, unsupported
 from conf.values import UINT, UUID_TEXT, YES_NO, words
@@ -117,7 +118,11 @@ class TpmBackend(Element, tag="backend"):
     source: TpmSource | None = child(TpmSource, default=None)
 
 
-class Tpm(Device, tag="tpm"):
+class _StatusLast(Device, trailing=True):
+    private: TpmPrivate | None = child(TpmPrivate, default=None, shown=in_status("private"))
+
+
+class Tpm(_StatusLast, tag="tpm"):
     """A trusted platform module."""
 
     model: TpmModel | None = attr("model", TpmModel, default=None)

@@ -6,6 +6,7 @@ from lxml import etree
 
 from conf.domain.device import Device
 from conf.domain.secrets import Auth, Encryption
+from conf.domain.status_parts import DiskPrivate, SecretsPlacement, in_status
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, Refused, attr, child, flag, one_of, size, text, value
 from conf.faults import malformed, unsupported
@@ -258,7 +259,16 @@ class IoTune(Element, tag="iotune", empty=Empty.OMIT):
     )
 
 
-class Disk(Device, tag="disk"):
+class _StatusLast(Device, trailing=True):
+    """What the status says of a disk stands behind its place."""
+
+    private: DiskPrivate | None = child(DiskPrivate, default=None, shown=in_status("private"))
+    secrets_placement: SecretsPlacement | None = child(
+        SecretsPlacement, default=None, shown=in_status("secrets_placement")
+    )
+
+
+class Disk(_StatusLast, tag="disk"):
     """A block device of the guest. A cdrom or floppy drive without medium has no source."""
 
     type: SourceType = attr("type", SourceType, default=SourceType.FILE)

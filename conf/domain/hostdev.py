@@ -6,6 +6,7 @@ from uuid import UUID
 from conf.domain.address import SourcePciAddress
 from conf.domain.device import Device
 from conf.domain.secrets import Auth
+from conf.domain.status_parts import ImagePrivate, OriginalStates, in_status
 from conf.domain.storage_source import Host, Initiator
 from conf.element import Element, Empty, attr, child, children, flag, one_of, text, value
 from conf.faults import lacking, unsupported
@@ -75,6 +76,7 @@ class PciHostSource(HostdevSource, case="pci"):
 
     write_filtering: bool | None = attr("writeFiltering", YES_NO, default=None)
     address: SourcePciAddress | None = child(SourcePciAddress, default=None)
+    original_states: OriginalStates | None = child(OriginalStates, default=None, shown=in_status("original_states"))
 
 
 class ScsiAdapter(Element, tag="adapter"):
@@ -97,6 +99,7 @@ class ScsiHostSource(HostdevSource, case="scsi"):
     protocol: str | None = attr("protocol", words("adapter", "iscsi"), default=None)
     name: str | None = attr("name", str, default=None)
     hosts: list[Host] = children(Host, default=[])
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
     auth: Auth | None = child(Auth, default=None)
     initiator: Initiator | None = child(Initiator, default=None)
     adapter: ScsiAdapter | None = child(ScsiAdapter, default=None)

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conf.domain.address import ADDRESSES, Address
 from conf.domain.device import Device
+from conf.domain.status_parts import in_status
 from conf.element import Element, Empty, attr, child, children, echo, one_of, text, value
 from conf.faults import malformed
 from conf.network.parts import Bandwidth, IpAddress, Route, VirtualPort, Vlan
@@ -34,7 +35,9 @@ class InterfaceType(StrEnum):
 class Mac(Element, tag="mac"):
     """The address of the interface."""
 
-    address: str = attr("address", MAC, default="", bad=malformed("unable to parse mac address '{}'"))
+    address: str = attr(
+        "address", MAC, default="", when="self.address", bad=malformed("unable to parse mac address '{}'")
+    )
     type: str | None = attr("type", words("generated", "static"), default=None)
     check: bool | None = attr("check", YES_NO, default=None)
 
@@ -160,6 +163,24 @@ INTERFACE_SOURCES = (
 )
 
 
+class NetworkBridge(InterfaceSource, case="network", empty=Empty.OMIT):
+    """The bridge of the network."""
+
+    bridge: str | None = attr("bridge", str, default=None)
+    mac_table_manager: str | None = attr("macTableManager", str, default=None)
+
+
+class PlainBridge(InterfaceSource, case="bridge", empty=Empty.OMIT):
+    """The bridge that a network names."""
+
+    bridge: str | None = attr("bridge", str, default=None)
+    mac_table_manager: str | None = attr("macTableManager", str, default=None)
+
+
+ACTUAL_SOURCES = (NetworkBridge, PlainBridge, DirectSource, HostdevSource)
+"""What a network can give."""
+
+
 class InterfaceTarget(Element, tag="target", empty=Empty.OMIT):
     """The name of the host end."""
 
@@ -268,6 +289,19 @@ class PortForward(Element, tag="portForward"):
     ranges: list[PortForwardRange] = children(PortForwardRange, default=[])
 
 
+class Actual(Element, tag="actual"):
+    """What a network gave the interface; the status alone says it apart from the definition."""
+
+    type: InterfaceType = attr("type", InterfaceType)
+    managed: bool | None = attr("managed", ONLY_YES, default=None)
+    trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
+    source: InterfaceSource | None = one_of(*ACTUAL_SOURCES, by_parent="type", default=None)
+    vlan: Vlan | None = child(Vlan, default=None)
+    virtualport: VirtualPort | None = child(VirtualPort, default=None)
+    bandwidth: Bandwidth | None = child(Bandwidth, default=None)
+    port_isolated: bool | None = value("port", "isolated", YES_NO, default=None)
+
+
 class Interface(Device, tag="interface"):
     """A network interface of the guest."""
 
@@ -283,6 +317,7 @@ class Interface(Device, tag="interface"):
     vlan: Vlan | None = child(Vlan, default=None)
     virtualport: VirtualPort | None = child(VirtualPort, default=None)
     bandwidth: Bandwidth | None = child(Bandwidth, default=None)
+    actual: Actual | None = child(Actual, default=None, shown=in_status("actual"))
     port_isolated: bool | None = value("port", "isolated", YES_NO, default=None)
     ips: list[IpAddress] = children(IpAddress, default=[])
     routes: list[Route] = children(Route, default=[])

@@ -5,8 +5,12 @@ from enum import StrEnum
 from conf.domain.address import SourcePciAddress
 from conf.domain.seclabel import SourceSeclabel, visible_labels
 from conf.domain.secrets import Auth, Encryption
+from conf.domain.status_parts import ImagePrivate, in_status
 from conf.element import Element, Empty, attr, child, children, content, value
+from conf.flags import XmlFlags
 from conf.values import UINT, ULONG, YES_NO
+
+_STATUS = XmlFlags.STATUS.value
 
 
 class SourceType(StrEnum):
@@ -132,6 +136,7 @@ class FileSource(StorageSource, case="file", empty=Empty.OMIT):
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
     reservations: PersistentReservations | None = child(PersistentReservations, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class BlockSource(StorageSource, case="block", empty=Empty.OMIT):
@@ -148,6 +153,7 @@ class BlockSource(StorageSource, case="block", empty=Empty.OMIT):
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
     reservations: PersistentReservations | None = child(PersistentReservations, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class DirSource(StorageSource, case="dir", empty=Empty.OMIT):
@@ -159,6 +165,7 @@ class DirSource(StorageSource, case="dir", empty=Empty.OMIT):
     seclabels: list[SourceSeclabel] = children(
         SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
     )
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
@@ -169,6 +176,12 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     query: str | None = attr("query", str, default=None)
     tls: bool | None = attr("tls", YES_NO, default=None)
     tls_hostname: str | None = attr("tlsHostname", str, default=None)
+    tls_from_config: int | None = attr(
+        "tlsFromConfig",
+        UINT,
+        default=None,
+        shown=lambda self, flags: (self.tls_from_config or 0) if flags & _STATUS else None,
+    )
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
     hosts: list[Host] = children(Host, default=[])
@@ -189,6 +202,7 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
     reservations: PersistentReservations | None = child(PersistentReservations, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class VolumeSource(StorageSource, case="volume", empty=Empty.OMIT):
@@ -206,6 +220,7 @@ class VolumeSource(StorageSource, case="volume", empty=Empty.OMIT):
     auth: Auth | None = child(Auth, default=None)
     encryption: Encryption | None = child(Encryption, default=None)
     reservations: PersistentReservations | None = child(PersistentReservations, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class NvmeSource(StorageSource, case="nvme", empty=Empty.OMIT):
@@ -218,6 +233,7 @@ class NvmeSource(StorageSource, case="nvme", empty=Empty.OMIT):
     address: SourcePciAddress | None = child(SourcePciAddress, default=None)
     slices: list[Slice] = children(Slice, within="slices", default=[])
     encryption: Encryption | None = child(Encryption, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 class VhostUserSource(StorageSource, case="vhostuser", empty=Empty.OMIT):
@@ -234,6 +250,7 @@ class VhostUserSource(StorageSource, case="vhostuser", empty=Empty.OMIT):
     mode: str | None = attr("mode", str, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
     reconnect: Reconnect | None = child(Reconnect, default=None)
+    private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
 SOURCES = (FileSource, BlockSource, DirSource, NetworkSource, VolumeSource, NvmeSource, VhostUserSource)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from conf.domain.status_parts import QemuObjects, in_status
 from conf.domain.storage_source import BlockSource, FileSource, SourceType, StorageSource, Transport
 from conf.element import Element, Empty, attr, child, children, one_of, text
 from conf.faults import lacking, malformed
@@ -62,13 +63,13 @@ class BackupDisk(Element, tag="disk"):
 
     name: str = attr("name", str, missing=lacking(XmlError, "missing name from disk backup element"))
     backup: bool = attr("backup", YES_NO, default=True)
+    state: str | None = attr("state", str, default=None)
     type: SourceType = attr(
         "type",
         SourceType,
         default=SourceType.FILE,
         shown=lambda self, flags: self.type if self.store is not None else None,
     )
-    state: str | None = attr("state", str, default=None)
     mode: DiskMode | None = attr("backupmode", DiskMode, default=None)
     incremental: str | None = attr("incremental", str, default=None)
     export_name: str | None = attr("exportname", str, default=None)
@@ -84,6 +85,12 @@ class BackupDisk(Element, tag="disk"):
         return self.target or self.scratch
 
 
+class BackupPrivate(Element, tag="privateData", empty=Empty.OMIT):
+    """What QEMU was given for the backup."""
+
+    objects: QemuObjects | None = child(QemuObjects, default=None)
+
+
 class Backup(Element, tag="domainbackup"):
     """A backup job."""
 
@@ -94,3 +101,4 @@ class Backup(Element, tag="domainbackup"):
     incremental: str | None = text("incremental", str, default=None)
     server: BackupServer | None = child(BackupServer, default=None)
     disks: list[BackupDisk] = children(BackupDisk, default=[], within="disks")
+    private: BackupPrivate | None = child(BackupPrivate, default=None, shown=in_status("private"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from schema.errors import VirtError
-from tests.conformance import cpus, migration, pools
+from tests.conformance import cpus, migration, pools, statuses
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
@@ -22,6 +22,7 @@ KINDS: Final[dict[str, Callable[[Case], str]]] = {
     "network-update": network_update,
     "qmp-migparams-to-json": migration.parameters_to_json,
     "qmp-migparams-to-xml": migration.parameters_to_xml,
+    "status-xml-roundtrip": statuses.round_trip,
     "status-xml-to-migration-cookie": migration.first_cookie,
     "storagepool-capabilities": pools.capabilities,
     "sysfs-to-capabilities": sysfs_to_capabilities,

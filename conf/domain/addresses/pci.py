@@ -123,8 +123,8 @@ def assign_pci(domain: Domain, options: PciOptions) -> None:
 def place_plugged(domain: Domain, device: Device, options: PciOptions) -> None:
     """Gives a device that is plugged into a running guest its place; a device that names one is put there.
 
-    The device is not among the guest's yet. Raises XmlError for a place that is taken or does not exist, RefusedDocument
-    when no slot is free: a running guest gets no new bus.
+    The device is not among the guest's yet. Raises XmlError for a place that is taken or does not exist,
+    RefusedDocument when no slot is free: a running guest gets no new bus.
     """
     controllers = [one for one in domain.devices.controllers if one.type is ControllerType.PCI]
     highest = max((one.index for one in controllers if one.index is not None), default=-1)
