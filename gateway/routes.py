@@ -10,6 +10,7 @@ from gateway.reads import READERS, Reader
 from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
 from schema.body import args_struct, result_struct
+from schema.enums.typed_parameter import TypedParameterType
 from schema.limits import limit_of
 from schema.model import Field, Procedure
 from schema.table import need_procedure, procedure_by_number
@@ -27,6 +28,7 @@ Shape = Callable[[Any, Any], Any]
 """Fits a driver's result to what this caller asked for: arguments and result in, result out."""
 
 _call_name: Final = struct.Struct(">IIi")
+_STRING_OKAY: Final = 4
 _PROGRAMS: Final = {int(Program.REMOTE): "remote", int(Program.QEMU): "qemu", int(Program.LXC): "lxc"}
 _NUMBERS: Final = {name: number for number, name in _PROGRAMS.items()}
 _UUID_OBJECTS: Final = frozenset({"domain", "network", "network_port", "storage_pool", "nwfilter", "secret"})
@@ -210,7 +212,10 @@ def _without_unneeded(name: str) -> Shape:
 
 
 def _counted(name: str) -> Shape:
-    """`nparams` 0 asks how many there are; more are never sent than the caller has room for."""
+    """`nparams` 0 asks how many there are; more are never sent than the caller has room for, and then not counted.
+
+    Texts go to those alone who say that they take them.
+    """
 
     def shape(args: Any, result: Any) -> Any:
         items = getattr(result, name)
@@ -218,6 +223,8 @@ def _counted(name: str) -> Shape:
             return type(result)(**{name: [], "nparams": max(len(items), result.nparams)})
         if len(items) > args.nparams:
             items = items[: args.nparams]
-        return type(result)(**{name: items, "nparams": len(items)})
+        if not getattr(args, "flags", _STRING_OKAY) & _STRING_OKAY:
+            items = [item for item in items if getattr(item, "type", 0) != TypedParameterType.STRING]
+        return type(result)(**{name: items, "nparams": 0})
 
     return shape

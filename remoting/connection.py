@@ -119,6 +119,9 @@ class DaemonConnection:
         program = PROGRAMS.get(procedure.program)
         if program is None or procedure.fds is not None:
             raise UnsupportedCall(procedure.function)
+        for field in procedure.args:
+            if field.type == "string" and "\0" in (getattr(values, field.name) or ""):
+                raise InvalidArguments(f"{procedure.name}: '{field.name}' has a NUL in it")
         try:
             payload = args_codec(procedure).encode(values)
         except XdrError as exc:

@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from actors.runtime.differences import differences
 from actors.runtime.objects import CHANGED, Entry
@@ -20,7 +20,8 @@ from actors.runtime.runtime import Runtime
 from remoting.connection import DaemonConnection, connect_daemon
 from remoting.objects import KINDS, FarObject, objects_in, read_all, read_object
 from schema.enums.domain_state import DomainState
-from schema.errors import DeadlinePassed, HypervisorGone, VirtError
+from schema.error_root import NO_DOMAIN
+from schema.errors import DeadlinePassed, ErrorDomain, HypervisorGone, VirtError
 from schema.model import Event, Procedure
 from schema.table import all_events
 
@@ -58,6 +59,13 @@ Key = tuple[str, bytes | str]
 Item = tuple[Event, dict[str, Any]] | tuple[Sequence[Key], "asyncio.Future[None]"]
 
 
+class Line(Protocol):
+    """A connection that carries one stream."""
+
+    async def close(self) -> None:
+        """Ends it."""
+
+
 class FarSide:
     """The daemon of one scope."""
 
@@ -72,8 +80,8 @@ class FarSide:
         self._news = asyncio.Event()
         self._believed: dict[Key, Entry] = {}
         self._task: asyncio.Task[None] | None = None
-        self._has_lost_events = False
-        self.lines: set[DaemonConnection] = set()
+        self.has_lost_events = False
+        self.lines: set[Line] = set()
         """Connections that carry one stream each."""
         self._is_new = not runtime.objects.all("domain", scope)
 
@@ -90,7 +98,7 @@ class FarSide:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(conn.aclose() for conn in list(self.lines)))
+        await asyncio.gather(*(line.close() for line in list(self.lines)))
         if self._conn is not None:
             await self._conn.aclose()
 
@@ -158,12 +166,12 @@ class FarSide:
         """A read, which is asked again when its connection breaks."""
         conn = await self.connection()
         try:
-            return await conn.ask(procedure, args, timeout=None)
+            return await ask(conn, procedure, args)
         except HypervisorGone:
             if conn.is_open:
                 raise
         await asyncio.sleep(0)  # the broken connection is taken away first
-        return await (await self.connection()).ask(procedure, args, timeout=None)
+        return await ask(await self.connection(), procedure, args)
 
     async def look_at(self, keys: Sequence[Key]) -> None:
         """Reads objects anew, behind all events that have come, so that who asks next is told what was done."""
@@ -182,8 +190,8 @@ class FarSide:
         next_compare = await self._compare_timed(conn)
         self._compared.set()
         while conn.is_open:
-            if self._has_lost_events:
-                self._has_lost_events = False
+            if self.has_lost_events:
+                self.has_lost_events = False
                 next_compare = await self._compare_timed(conn)
             item = await self._next_item(conn, next_compare - loop.time())
             if item is not None:
@@ -207,11 +215,16 @@ class FarSide:
             news.cancel()
         return self._items.popleft() if self._items else None
 
+    @property
+    def waiting(self) -> int:
+        """Events and objects that wait to be looked at."""
+        return len(self._items)
+
     def _hear(self, event: Event, data: dict[str, Any]) -> None:
         if len(self._items) >= EVENTS_MAX:
             # more happens than can be looked at one by one: a comparison tells what became of it
             self._items = deque(item for item in self._items if not isinstance(item[0], Event))
-            self._has_lost_events = True
+            self.has_lost_events = True
             self._runtime.log.warning("too many events, everything is compared", scope=self.scope)
         self._add((event, data))
 
@@ -349,6 +362,21 @@ class FarSide:
                 self._believed.setdefault(("domain", entry.key), entry)
                 summary = {**entry.summary, "state": int(DomainState.NOSTATE), "reason": 0}
                 self._runtime.objects.put("domain", entry.key, entry.name, summary, digest=entry.digest, origin="host")
+
+
+async def ask(conn: DaemonConnection, procedure: Procedure, args: Any) -> Any:
+    """A call to the daemon; an error that names no origin over there names none here either.
+
+    Raises the daemon's error, HypervisorGone and InvalidArguments.
+    """
+    try:
+        return await conn.ask(procedure, args, timeout=None)
+    except HypervisorGone:
+        raise
+    except VirtError as exc:
+        if exc.domain == ErrorDomain.NONE:
+            exc.domain = NO_DOMAIN
+        raise
 
 
 def list_of(events: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from actors.remote.far_side import ask
 from actors.remote.host import RemoteHost
 from actors.remote.streaming import open_line
 from actors.runtime.calls import Calls, Handler
@@ -72,7 +73,7 @@ def _change_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward
         args = make(*values)
         conn = await side.connection()
         async with host.intents.change("forward", {"procedure": procedure.name}) as intent:
-            result = await conn.ask(procedure, args, timeout=None)
+            result = await ask(conn, procedure, args)
             if procedure.ret:
                 intent.result(result)
         results = [getattr(result, field.name) for field in procedure.ret]

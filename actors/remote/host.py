@@ -54,6 +54,10 @@ class RemoteHost(Host):
             raise InvalidConnection(f"'{scope}' was not opened")
         return side
 
+    def side_of(self, scope: str) -> FarSide:
+        """The far side of a scope that was opened."""
+        return self._sides[scope]
+
     async def open(self, scope: str) -> None:
         """Makes sure that the daemon of a scope is connected.
 

@@ -50,7 +50,7 @@ class _Line:
         self._side = side
         self._conn = conn
         self._giving_up = asyncio.create_task(self._give_up(), name="stream that nobody took up")
-        side.lines.add(conn)
+        side.lines.add(self)
 
     async def serve(self, ticket: Stream, stream: DaemonStream, procedure: str) -> None:
         """Passes everything on. Raises the daemon's error."""
@@ -62,7 +62,7 @@ class _Line:
 
     async def close(self) -> None:
         """Ends the connection."""
-        self._side.lines.discard(self._conn)
+        self._side.lines.discard(self)
         if asyncio.current_task() is not self._giving_up:
             self._giving_up.cancel()
         await self._conn.aclose()

@@ -20,6 +20,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("guest_driver", list(with_guests.values()), ids=list(with_guests))
 
 
+@pytest.fixture(autouse=True)
+def concerned(request: pytest.FixtureRequest) -> None:
+    """Skips a test that the driver says it has nothing to do with."""
+    params = getattr(request.node, "callspec", None)
+    driver = None if params is None else params.params.get("driver") or params.params.get("guest_driver")
+    if driver is not None and request.node.originalname in driver.without:
+        pytest.skip(f"does not concern '{driver.name}'")
+
+
 @pytest.fixture
 def needs(request: pytest.FixtureRequest, guest_driver: ContractDriver) -> None:
     """Skips a test marked `needs("procedure", ...)` for a driver that says it does not support one of them."""

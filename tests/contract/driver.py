@@ -26,6 +26,10 @@ class ContractDriver:
     """A valid definition of a small guest: (name, uuid) -> document."""
     unsupported: Sequence[str] = ()
     prepare: Callable[[Path], None] = field(default=lambda root: None)
+    without: Sequence[str] = ()
+    """Tests that do not concern it, by name."""
+    passes_calls_on: bool = False
+    """Whether it has a handler for every call and the answer, also "not supported", is another's."""
     guests_are_files: bool = False
     """Whether a copy of the state folder is all that a kill leaves: no process of a guest runs on."""
 

@@ -137,3 +137,39 @@ async def test_a_name_that_leads_nowhere_is_not_remembered(tmp_path: Path) -> No
         with pytest.raises(InvalidArguments):
             await house.call("connect_open", name="x", flags=0, scope="test+pigeon://h/default")
         assert house.runtime.store.list("scopes") == []
+
+
+async def test_more_events_than_can_be_told_one_by_one_become_a_comparison(
+    daemon: FarDaemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.remote.far_side.EVENTS_MAX", 20)
+    async with open_house(RemoteActor(), daemon.uri, tmp_path) as house:
+        await house.call("connect_open", name=daemon.uri, flags=0)
+        answers = dict(daemon.answers)
+        del daemon.answers["domain_lookup_by_uuid"]
+        daemon.hangs.add("domain_lookup_by_uuid")  # the first event that is looked at stays there
+        for _ in range(500):
+            daemon.tell("domain_event_lifecycle", {"dom": DOM, "event": 4, "detail": 0})
+        await until(lambda: "domain_lookup_by_uuid" in daemon.asked)
+        side = house.host.side_of(daemon.uri)
+        await until(lambda: side.has_lost_events)
+        assert side.waiting <= 20
+        daemon.answers.update(answers)
+        has_guest(daemon, {"state": 3, "reason": 1})
+        daemon.hang_up()  # what hung never ends; behind it everything is compared
+        await until(lambda: house.runtime.objects.need_domain(DOM.uuid).summary["state"] == 3)
+        assert house.broker.lifecycle()[-1] == (3, 0)
+
+
+async def test_a_stream_that_nobody_reads_holds_up_no_call(daemon: FarDaemon, tmp_path: Path) -> None:
+    async with open_house(RemoteActor(), daemon.uri, tmp_path) as house:
+        await house.call("connect_open", name=daemon.uri, flags=0)
+        side = house.host.side_of(daemon.uri)
+        connections = len(daemon.writers)
+        daemon.answers["domain_screenshot"] = lambda args: {"mime": "image/png"}
+        call = house.post("domain_screenshot", dom=DOM, screen=0, flags=0)
+        await house.outcome(call)
+        assert len(daemon.writers) == connections + 1
+        assert len(side.lines) == 1
+        assert (await house.call("domain_get_state", dom=DOM, flags=0)).state == 1
+    assert not side.lines

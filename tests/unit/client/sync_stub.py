@@ -46,7 +46,9 @@ def stub() -> str:
 
 
 def _imports(tree: ast.Module) -> list[ast.ImportFrom | ast.Import]:
-    return [node for node in tree.body if isinstance(node, ast.ImportFrom | ast.Import)]
+    """Those for types too, which stand below `if TYPE_CHECKING`."""
+    parts = [part for node in tree.body for part in (node.body if isinstance(node, ast.If) else [node])]
+    return [node for node in parts if isinstance(node, ast.ImportFrom | ast.Import)]
 
 
 def _import_lines(node: ast.ImportFrom | ast.Import, used: set[str]) -> list[str]:
