@@ -27,8 +27,8 @@ from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.configured_ports import configured_ports
 from actors.runtime.host import Host
-from actors.runtime.ports import Ports
 from actors.runtime.objects import digest_of
+from actors.runtime.ports import Ports
 from actors.runtime.runtime import Runtime
 from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainShutoffReason, DomainState
