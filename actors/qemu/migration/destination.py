@@ -200,7 +200,8 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
     state = DomainState.RUNNING if runs else DomainState.PAUSED
     # on disk before it runs: a successor of this process must not take it for one that still waits
     arrived = msgspec.structs.replace(move, phase="running", until=time.time() + PATIENCE_S)
-    changes = {"move": arrived, "state": int(state), "reason": reason, "since": time.time()}
+    first = msgspec.structs.replace(arrived, phase="starting") if runs else arrived
+    changes = {"move": first, "state": int(state), "reason": reason, "since": time.time()}
     record = msgspec.structs.replace(record, run=msgspec.structs.replace(guest.need_run(), **changes))
     before = guest.record
     await host.write(guest, record, completes=False)
@@ -213,6 +214,8 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
             raise
         finally:
             guest.expected.discard("RESUME")
+        guest.adopt(guest.running(move=arrived))
+        host.keep_soon(guest)
         told.append(states.resumed(guest, Resumed.MIGRATED))
     else:
         told.append(states.suspended(guest))

@@ -7,8 +7,9 @@
 | `sent`, and the caller made them | the guest stands still until the caller's last call |
 | `gone` | it ends here |
 | `waiting` for its memory | it ends here: it goes on where it came from |
-| `running`, and it does | it stays |
-| `running`, and it does not yet | it ends here, for the same reason |
+| `starting`, and it runs | it stays |
+| `starting`, and it does not run yet | it ends here, for the same reason |
+| `running` | it stays |
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+import msgspec
+
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.destination import discard, give_up_late
 from actors.qemu.migration.journey import find_out
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import peer_of
-from actors.qemu.migration.source import go_on, leave
+from actors.qemu.migration.source import go_on, leave, write_move
 from actors.qemu.records import Move
 from schema.errors import VirtError
 
@@ -64,13 +67,11 @@ async def _settle(host: QemuHost, guest: Guest, move: Move) -> None:
     if move.way == "in":
         if move.phase == "waiting":
             await discard(host, guest)
-        elif guest.monitor is not None and guest.state.name == "RUNNING":
-            status = await guest.ask("query-status")
-            if not status.get("running"):
+        elif move.phase == "starting":
+            if (await guest.ask("query-status")).get("running"):
+                await write_move(host, guest, msgspec.structs.replace(move, phase="running"))
+            else:
                 await discard(host, guest)
-        elif guest.monitor is not None and not move.ran:
-            # it is to stand still, which it does
-            await guest.ask("query-status")
         return
     if move.phase == "gone":
         await leave(host, guest, move.flags)
@@ -79,8 +80,7 @@ async def _settle(host: QemuHost, guest: Guest, move: Move) -> None:
         migration = await guest.ask("query-migrate")
         if migration.get("status") in _POST_COPY:
             # it runs over there already: what is missing here is only the caller's last call
-            sent = Move(**{name: getattr(move, name) for name in move.__struct_fields__} | {"phase": "sent"})
-            await host.write(guest, guest.running(move=sent), completes=False)
+            await write_move(host, guest, msgspec.structs.replace(move, phase="sent"))
             return
         await guest.ask("migrate_cancel")
         await _wait_for_cancel(guest)

@@ -28,6 +28,7 @@ for p in /sys/class/virtio-ports/*; do [ -f $p/name ] || continue
   read name < $p/name; mkdir -p /dev/virtio-ports; ln -sf ../${p##*/} /dev/virtio-ports/$name
   [ "$name" = org.qemu.guest_agent.0 ] && ( while :; do qemu-ga -m virtio-serial -p /dev/virtio-ports/$name -t /run -l /run/agent.log; sleep 1; done & )
 done
+grep -q count-aloud /proc/cmdline && ( n=0; while :; do n=$((n+1)); echo "VIRTROUPE-COUNT $n" > /dev/console; usleep 100000; done & )
 exec /init
 EOI
 chmod +x root/agent-init root/sbin/shutdown root/usr/sbin/chpasswd
