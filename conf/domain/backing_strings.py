@@ -296,7 +296,7 @@ def _port(values: Values, protocol: Protocol) -> int | None:
     if isinstance(port, str):
         if not port.isdigit():
             raise RefusedDocument(f"failed to parse port number '{port}'")
-        return int(port)
+        return int(port) or None
     return DEFAULT_PORTS.get(protocol)
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from lxml import etree
 
 from conf.document import parse_document
-from conf.domain import checks, defaults
+from conf.domain import checks, defaults, defaults_text
 from conf.domain.chardev import Channel, Console, Parallel, Serial
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.controller import Controller
@@ -17,6 +17,7 @@ from conf.domain.domain import NO_UUID, Domain
 from conf.domain.filesystem import Filesystem
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev
+from conf.domain.identities import new_uuid
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryDevice
 from conf.domain.rules import GENERIC_RULES, DomainRules
@@ -88,11 +89,11 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
     """
     try:
         node = parse_document(xml, name="domain_definition", root="domain", validate=bool(flags & ParseFlags.VALIDATE))
-        defaults.check_kind(node.findtext("os/type"), node.find("os/type"))
+        defaults_text.check_kind(node.findtext("os/type"), node.find("os/type"))
         _check_singles(node)
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
-            domain.uuid = defaults.new_uuid(rules)
+            domain.uuid = new_uuid(rules)
         complete_domain(domain, rules, flags)
     except VirtError as exc:
         if exc.domain == ErrorDomain.NONE:

@@ -1,0 +1,220 @@
+"""What reading a domain's text settles before any rule looks at it."""
+
+from __future__ import annotations
+
+from lxml import etree
+
+from conf.domain import defaults_controller, defaults_disk, defaults_processor
+from conf.domain.address import DimmAddress, PciAddress
+from conf.domain.chardev import ConsoleTarget
+from conf.domain.clock import Clock, ClockOffset
+from conf.domain.domain import Domain
+from conf.domain.features import Features
+from conf.domain.hostdev import HostdevType
+from conf.domain.memory import MemTune
+from conf.domain.os import ARCHITECTURES, LoaderType, OsType
+from conf.domain.small_devices import InputType, RedirFilter
+from conf.domain.sound import Audio, AudioSettings, AudioType
+from conf.domain.sysinfo import Sysinfo
+from conf.flags import ParseFlags
+from conf.values import bytes_per_unit
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
+
+
+def normalize(domain: Domain, flags: ParseFlags) -> None:
+    """What reading a text settles before any rule looks at it."""
+    _normalize_memory_backing(domain)
+    defaults_processor.normalize(domain)
+    _normalize_clock(domain.clock)
+    if domain.features is not None and domain.features.hyperv is not None:
+        domain.features.hyperv.mode = domain.features.hyperv.mode or "custom"
+    defaults_disk.sort_disks(domain)
+    defaults_controller.sort_controllers(domain)
+    for device in domain.devices.all():
+        if isinstance(device.address, PciAddress):
+            device.address.check()
+        elif isinstance(device.address, DimmAddress) and device.address.slot is None:
+            raise XmlError("Missing required attribute 'slot' in element 'address'")
+    loader = domain.os.loader
+    if loader is not None and loader.path is not None and loader.type is None:
+        loader.type = LoaderType.ROM
+    bootmenu = domain.os.bootmenu
+    if bootmenu is not None and not bootmenu.enable:
+        bootmenu.timeout_ms = None
+    if domain.memtune is not None:
+        _normalize_memtune(domain.memtune)
+    if domain.features is not None:
+        _normalize_features(domain.features)
+    if domain.os.kind.type != OsType.EXE:
+        # only containers start with a program
+        domain.os.init = domain.os.initdir = domain.os.inituser = domain.os.initgroup = None
+        domain.os.initargs, domain.os.initenvs = [], []
+    if domain.bootloader is not None and domain.os.kind.type not in (None, OsType.HVM, OsType.EXE):
+        # the boot loader finds the kernel
+        domain.os.kernel = domain.os.initrd = domain.os.cmdline = domain.os.root = None
+    balloon = domain.devices.memballoon
+    if balloon is not None and balloon.model == "none":
+        # nothing that could have a name or a place
+        balloon.alias = balloon.address = None
+    for info in domain.sysinfos:
+        _normalize_sysinfo(info)
+    for smartcard in domain.devices.smartcards:
+        if smartcard.mode != "host-certificates":
+            smartcard.certificates, smartcard.database = [], None
+        if smartcard.mode != "passthrough":
+            smartcard.type = smartcard.source = smartcard.protocol = None
+    for audio in domain.devices.audios:
+        _normalize_audio(audio)
+    for entry in domain.devices.inputs:
+        if entry.type not in (InputType.PASSTHROUGH, InputType.EVDEV):
+            entry.source = None
+    for hostdev in domain.devices.hostdevs:
+        if hostdev.type is not HostdevType.SCSI:
+            hostdev.readonly = hostdev.shareable = False
+    defaults_controller.add_for_hostdevs(domain)
+    for place, console in enumerate(domain.devices.consoles):
+        console.target = console.target or ConsoleTarget()
+        console.target.port = place
+    if domain.devices.redirfilter is not None:
+        _normalize_filter(domain.devices.redirfilter)
+
+
+def check_kind(text: str | None, node: etree._Element | None) -> None:
+    """Looks at `<os><type>` before anything else is read.
+
+    Raises XmlError without a type, ConfigUnsupported for an unknown type or architecture.
+    """
+    if not text or node is None:
+        raise XmlError("an os <type> must be specified")
+    if text not in _OS_TYPES:
+        raise ConfigUnsupported(f"unknown OS type '{text}'")
+    arch = node.get("arch")
+    if arch is not None and arch not in ARCHITECTURES:
+        raise ConfigUnsupported(f"Unknown architecture {arch}")
+
+
+def _normalize_features(features: Features) -> None:
+    """A feature that is named is on."""
+    for one in (features.vmcoreinfo, features.hap, features.pvspinlock, features.pmu, features.smm):
+        if one is not None and one.state is None:
+            one.state = True
+    tseg = features.smm.tseg if features.smm is not None else None
+    if tseg is not None and tseg.value is not None:
+        factor = bytes_per_unit(tseg.unit or "MiB")
+        if factor is None:
+            raise InvalidArguments(f"unknown suffix '{tseg.unit}'")
+        tseg.value, tseg.unit = defaults_processor.pretty(tseg.value * factor)
+
+
+_OS_TYPES = frozenset(one.value for one in OsType)
+
+UNLIMITED_KIB = (1 << 53) - 1
+"""From this on, a limit on memory is none."""
+
+
+def _normalize_memtune(tune: MemTune) -> None:
+    for name in ("hard_limit_kib", "soft_limit_kib", "min_guarantee_kib", "swap_hard_limit_kib"):
+        if (getattr(tune, name) or 0) >= UNLIMITED_KIB:
+            setattr(tune, name, None)
+
+
+def _normalize_filter(filter: RedirFilter) -> None:
+    for rule in filter.rules:
+        for name in ("usb_class", "vendor", "product", "version"):
+            if getattr(rule, name) == "-1":
+                setattr(rule, name, None)
+
+
+def _normalize_memory_backing(domain: Domain) -> None:
+    backing = domain.memory_backing
+    if backing is None or backing.hugepages is None:
+        return
+    for page in backing.hugepages.pages:
+        page.size = kib(page.size, page.unit)
+        page.unit = "KiB"
+
+
+def kib(amount: int, unit: str | None) -> int:
+    """The amount in KiB, rounded up; without a unit it is in KiB already."""
+    factor = bytes_per_unit(unit) if unit else 1024
+    if factor is None:
+        raise InvalidArguments(f"unknown suffix '{unit}'")
+    return -(-amount * factor // 1024)
+
+
+def _normalize_clock(clock: Clock) -> None:
+    if clock.offset in (ClockOffset.UTC, ClockOffset.LOCALTIME):
+        if clock.adjustment is not None and clock.adjustment != "reset":
+            number = _adjustment(clock.adjustment)
+            clock.basis = str(clock.offset.value)
+            clock.offset = ClockOffset.VARIABLE
+            clock.adjustment = str(number)
+        else:
+            clock.basis = None
+    elif clock.offset is ClockOffset.VARIABLE:
+        clock.adjustment = str(_adjustment(clock.adjustment or "0"))
+        clock.basis = clock.basis or "utc"
+    elif clock.offset is ClockOffset.TIMEZONE:
+        if clock.timezone is None:
+            raise RefusedDocument("missing 'timezone' attribute for clock with offset='timezone'")
+        clock.adjustment = clock.basis = None
+    else:
+        clock.adjustment = clock.basis = None
+    if clock.offset is not ClockOffset.TIMEZONE:
+        clock.timezone = None
+    if clock.offset is not ClockOffset.ABSOLUTE:
+        clock.start = None
+    elif clock.start is None:
+        raise RefusedDocument("missing 'start' attribute for clock with offset='absolute'")
+
+
+def _adjustment(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise XmlError(f"unknown clock adjustment '{text}'") from None
+
+
+_SYSINFO = {
+    "bios": ("vendor", "version", "date", "release"),
+    "system": ("manufacturer", "product", "version", "serial", "uuid", "sku", "family"),
+    "baseBoard": ("manufacturer", "product", "version", "serial", "asset", "location"),
+    "chassis": ("manufacturer", "version", "serial", "asset", "sku"),
+}
+"""The strings that each table has, in their order."""
+
+
+def _normalize_sysinfo(info: Sysinfo) -> None:
+    for block in (info.bios, info.system, *info.base_boards, info.chassis):
+        if block is not None:
+            known = {one.name: one for one in reversed(block.entries)}
+            block.entries = [known[name] for name in _SYSINFO[block.tag_name] if name in known]
+
+
+_AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
+    AudioType.ALSA: ("dev",),
+    AudioType.COREAUDIO: ("buffer_count",),
+    AudioType.JACK: ("server_name", "client_name", "connect_ports", "exact_name"),
+    AudioType.OSS: ("dev", "buffer_count", "try_poll"),
+    AudioType.PULSEAUDIO: ("name", "stream_name", "latency"),
+    AudioType.SDL: ("buffer_count",),
+}
+"""What directions of each backend have beyond the rest."""
+
+
+def _normalize_audio(audio: Audio) -> None:
+    """Keeps what the backend knows."""
+    kept = _AUDIO_PARTS.get(audio.type, ())
+    for direction in (audio.input, audio.output):
+        if direction is None:
+            continue
+        if direction.fixed_settings:
+            direction.settings = direction.settings or AudioSettings()
+            if direction.mixing_engine is False:
+                raise ConfigUnsupported("fixed audio settings requires mixing engine")
+        elif direction.settings is not None:
+            raise ConfigUnsupported("audio settings specified without fixed settings flag")
+        for names in _AUDIO_PARTS.values():
+            for name in names:
+                if name not in kept:
+                    setattr(direction, name, None)
