@@ -62,17 +62,18 @@ class GatewayHouse(BrokerHouse):
         process.wait(timeout=WAIT_S)
 
     def wait_until_served(self) -> None:
-        """Waits until the gateway's socket takes connections."""
+        """Waits until the gateway's sockets take connections."""
 
         def served() -> bool:
-            with socket.socket(socket.AF_UNIX) as sock:
-                try:
-                    sock.connect(os.fspath(self.paths.libvirt_socket))
-                except OSError:
-                    return False
+            for path in (self.paths.libvirt_socket, self.paths.libvirt_socket_read_only):
+                with socket.socket(socket.AF_UNIX) as sock:
+                    try:
+                        sock.connect(os.fspath(path))
+                    except OSError:
+                        return False
             return True
 
-        wait_for("the gateway's socket", served)
+        wait_for("the gateway's sockets", served)
 
     def uri(self, name: str = "test:///default", *, read_only: bool = False) -> str:
         scheme, _, rest = name.partition(":")

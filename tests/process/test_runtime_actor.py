@@ -320,9 +320,9 @@ async def test_an_actor_goes_on_as_its_own_user() -> None:
     house = ToyHouse('[actors.toy]\nuser = "nobody"\nopen_files = 512\n')
     house.root.chmod(0o711)
     house.start_broker()
-    house.start_actor()
     try:
-        peer = await Peer.connect_client(house.paths)
+        peer = await Peer.connect_client(house.paths)  # the broker serves: the actor's token is its user's to read
+        house.start_actor()
         client = Client(peer)
         await client.call("domain_define_xml_flags", xml="a", flags=0)
         assert house.actor is not None
