@@ -1,28 +1,29 @@
 """What the images of a guest's disks stand on: their backing chains, read from the images themselves.
 
 The chain is told to QEMU layer by layer, so that it opens no file that was not looked at, and it stands in the running
-guest's definition. Where a definition names the chain itself it is taken as it is.
+guest's definition. Where a definition names the chain itself it is taken as it is. A format is never guessed for an
+image that stands on another one: whoever can write the image could make it any file of the host.
 """
 
 from __future__ import annotations
 
-import os
-import struct
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from actors.qemu.block.chain import Image, images_below, path_of
+from conf.domain.backing_strings import beside, is_path, parse_backing
 from conf.domain.disk import BackingStore, Disk, DiskDevice, ImageFormat
 from conf.domain.domain import Domain
-from conf.domain.storage_source import BlockSource, FileSource, SourceType, StartupPolicy
+from conf.domain.storage_source import BlockSource, DirSource, FileSource, SourceType, StartupPolicy, StorageSource
+from conf.storage.image_header import HEAD_BYTES, BrokenHeader, ImageFacts, probe_format, read_image
 from schema.errors import HostSystemError, OperationFailed
 
 DEPTH_MAX: Final = 200
-_MAGIC: Final = b"QFI\xfb"
-_HEADER: Final = struct.Struct(">4sIQI")
-_END, _FORMAT = 0, 0xE2792ACA
-_NAME_MAX: Final = 1023
+_READ: Final = frozenset({"qcow2", "qcow", "qed", "vmdk"})
+"""Formats that may stand on another image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,80 +34,111 @@ class Backing:
     format: str | None
 
 
+@dataclass(slots=True)
+class Layer:
+    """One image of a chain; `relative` is how the one above names it, if not in full."""
+
+    source: StorageSource
+    format: str
+    facts: ImageFacts
+    relative: str | None = None
+    is_known: bool = True
+    """What is below it was found out."""
+
+
+def read_head(path: str) -> bytes:
+    """The first bytes of an image; none of a folder. Raises HostSystemError."""
+    try:
+        if stat.S_ISDIR(Path(path).stat().st_mode):
+            return b""
+        with Path(path).open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"Cannot access storage file '{path}'") from exc
+
+
 def read_backing(path: str, kind: str) -> Backing | None:
     """What an image stands on; None for one that stands alone, or a format that cannot stand on another.
 
     Raises HostSystemError when it cannot be read, OperationFailed when it is not of that format.
     """
-    if kind != "qcow2":
-        _check_access(path)
-        return None
+    facts = _facts(path, read_head(path), kind)
+    return None if facts.backing is None else Backing(facts.backing, facts.backing_format)
+
+
+def _facts(path: str, head: bytes, kind: str) -> ImageFacts:
     try:
-        with Path(path).open("rb") as file:
-            head = file.read(104)
-            if len(head) < 72 or head[:4] != _MAGIC:
-                raise OperationFailed(f"'{path}' is not a qcow2 image")
-            _, version, offset, length = _HEADER.unpack_from(head)
-            if offset == 0 or length == 0:
-                return None
-            if length > _NAME_MAX:
-                raise OperationFailed(f"the backing file name of '{path}' is too long")
-            size = 72 if version < 3 else struct.unpack_from(">I", head, 100)[0]
-            format_name = _format_extension(file, size, offset)
-            file.seek(offset)
-            name = file.read(length).decode("utf-8", "surrogateescape")
-    except OSError as exc:
-        raise _no_access(path, exc) from exc
-    except struct.error as exc:
-        raise OperationFailed(f"'{path}' has a broken header") from exc
-    return Backing(name, format_name)
+        return read_image(head, kind)
+    except BrokenHeader as exc:
+        raise OperationFailed(f"'{path}' is not a {kind} image: {exc}") from exc
 
 
-def _format_extension(file: BinaryIO, start: int, end: int) -> str | None:
-    place = start
-    while place + 8 <= end:
-        file.seek(place)
-        kind, length = struct.unpack(">II", file.read(8))
-        if kind == _END or length > end - place:
-            return None
-        if kind == _FORMAT:
-            return file.read(length).decode("ascii", "replace")
-        place += 8 + -(-length // 8) * 8
-    return None
+def image_format(path: str) -> str:
+    """The format that an image's first bytes tell. Raises HostSystemError."""
+    return probe_format(read_head(path))
 
 
-def _check_access(path: str) -> None:
+def read_chain(path: str, kind: str) -> list[Layer]:
+    """An image of this format with all those below it.
+
+    Raises HostSystemError when one cannot be read, OperationFailed for one that is broken, stands on itself, or whose
+    format is not written down although it stands on another one.
+    """
+    source: StorageSource = _source_of(path)
+    facts = _facts(path, read_head(path), kind)
+    layers = [Layer(source, kind, facts)]
+    seen = {_identity(path)}
+    while (name := layers[-1].facts.backing) is not None:
+        if len(layers) > DEPTH_MAX:
+            raise OperationFailed(f"the backing chain of '{path}' is too deep")
+        above = layers[-1]
+        form = above.facts.backing_format
+        if not is_path(name):
+            layers.append(Layer(parse_backing(name), form or "raw", ImageFacts(), is_known=(form or "raw") == "raw"))
+            break
+        below = beside(name, path_of(above.source) or "")
+        layers.append(_layer(below, form, above, None if name.startswith("/") else name))
+        identity = _identity(below)
+        if identity in seen:
+            raise OperationFailed(f"backing store for {below} ({name}) is self-referential")
+        seen.add(identity)
+    return layers
+
+
+def _layer(path: str, kind: str | None, above: Layer, relative: str | None) -> Layer:
+    head = read_head(path)
+    form = kind or probe_format(head)
+    facts = _facts(path, head, form)
+    if kind is None and facts.backing is not None:
+        raise OperationFailed(
+            f"format of backing image '{path}' of image '{path_of(above.source)}' was not specified "
+            "in the image metadata (See https://libvirt.org/kbase/backing_chains.html for troubleshooting)"
+        )
+    return Layer(_source_of(path), form, facts, relative)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    facts = Path(path).stat()
+    return facts.st_dev, facts.st_ino
+
+
+def _source_of(path: str) -> StorageSource:
     try:
-        Path(path).stat()
-    except OSError as exc:
-        raise _no_access(path, exc) from exc
-
-
-def _no_access(path: str, exc: OSError) -> HostSystemError:
-    return HostSystemError(exc.errno or 0, f"Cannot access storage file '{path}'")
+        mode = Path(path).stat().st_mode
+    except OSError:
+        return FileSource(file=path)
+    if stat.S_ISBLK(mode):
+        return BlockSource(dev=path)
+    return DirSource(dir=path) if stat.S_ISDIR(mode) else FileSource(file=path)
 
 
 def chain_below(path: str, kind: str) -> list[Image]:
-    """The images below one, without numbers. Raises as `complete_chains` does."""
-    return images_below(_chain(path, kind, 0))
-
-
-def probe_format(path: str) -> str:
-    """The format that an image's first bytes tell. Raises HostSystemError."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(4)
-    except OSError as exc:
-        raise _no_access(path, exc) from exc
-    return {_MAGIC: "qcow2", b"QED\0": "qed", b"KDMV": "vmdk"}.get(head, "raw")
+    """The images below one, without numbers. Raises as `read_chain` does."""
+    return images_below(_stores(read_chain(path, kind)))
 
 
 def complete_chains(domain: Domain) -> None:
-    """Adds the chains of local images, and takes out media that may be absent and are.
-
-    Raises HostSystemError when an image cannot be read, OperationFailed for one that is broken or whose backing
-    image's format is not known.
-    """
+    """Adds the chains of local images, and takes out media that may be absent and are. Raises as `read_chain` does."""
     for disk in domain.devices.disks:
         path = local_path(disk)
         if path is None:
@@ -118,7 +150,27 @@ def complete_chains(domain: Domain) -> None:
             disk.source = None
             continue
         kind = (disk.driver.type if disk.driver is not None else None) or "raw"
-        disk.backing_store = _chain(path, kind, 0)
+        disk.backing_store = _below(path, kind)
+
+
+def _below(path: str, kind: str) -> BackingStore | None:
+    """What is below an image: an empty element for nothing, None when only QEMU can find out."""
+    if kind not in _READ:
+        read_head(path)
+        return BackingStore()
+    return _stores(read_chain(path, kind))
+
+
+def _stores(layers: Sequence[Layer]) -> BackingStore | None:
+    store: BackingStore | None = BackingStore() if layers[-1].is_known else None
+    for layer in reversed(layers[1:]):
+        store = BackingStore(
+            type=SourceType(layer.source.cases[0] or "file"),
+            format=ImageFormat(type=layer.format),
+            source=layer.source,
+            backing_store=store,
+        )
+    return store
 
 
 def _complete_below(store: BackingStore) -> None:
@@ -127,7 +179,7 @@ def _complete_below(store: BackingStore) -> None:
     while below is not None and below.source is not None:
         path = path_of(below.source)
         if below.backing_store is None and path is not None:
-            below.backing_store = _chain(path, below.format.type if below.format is not None else "raw", 0)
+            below.backing_store = _below(path, below.format.type if below.format is not None else "raw")
             return
         below = below.backing_store
 
@@ -144,34 +196,3 @@ def _may_be_absent(disk: Disk) -> bool:
     policy = getattr(disk.source, "startup_policy", None)
     removable = disk.device in (DiskDevice.CDROM, DiskDevice.FLOPPY)
     return removable and policy in (StartupPolicy.OPTIONAL, StartupPolicy.REQUISITE)
-
-
-def _chain(path: str, kind: str, depth: int) -> BackingStore | None:
-    """What is below an image: an empty element for nothing, None when only QEMU can find out."""
-    if depth > DEPTH_MAX:
-        raise OperationFailed(f"the backing chain of '{path}' is too deep")
-    backing = read_backing(path, kind)
-    if backing is None:
-        return BackingStore()
-    if ":" in backing.name.partition("/")[0]:
-        return None  # a URI, or a description in JSON
-    below = os.path.normpath(Path(path).parent / backing.name)
-    if backing.format is None:
-        raise OperationFailed(
-            f"format of backing image '{below}' of image '{path}' was not specified "
-            "in the image metadata (See https://libvirt.org/kbase/backing_chains.html for troubleshooting)"
-        )
-    rest = _chain(below, backing.format, depth + 1)
-    if Path(below).is_block_device():
-        return BackingStore(
-            type=SourceType.BLOCK,
-            format=ImageFormat(type=backing.format),
-            source=BlockSource(dev=below),
-            backing_store=rest,
-        )
-    return BackingStore(
-        type=SourceType.FILE,
-        format=ImageFormat(type=backing.format),
-        source=FileSource(file=below),
-        backing_store=rest,
-    )

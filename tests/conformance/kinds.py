@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from schema.errors import VirtError
-from tests.conformance import cpus, migration, pools, statuses
+from tests.conformance import blocks, cpus, migration, pools, statuses
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
@@ -16,6 +16,7 @@ from tests.shared import SHARED, need_shared, shared_json
 Case = dict[str, Any]
 
 KINDS: Final[dict[str, Callable[[Case], str]]] = {
+    **blocks.KINDS,
     **cpus.KINDS,
     "gluster-pool-sources": pools.gluster_sources,
     "migration-cookie-roundtrip": migration.round_trip,

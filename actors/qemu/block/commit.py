@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from actors.qemu.block.chain import Image, find_image, images_of, need_disk, stores
-from actors.qemu.block.create import backing_text
 from actors.qemu.block.jobs import ACTIVE_COMMIT, COMMIT, begin_job, check_no_job
+from actors.qemu.block.nodes import name_for
 from actors.qemu.block.relative import relative_name
 from actors.qemu.block.speed import speed_of
 from actors.qemu.flags import check_flags
@@ -67,7 +67,7 @@ async def domain_block_commit(
         if flags & CommitFlags.RELATIVE:
             arguments["backing-file"] = await host.runtime.in_thread(relative_name, images, first - 1, last)
         else:
-            arguments["backing-file"] = backing_text(images[last].source)
+            arguments["backing-file"] = await name_for(host, guest, found, images[last])
     job = BlockJob(
         name=f"commit-{target}-{images[first].format_node}",
         kind=ACTIVE_COMMIT if is_active else COMMIT,

@@ -27,7 +27,7 @@ from actors.qemu.block.speed import LONG_MAX, speed_of
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
-from actors.qemu.images import chain_below, probe_format
+from actors.qemu.images import chain_below, image_format
 from actors.qemu.records import BlockJob
 from actors.runtime.calls import Calls
 from conf.document import parse_document
@@ -133,7 +133,7 @@ async def _copy(
     shallow = shallow and len(images) > 1
     await host.runtime.in_thread(_check_place, source, disk.target.dev, reuses)
     if kind is None and reuses and path is not None:
-        kind = await host.runtime.in_thread(probe_format, path)
+        kind = await host.runtime.in_thread(image_format, path)
     copy = Image(source, kind or images[0].format)
     target = disk.target.dev
     async with AsyncExitStack() as undo:

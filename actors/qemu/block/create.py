@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
-from actors.qemu.block.chain import Image, path_of
+from actors.qemu.block.chain import Image
+from actors.qemu.block.places import backing_text, place_of
 from actors.qemu.command.line import Properties, without_none
 from conf.domain.secrets import Encryption
 from conf.domain.storage_source import FileSource, NetworkSource, Protocol, StorageSource
 
 _MADE_BY_FORMAT: Final = frozenset({"qcow2", "qcow", "qed", "vmdk", "vdi", "vhdx", "vpc", "parallels"})
-_QUORUM_OF_NAMES: Final = {"vpc": "vpc", "vhd": "vpc", "ploop": "parallels"}
+_DRIVERS: Final = {"vpc": "vpc", "vhd": "vhdx", "ploop": "parallels"}
 _LOCATED: Final = (Protocol.RBD, Protocol.GLUSTER, Protocol.SSH, Protocol.NFS)
 
 
@@ -20,12 +20,9 @@ def storage_options(source: StorageSource, storage: Properties, size: int) -> Pr
     if isinstance(source, FileSource):
         return {"driver": "file", "filename": source.file, "size": size}
     if isinstance(source, NetworkSource) and source.protocol in _LOCATED:
-        place = {key: value for key, value in storage.items() if key not in _NOT_OF_PLACE}
+        place = {key: value for key, value in place_of(storage).items() if key != "driver"}
         return {"driver": storage["driver"], "location": place, "size": size}
     return None
-
-
-_NOT_OF_PLACE: Final = ("driver", "node-name", "cache", "auto-read-only", "read-only", "discard")
 
 
 def format_options(
@@ -34,22 +31,23 @@ def format_options(
     size: int,
     below: Image | None = None,
     *,
+    below_storage: Properties | None = None,
     encryption: Encryption | None = None,
     secret: str | None = None,
 ) -> Properties | None:
     """How the format of an image is made on a node; None for one that has no format of its own.
 
-    `below` is what the image says it stands on.
+    `below` is what the image says it stands on, `below_storage` the storage node of that one.
     """
     if kind == "raw":
         if encryption is None:
             return None
         return {**_luks(encryption, secret), "driver": "luks", "file": lower, "size": size}
-    if kind not in _MADE_BY_FORMAT and kind not in _QUORUM_OF_NAMES:
+    if kind not in _MADE_BY_FORMAT and kind not in _DRIVERS:
         return None
-    options: Properties = {"driver": _QUORUM_OF_NAMES.get(kind, kind), "file": lower, "size": size}
+    options: Properties = {"driver": _DRIVERS.get(kind, kind), "file": lower, "size": size}
     if below is not None:
-        options["backing-file"] = backing_text(below.source)
+        options["backing-file"] = backing_text(below.source, below_storage)
         is_luks = below.format == "raw" and getattr(below.source, "encryption", None) is not None
         options["backing-fmt"] = "luks" if is_luks else below.format
     if encryption is not None:
@@ -69,15 +67,3 @@ def _luks(encryption: Encryption, secret: str | None) -> Properties:
             "ivgen-hash-alg": ivgen.hash if ivgen is not None else None,
         }
     )
-
-
-def backing_text(source: StorageSource) -> str:
-    """What an image says of the one below it: a path, or a description for QEMU."""
-    path = path_of(source)
-    parts = getattr(source, "slices", [])
-    if path is not None and not parts:
-        return path
-    place: Properties = {"driver": "file", "filename": path} if path is not None else {"driver": "null-co"}
-    for part in parts:
-        place = {"driver": "raw", "offset": part.offset, "size": part.size, "file": place}
-    return "json:" + json.dumps({"file": place}, separators=(",", ":"))

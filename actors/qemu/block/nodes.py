@@ -12,16 +12,17 @@ from typing import Any, Final
 
 from actors.qemu.block.chain import Image, put_images
 from actors.qemu.block.create import format_options
+from actors.qemu.block.places import backing_text
 from actors.qemu.command.blockdev import Node, disk_nodes
 from actors.qemu.command.launch import Launch
-from actors.qemu.command.line import without_none
+from actors.qemu.command.line import Properties, without_none
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.resources import StartResources
 from actors.qemu.start import options_of
 from conf.domain.disk import Disk
-from conf.domain.storage_source import FileSource
+from conf.domain.storage_source import FileSource, NetworkSource, Protocol
 from schema.errors import HostSystemError, HypervisorGone, InternalError, OperationFailed, VirtError
 
 _ENDED: Final = "concluded"
@@ -46,6 +47,39 @@ def nodes_for(launch: Launch, disk: Disk, images: Sequence[Image], *, writable: 
     draft.readonly = not writable
     draft.transient = None
     return disk_nodes(launch, draft)
+
+
+def storage_properties(launch: Launch, disk: Disk, image: Image) -> Properties:
+    """The storage node of an image, as QEMU is told. Raises ConfigUnsupported for a place that QEMU cannot open."""
+    source = image.source
+    if isinstance(source, NetworkSource) and source.protocol in _FORGOTTEN:
+        return _forgotten(source)
+    draft = disk.copy()
+    draft.source = source
+    for _, properties in nodes_for(launch, draft, [Image(source, "raw", image.index)])[-1].steps:
+        if properties.get("node-name") == image.storage_node:
+            return without_none(properties)
+    return {}
+
+
+_FORGOTTEN: Final = {Protocol.VXHS: ("vxhs", "vdisk-id"), Protocol.SHEEPDOG: ("sheepdog", "vdi")}
+"""Servers that QEMU knew once, and which old images may still name."""
+
+
+def _forgotten(source: NetworkSource) -> Properties:
+    driver, key = _FORGOTTEN[source.protocol]
+    host = source.hosts[0]
+    server = {"host": host.name, "port": str(host.port or 0)}
+    if source.protocol is Protocol.SHEEPDOG:
+        server = {"type": "inet", **server}
+    return {"driver": driver, key: source.name, "server": server}
+
+
+async def name_for(host: QemuHost, guest: Guest, disk: Disk, image: Image) -> str:
+    """How an image above this one names it. Raises ConfigUnsupported."""
+    if image.path is not None:
+        return backing_text(image.source)
+    return backing_text(image.source, storage_properties(await launch_of(host, guest), disk, image))
 
 
 def adding(node: Node, *, backing: str | None = None) -> list[Command]:

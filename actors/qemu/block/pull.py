@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from actors.qemu.block.chain import find_image, images_of, need_disk
 from actors.qemu.block.copy import copy_as_before
-from actors.qemu.block.create import backing_text
 from actors.qemu.block.jobs import PULL, begin_job, check_no_job
+from actors.qemu.block.nodes import name_for
 from actors.qemu.block.relative import relative_name
 from actors.qemu.block.speed import speed_of
 from actors.qemu.flags import check_flags
@@ -78,7 +78,7 @@ async def _pull(host: QemuHost, dom: DomainRef, path: str, base: str | None, ban
         if flags & RebaseFlags.RELATIVE:
             arguments["backing-file"] = await host.runtime.in_thread(relative_name, images, 0, place)
         else:
-            arguments["backing-file"] = backing_text(images[place].source)
+            arguments["backing-file"] = await name_for(host, guest, disk, images[place])
     if speed:
         arguments["speed"] = speed
     name = f"pull-{disk.target.dev}-{images[0].format_node}"

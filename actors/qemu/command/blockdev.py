@@ -44,7 +44,7 @@ _WITH_BACKING: Final = frozenset({"qcow", "qcow2", "qed", "vmdk"})
 _FORMATS: Final = frozenset(
     {"raw", "bochs", "cloop", "dmg", "parallels", "ploop", "qcow", "qcow2", "qed", "vdi", "vhd", "vmdk", "vpc", "luks"}
 )
-_DRIVERS: Final = {"vpc": "vpc", "vhd": "vpc", "ploop": "parallels"}
+_DRIVERS: Final = {"vpc": "vpc", "vhd": "vhdx", "ploop": "parallels"}
 
 _CACHE: Final[dict[DiskCache, tuple[bool, bool, bool]]] = {
     # direct, no-flush, write cache seen by the guest
@@ -214,7 +214,7 @@ def _lower_layer(disk: Disk, store: BackingStore) -> _Layer:
     if driver is not None:
         layer.cache = driver.cache
         layer.aio = driver.io.value if driver.io is not None else None
-        layer.discard = None
+        layer.discard = driver.discard
     layer.metadata_cache = store.format.metadata_cache if store.format is not None else None
     layer.encryption = getattr(store.source, "encryption", None)
     return layer

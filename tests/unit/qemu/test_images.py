@@ -82,14 +82,21 @@ def test_a_chain_is_followed_beside_its_image(tmp_path: Path) -> None:
 
 def test_a_backing_image_of_unknown_format_is_not_guessed_at(tmp_path: Path) -> None:
     (tmp_path / "base").write_bytes(b"\0" * 512)
+    base = disk_on(image(tmp_path / "top", "base")).backing_store
+    assert base is not None and base.format is not None and base.format.type == "raw", "it stands on nothing"
+    image(tmp_path / "base", "/etc/passwd", "raw")
     with pytest.raises(OperationFailed, match="was not specified in the image metadata"):
         disk_on(image(tmp_path / "top", "base"))
 
 
 def test_a_chain_that_bites_its_own_tail_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OperationFailed, match="too deep"):
+    with pytest.raises(OperationFailed, match="self-referential"):
         disk_on(image(tmp_path / "top", "top", "qcow2"))
 
 
 def test_a_backing_image_on_a_server_is_left_to_the_emulator(tmp_path: Path) -> None:
-    assert disk_on(image(tmp_path / "top", "nbd://host/export", "raw")).backing_store is None
+    below = disk_on(image(tmp_path / "top", "nbd://host/export", "raw")).backing_store
+    assert below is not None and getattr(below.source, "name", None) == "export"
+    assert below.backing_store is not None and below.backing_store.source is None
+    below = disk_on(image(tmp_path / "top", "nbd://host/export", "qcow2")).backing_store
+    assert below is not None and below.backing_store is None, "only QEMU can say what is below it"
