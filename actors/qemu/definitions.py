@@ -42,14 +42,15 @@ _UNDEFINE_FLAGS: Final = int(
 )
 
 
-async def read_definition(host: QemuHost, xml: str) -> Domain:
-    """The definition that a caller sent, complete and checked by the rules of its emulator.
+async def read_definition(host: QemuHost, xml: str, *, validate: bool = False) -> Domain:
+    """The definition that a caller sent, complete and checked by the rules of its emulator, and the schema if asked.
 
-    Raises XmlError and ConfigUnsupported for a document that cannot be used.
+    Raises XmlError, XmlInvalidSchema and ConfigUnsupported for a document that cannot be used.
     """
     arch, emulator = emulator_named_in(xml)
     caps = await host.emulator_for(arch, emulator)
-    return parse_domain(xml, host.rules(caps), ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
+    flags = ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE
+    return parse_domain(xml, host.rules(caps), flags | ParseFlags.VALIDATE if validate else flags)
 
 
 def emulator_named_in(xml: str) -> tuple[str, str | None]:
@@ -83,7 +84,7 @@ async def domain_define_xml_flags(host: QemuHost, xml: str, flags: int) -> Domai
     different guests.
     """
     check_flags(flags, int(DefineFlags.VALIDATE), "qemuDomainDefineXMLFlags")
-    config = await read_definition(host, xml)
+    config = await read_definition(host, xml, validate=bool(flags & DefineFlags.VALIDATE))
     async with (
         host.runtime.mailbox(("name", config.name)).change(),
         host.runtime.mailbox(("domain", config.uuid.bytes)).change(),

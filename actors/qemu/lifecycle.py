@@ -92,7 +92,7 @@ async def domain_create_xml(host: QemuHost, xml_desc: str, flags: int) -> Domain
     different guests, DomainStateError when it is active already, and what a start raises.
     """
     check_flags(flags, _CREATE_FLAGS, "qemuDomainCreateXML")
-    definition = await read_definition(host, xml_desc)
+    definition = await read_definition(host, xml_desc, validate=bool(flags & CreateFlags.START_VALIDATE))
     async with (
         host.runtime.mailbox(("name", definition.name)).change(),
         host.runtime.mailbox(("domain", definition.uuid.bytes)).change(),

@@ -36,7 +36,7 @@ async def domain_define_xml_flags(host: TestHost, xml: str, flags: int) -> Domai
     different guests.
     """
     check_flags(flags, int(DefineFlags.VALIDATE), "testDomainDefineXMLFlags")
-    config = rules.parse_definition(xml)
+    config = rules.parse_definition(xml, validate=bool(flags & DefineFlags.VALIDATE))
     world = host.world
     async with (
         host.runtime.mailbox(("name", config.name)).change(),
@@ -59,7 +59,7 @@ async def domain_create_xml(host: TestHost, xml_desc: str, flags: int) -> Domain
     different guests, DomainStateError when it is active already.
     """
     check_flags(flags, int(DomainCreateFlags.START_VALIDATE), "testDomainCreateXML")
-    live = rules.parse_definition(xml_desc)
+    live = rules.parse_definition(xml_desc, validate=bool(flags & DomainCreateFlags.START_VALIDATE))
     world = host.world
     async with (
         host.runtime.mailbox(("name", live.name)).change(),

@@ -50,7 +50,7 @@ async def node_device_create_xml(host: TestHost, xml_desc: str, flags: int) -> N
     Raises XmlError, and InternalError for anything else, or when the adapter is not there.
     """
     check_flags(flags, _VALIDATE, "testNodeDeviceCreateXML")
-    described = parse_node_device(xml_desc)
+    described = parse_node_device(xml_desc, validate=bool(flags & _VALIDATE))
     capability = described.capability
     fabric = capability.fabric() if isinstance(capability, ScsiHostCapability) else None
     if fabric is None:

@@ -24,7 +24,7 @@ _VALIDATE = 1
 async def interface_define_xml(host: TestHost, xml: str, flags: int) -> InterfaceRef:
     """Makes an interface, or changes one. Raises XmlError for a document that cannot be used."""
     check_flags(flags, _VALIDATE, "testInterfaceDefineXML")
-    interface = parse_host_interface(xml)
+    interface = parse_host_interface(xml, validate=bool(flags & _VALIDATE))
     async with host.runtime.mailbox(("interface", interface.name)).change():
         old = host.world.interfaces.get(interface.name)
         record = interface_record(interface, active=old is not None and old.active)

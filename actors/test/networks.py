@@ -35,7 +35,7 @@ async def network_define_xml_flags(host: TestHost, xml: str, flags: int) -> Netw
     to different networks.
     """
     check_flags(flags, _VALIDATE, "testNetworkDefineXMLFlags")
-    network = parse_network(xml)
+    network = parse_network(xml, validate=bool(flags & _VALIDATE))
     async with (
         host.runtime.mailbox(("network_name", network.name)).change(),
         host.runtime.mailbox(("network", network.uuid.bytes)).change(),
@@ -59,7 +59,7 @@ async def network_create_xml_flags(host: TestHost, xml: str, flags: int) -> Netw
     to different networks, DomainStateError when it runs already.
     """
     check_flags(flags, _VALIDATE, "testNetworkCreateXMLFlags")
-    network = parse_network(xml)
+    network = parse_network(xml, validate=bool(flags & _VALIDATE))
     async with (
         host.runtime.mailbox(("network_name", network.name)).change(),
         host.runtime.mailbox(("network", network.uuid.bytes)).change(),

@@ -43,7 +43,7 @@ async def storage_pool_define_xml(host: TestHost, xml: str, flags: int) -> Stora
     name, uuid or source.
     """
     check_flags(flags, _VALIDATE, "testStoragePoolDefineXML")
-    pool = parse_pool(xml)
+    pool = parse_pool(xml, validate=bool(flags & _VALIDATE))
     async with (
         host.runtime.mailbox(("storage_pool_name", pool.name or "")).change(),
         host.runtime.mailbox(("storage_pool", pool.uuid.bytes)).change(),

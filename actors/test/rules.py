@@ -68,9 +68,9 @@ def _free_name(domain: Domain) -> str:
     return next(name for number in itertools.count() if (name := f"testnet{number}") not in taken)
 
 
-def parse_definition(xml: str | bytes) -> Domain:
-    """A definition that a client brings. Raises XmlError, ConfigUnsupported and their kin."""
-    return parse_domain(xml, RULES, ParseFlags.INACTIVE)
+def parse_definition(xml: str | bytes, *, validate: bool = False) -> Domain:
+    """A definition that a client brings. Raises XmlError, XmlInvalidSchema, ConfigUnsupported and their kin."""
+    return parse_domain(xml, RULES, ParseFlags.INACTIVE | (ParseFlags.VALIDATE if validate else ParseFlags.NONE))
 
 
 def read_config(xml: str) -> Domain:

@@ -47,7 +47,7 @@ async def domain_snapshot_create_xml(host: TestHost, dom: DomainRef, xml_desc: s
         raise OperationUnsupported("cannot create snapshot while checkpoint exists")
     if flags & Create.HALT and not guest.is_persistent:
         raise DomainStateError("cannot halt after transient domain snapshot")
-    snapshot = parse_snapshot(xml_desc, rules.RULES, redefine=redefine)
+    snapshot = parse_snapshot(xml_desc, rules.RULES, redefine=redefine, validate=bool(flags & Create.VALIDATE))
     if not redefine:
         _take(guest, snapshot)
     name = snapshot.name = snapshot.name or str(int(time.time()))

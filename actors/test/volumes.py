@@ -32,7 +32,7 @@ async def storage_vol_create_xml(host: TestHost, pool: StoragePoolRef, xml: str,
     the pool has no room.
     """
     check_flags(flags, _VALIDATE, "testStorageVolCreateXML")
-    return await _create(host, need_active(host, pool), xml)
+    return await _create(host, need_active(host, pool), xml, validate=bool(flags & _VALIDATE))
 
 
 @calls.handles(key="pool")
@@ -45,7 +45,7 @@ async def storage_vol_create_xml_from(
     original = record.volumes.get(clonevol.name)
     if original is None:
         raise NoSuchStorageVol(f"no storage vol with matching name '{clonevol.name}'")
-    return await _create(host, record, xml, at_least=original.capacity)
+    return await _create(host, record, xml, at_least=original.capacity, validate=bool(flags & _VALIDATE))
 
 
 @calls.handles()
@@ -134,9 +134,11 @@ def storage_vol_get_path(host: TestHost, vol: StorageVolRef) -> str:
     return _need(host, vol)[1].key
 
 
-async def _create(host: TestHost, pool: PoolRecord, xml: str, *, at_least: int = 0) -> StorageVolRef:
+async def _create(
+    host: TestHost, pool: PoolRecord, xml: str, *, at_least: int = 0, validate: bool = False
+) -> StorageVolRef:
     definition = parse_pool(pool.xml)
-    described = parse_volume(xml, definition)
+    described = parse_volume(xml, definition, validate=validate)
     if described.name in pool.volumes:
         raise OperationFailed("storage vol already exists")
     described.capacity_bytes = max(described.capacity_bytes or 0, at_least)

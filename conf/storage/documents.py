@@ -80,9 +80,9 @@ def write_pool(pool: Pool) -> str:
 
 
 @told_by(ErrorDomain.STORAGE)
-def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True) -> Volume:
+def parse_volume(xml: str | bytes, pool: Pool, *, needs_size: bool = True, validate: bool = False) -> Volume:
     """The volume that a document describes, to be in `pool`. Raises XmlDetailError, XmlError, ConfigUnsupported."""
-    root = parse_document(xml, name="storage_volume_definition", root="volume")
+    root = parse_document(xml, name="storage_volume_definition", root="volume", validate=validate)
     _check_size(root, "capacity")
     _check_size(root, "allocation")
     volume = Volume.parse(root)

@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from schema.errors import DomainExists, DomainStateError, InternalError, NoSuchDomain, UnsupportedFlags
+from conf.schemas import has_schema
+from schema.errors import (
+    DomainExists,
+    DomainStateError,
+    InternalError,
+    NoSuchDomain,
+    UnsupportedFlags,
+    XmlInvalidSchema,
+)
 from tests.unit.test_driver.house import House, open_house
 
 DEFINED, UNDEFINED, STARTED, SUSPENDED, RESUMED, STOPPED = range(6)
@@ -167,3 +175,16 @@ async def test_reboot_of_a_guest_that_is_to_end_then_ends_it(tmp_path: Path) -> 
         await house.call("domain_reboot", dom=dom, flags=0)
         assert await house.state(dom) == (SHUTOFF, 1)
         assert house.told() == [(STOPPED, 0)]
+
+
+@pytest.mark.skipif(not has_schema("domain.rng"), reason="libvirt's schemas are not installed")
+async def test_what_no_schema_knows_is_refused_where_validation_is_asked_for(tmp_path: Path) -> None:
+    odd = ALPHA.replace("</os>", "</os><nonsense/>")
+    async with open_house(tmp_path) as house:
+        for procedure, name, flag in (("domain_define_xml_flags", "xml", 1), ("domain_create_xml", "xml_desc", 16)):
+            with pytest.raises(XmlInvalidSchema, match=r"domain\.rng"):
+                await house.call(procedure, **{name: odd}, flags=flag)
+        network = "<network><name>n</name><nonsense/></network>"
+        with pytest.raises(XmlInvalidSchema, match=r"network\.rng"):
+            await house.call("network_define_xml_flags", xml=network, flags=1)
+        assert (await define(house, odd)).name == "alpha"
