@@ -19,10 +19,16 @@ _VCPU = "vcpu"
 
 def on_deleted(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
     """QEMU has dropped a device: whoever waits for that goes on, else its parts are taken out now."""
-    alias = data.get("device")
+    alias = data.get("device") or _processor(str(data.get("path", "")))
     if not isinstance(alias, str) or not alias or guest.departures.tell(alias, Removal.GONE):
         return
     host.runtime.spawn(_finish(host, guest, alias), f"device {alias} of {guest.name} is gone")
+
+
+def _processor(path: str) -> str | None:
+    """The processor whose part has gone: of one that is emulated QEMU tells no more than that."""
+    alias = path.removeprefix("/machine/peripheral/").partition("/")[0]
+    return alias if alias != path and alias.startswith(_VCPU) else None
 
 
 def on_refused(host: QemuHost, guest: Guest, data: Mapping[str, Any]) -> None:
