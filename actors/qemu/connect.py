@@ -7,7 +7,8 @@ import os
 from typing import Final
 
 from actors.qemu.capabilities.document import write_capabilities
-from actors.qemu.capabilities.domain_document import write_domain_capabilities
+from actors.qemu.capabilities.domain_document import HostFacts, read_host_facts, write_domain_capabilities
+from actors.qemu.capabilities.store import host_arch
 from actors.qemu.definitions import emulator_named_in
 from actors.qemu.firmware import default_folders, load_descriptors
 from actors.qemu.flags import check_flags
@@ -105,8 +106,12 @@ async def connect_get_domain_capabilities(
         raise _refused(f"unknown virttype: {virt}")
     if virt == "kvm" and not caps.kvm:
         raise _refused(f"KVM is not supported by '{caps.emulator}' on this host")
-    firmwares = await host.runtime.in_thread(load_descriptors, default_folders())
-    return write_domain_capabilities(caps, found, virt, firmwares)
+    facts = await host.runtime.in_thread(_facts_of, host)
+    return write_domain_capabilities(caps, found, virt, facts)
+
+
+def _facts_of(host: QemuHost) -> HostFacts:
+    return read_host_facts(host_arch(), load_descriptors(default_folders()), host.emulators.processors())
 
 
 def _refused(detail: str) -> InvalidArguments:

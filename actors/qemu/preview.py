@@ -91,7 +91,9 @@ def preview_command(host: QemuHost, caps: Capabilities, xml: str) -> str:
     domain = parse_domain(xml, rules, ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
     folder = host.run_folder / f"domain--1-{domain.name[:20]}"
     resources = PreviewResources()
-    prepare_domain(domain, rules, places_of(host, folder), PreviewPorts(), resources.render_node)
+    places = places_of(host, folder)
+    processors = host.emulators.processors()
+    prepare_domain(domain, rules, places, PreviewPorts(), resources.render_node, processors=processors)
     line = build_command(Launch(domain, caps, options_of(host), folder, resources, _FIRST_DESCRIPTOR))
     words = [f"{name}={shlex.quote(value)}" for name, value in line.environment.items()]
     return " ".join([*words, *(shlex.quote(word) for word in line.words)]) + "\n"

@@ -83,8 +83,12 @@ class _Candidate:
     def is_better_than(self, other: _Candidate, signature: tuple[int, int, int] | None) -> bool:
         if signature is not None and self.model.matches(signature) != other.model.matches(signature):
             return self.model.matches(signature)
-        # what must be taken away weighs more than what must be added
-        return (len(self.features) + self.absent, self.absent) < (len(other.features) + other.absent, other.absent)
+        return (self.weight, self.absent) < (other.weight, other.absent)
+
+    @property
+    def weight(self) -> int:
+        """How far the model is off: what must be taken away weighs twice what must be added."""
+        return len(self.features) + self.absent
 
 
 def decode(

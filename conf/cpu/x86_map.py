@@ -33,6 +33,8 @@ class Feature:
     name: str
     bits: int
     migratable: bool
+    is_msr: bool = False
+    """It stands in a register that only the kernel reads, not in what CPUID tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ def _add(found: X86Map, node: etree._Element) -> None:
         bits = 0
         for one in node.iterchildren("cpuid", "msr"):
             bits |= found.bits_of(one, grow=True)
-        found.features[name] = Feature(name, bits, node.get("migratable") != "no")
+        found.features[name] = Feature(name, bits, node.get("migratable") != "no", node.find("msr") is not None)
         for alias in node.iterfind("alias"):
             found.aliases[alias.get("name") or ""] = name
     elif node.tag == "model":

@@ -29,10 +29,11 @@ _TRANSPORTS: Final = ("tcp", "rdma")
 def write_capabilities(emulators: Sequence[Capabilities]) -> str:
     """The document, as libvirt's clients read it. Raises HostSystemError."""
     host = read_host_part(host_arch(), transports=_TRANSPORTS, security_models=[SecurityModel(model="none", doi="0")])
-    return documents.write_capabilities(HostCapabilities(host=host, guests=[_guest(caps) for caps in emulators]))
+    return documents.write_capabilities(HostCapabilities(host=host, guests=[guest_part(caps) for caps in emulators]))
 
 
-def _guest(caps: Capabilities) -> GuestPart:
+def guest_part(caps: Capabilities) -> GuestPart:
+    """What guests of one architecture can have."""
     machines = [machine for machine in caps.machines if machine.name != "none"]
     types = ["qemu", "kvm"] if caps.kvm else ["qemu"]
     return GuestPart(
@@ -41,7 +42,7 @@ def _guest(caps: Capabilities) -> GuestPart:
             name=caps.arch,
             wordsize=_WORD_SIZES.get(caps.arch, 32),
             emulator=caps.emulator,
-            machines=[_alias(one) for one in machines if one.alias] + [_machine(one) for one in machines],
+            machines=[entry for one in machines for entry in _entries(one)],
             domains=[GuestDomain(type=one) for one in types],
         ),
         features=_features(caps.arch),
@@ -53,12 +54,16 @@ def _features(arch: str) -> GuestFeatures:
     return GuestFeatures(
         pae=arch == "i686",
         nonpae=arch == "i686",
-        acpi=AcpiToggle(default=True, toggle=True) if is_x86 else None,
+        acpi=AcpiToggle(default=True, toggle=True) if is_x86 or arch == "aarch64" else None,
         apic=ApicToggle(default=True, toggle=False) if is_x86 else None,
         cpuselection=True,
         deviceboot=True,
         disksnapshot=DiskSnapshotToggle(default=True, toggle=False),
     )
+
+
+def _entries(machine: Machine) -> list[MachineType]:
+    return [_machine(machine), _alias(machine)] if machine.alias else [_machine(machine)]
 
 
 def _machine(machine: Machine) -> MachineType:

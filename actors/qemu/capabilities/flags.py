@@ -171,7 +171,6 @@ _PROPERTIES: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "memory-backend-memfd": {"hugetlb": "memory-backend-memfd.hugetlb"},
     "max-x86_64-cpu": {"unavailable-features": "cpu-unavailable-features", "migratable": "cpu.migratable"},
-    "max-i386-cpu": {"unavailable-features": "cpu-unavailable-features", "migratable": "cpu.migratable"},
     "max-arm-cpu": {"kvm-no-adjvtime": "cpu.kvm-no-adjvtime"},
     "none-machine": {"confidential-guest-support": "confidential-guest-support"},
     "pseries-machine": {
@@ -228,7 +227,7 @@ _ARCHES: Final[Mapping[str, tuple[str, ...]]] = {
 """What every emulator of an architecture has."""
 _MAINFRAME: Final = ("aes-key-wrap", "dea-key-wrap", "loadparm")
 """Old emulators list these options of the machine whatever the machine is."""
-_WITH_MAX: Final = ("max-x86_64-cpu", "max-i386-cpu", "max-arm-cpu", "max-s390x-cpu")
+_WITH_MAX: Final = ("max-x86_64-cpu", "max-i386-cpu", "max-arm-cpu", "max-s390x-cpu", "max-powerpc64-cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +277,8 @@ def _withdrawn(said: Answers, found: Collection[str]) -> set[str]:
     gone = set() if said.arch in _S390 else set(_MAINFRAME)
     if "machine-hpet" in found:
         gone.add("no-hpet")
+    if "virtio-blk-pci.scsi" not in found:
+        gone.add("virtio-blk-pci.scsi.default.disabled")
     if not said.sev:
         gone.add("sev-guest")
     if not said.sgx:

@@ -57,6 +57,8 @@ def host_models(caps: Capabilities, virt: str, table: X86Map | None, host: Guest
         return HostModels(cpu, cpu)
     if told is not None and caps.arch in _X86 and table is not None:
         usable = usable_models(caps, virt)
+        if caps.lacks("cpu-unavailable-features"):
+            told = _without_msrs(told, table)
         reported = _decoded(told, table, usable, migratable=False)
         return HostModels(reported, _decoded(told, table, usable, migratable=True))
     if host is None or host.model is None:
@@ -64,6 +66,16 @@ def host_models(caps: Capabilities, virt: str, table: X86Map | None, host: Guest
     features = [one for one in host.features if one.name not in OF_THE_HOST]
     moving = [one for one in features if not _stays(one.name, table)]
     return HostModels(_as_guest(host, features), _as_guest(host, moving))
+
+
+def _without_msrs(told: HostCpu, table: X86Map) -> HostCpu:
+    """What an emulator tells that does not say which features it cannot give: of registers it knows too little."""
+    kept = []
+    for one in told.properties:
+        feature = table.find_feature(_NAMES.get(one.name, one.name))
+        if feature is None or not feature.is_msr:
+            kept.append(one)
+    return HostCpu(told.model, tuple(kept), told.tells_migratable)
 
 
 def _stays(name: str, table: X86Map | None) -> bool:

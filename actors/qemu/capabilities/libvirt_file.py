@@ -45,6 +45,7 @@ def parse_capability_file(data: bytes) -> Capabilities:
         ),
         sev=_sev(root.find("sev")),
         sgx=_sgx(root.find("sgx")),
+        hyperv=tuple(node.get("name", "") for node in root.iterfind("hypervCapabilities/cap")),
     )
 
 
@@ -135,7 +136,7 @@ def write_capability_file(caps: Capabilities, microcode: int = 0) -> str:
     out.append("  <qemuctime>0</qemuctime>\n  <selfctime>0</selfctime>\n  <selfvers>0</selfvers>\n")
     out += [f"  <flag name='{escape(flag)}'/>\n" for flag in sorted(caps.flags, key=_place)]
     out.append(f"  <version>{major * 1_000_000 + minor * 1_000 + micro}</version>\n  <kvmVersion>0</kvmVersion>\n")
-    out.append(f"  <microcodeVersion>{microcode}</microcodeVersion>\n")
+    out.append(f"  <microcodeVersion>{microcode if caps.kvm else 0}</microcodeVersion>\n")
     if caps.package:
         out.append(f"  <package>{escape(caps.package)}</package>\n")
     out.append(f"  <arch>{caps.arch}</arch>\n")
@@ -150,6 +151,10 @@ def write_capability_file(caps: Capabilities, microcode: int = 0) -> str:
         _write_sev(out, caps.sev)
     if caps.sgx is not None:
         _write_sgx(out, caps.sgx)
+    if caps.hyperv:
+        out.append("  <hypervCapabilities supported='yes'>\n")
+        out += [f"    <cap name='{name}'/>\n" for name in caps.hyperv]
+        out.append("  </hypervCapabilities>\n")
     out.append("</qemuCaps>\n")
     return "".join(out)
 
@@ -167,7 +172,9 @@ def _write_accelerator(out: list[str], caps: Capabilities, word: str, virt: str)
         out += [_property(one, cpu) for one in cpu.properties]
         out.append("  </hostCPU>\n")
     for model in caps.cpus.get(virt, ()):
-        words = f"type='{word}' name='{escape(model.name)}' typename='{escape(model.typename)}'"
+        words = f"type='{word}' name='{escape(model.name)}'"
+        if model.typename:
+            words += f" typename='{escape(model.typename)}'"
         if model.missing is not None:
             words += f" usable='{_yes(not model.missing)}'"
         if model.deprecated:
@@ -234,41 +241,43 @@ def _write_sgx(out: list[str], sgx: Sgx) -> None:
 
 
 _FLAG_WORDS: Final = (
-    "kvm sdl no-hpet spice hda-duplex ccid-emulated ccid-passthru piix3-usb-uhci piix4-usb-uhci usb-ehci ich9-usb- "
-    "ehci1 vt82c686b-usb-uhci pci-ohci usb-redir usb-hub ich9-ahci no-acpi virtio-blk-pci.scsi scsi-disk.channel "
-    "scsi-block hda-micro nec-usb-xhci lsi virtio-scsi-pci disable-s3 disable-s4 usb-redir.filter ide-drive.wwn scsi- "
-    "disk.wwn seccomp-sandbox vnc s390-sclp qxl VGA cirrus-vga vmware-svga usb-serial virtio-rng rng-random rng-egd "
-    "virtio-ccw megasas tpm-passthrough tpm-tis nvram pci-bridge vfio-pci dmi-to-pci-bridge usb-storage usb- "
-    "storage.removable virtio-mmio ich9-intel-hda kvm-pit-lost-tick-policy pvpanic enable-fips usb-kbd usb-audio rtc- "
-    "reset-reinjection iothread migrate-rdma ivshmem VGA.vgamem_mb vmware-svga.vgamem_mb qxl.vgamem_mb pc-dimm "
-    "machine-vmport-opt aes-key-wrap dea-key-wrap pci-serial aarch64-off gpex-pcihost ioh3420 x3130-upstream "
-    "xio3130-downstream rtl8139 e1000 virtio-net gic-version virtio-gpu virtio-gpu.virgl virtio-keyboard virtio-mouse "
-    "virtio-tablet virtio-input-host ich9-disable-s3 ich9-disable-s4 virtio-balloon-pci.deflate-on-oom mptsas1068 "
-    "spice-gl qxl.vram64_size_mb pxb pxb-pcie intel-iommu query-hotpluggable-cpus virtio-vga ivshmem-plain ivshmem- "
-    "doorbell vhost-scsi query-cpu-model-expansion spice-rendernode nvdimm pcie-root-port query-cpu-definitions "
-    "loadparm cpu-cache qemu-xhci spapr-pci-host-bridge intel-iommu.intremap spapr-pci-host-bridge.numa_node intel- "
-    "iommu.caching-mode intel-iommu.eim intel-iommu.device-iotlb chardev-reconnect vxhs spapr-vty vmcoreinfo "
-    "sclplmconsole isa-serial pl011 virtio-gpu-ccw pcie-pci-bridge virtio-keyboard-ccw virtio-mouse-ccw virtio- "
-    "tablet-ccw nbd-tls tpm-crb pr-manager-helper vfio-ccw screendump_device hda-output vmgenid vhost-vsock tpm- "
-    "emulator machine.pseries.cap-hpt-max-page-size mch machine.pseries.cap-htm mch.extended-tseg-mbytes sev-guest "
-    "egl-headless vfio-pci.display vfio-ap zpci memory-backend-memfd memory-backend-memfd.hugetlb iothread.poll-max- "
-    "ns machine.pseries.cap-nested-hv egl-headless.rendernode memory-backend-file.pmem nvdimm.unarmed virtio-pci-non- "
-    "transitional machine.virt.iommu nbd-bitmap x86-max-cpu cpu-unavailable-features canonical-cpu-features bochs- "
-    "display migration-file-drop-cache dbus-vmstate vhost-user-gpu vhost-user-vga query-cpu-model-baseline "
-    "incremental-backup query-cpu-model-comparison ramfb machine.pseries.cap-ccf-assist arm-max-cpu drive-nvme smp- "
-    "dies i8042 rng-builtin cpu.kvm-no-adjvtime tpm-spapr vhost-user-fs query-named-block-nodes.flat blockdev- "
-    "snapshot.allow-write-only-overlay blockdev-reopen fsdev.multidevs pcie-root-port.hotplug aio.io_uring "
-    "machine.pseries.cap-cfpc machine.pseries.cap-sbbc machine.pseries.cap-ibs tcg virtio-blk- "
-    "pci.scsi.default.disabled pvscsi spapr-tpm-proxy cpu.migratable intel-iommu.aw-bits numa.hmat usb- "
-    "host.hostdevice virtio-balloon.free-page-reporting block-export-add netdev.vhost-vdpa ncr53c90 dc390 am53c974 "
-    "virtio-pmem-pci vhost-user-fs.bootindex vhost-user-blk cpu-max memory-backend-file.x-use-canonical-path-for- "
-    "ramblock-id migration-param.block-bitmap-mapping vnc-power-control object.qapified rotation-rate compat- "
-    "deprecated acpi-index input-linux virtio-gpu-gl-pci virtio-vga-gl confidential-guest-support s390-pv-guest set- "
-    "action virtio-blk.queue-size virtio-mem-pci memory-backend-file.reserve piix4.acpi-root-pci-hotplug netdev.json "
-    "query-dirty-rate rbd-encryption sev-guest-kernel-hashes sev-inject-launch-secret device.json+hotplug virtio-mem- "
-    "pci.prealloc calc-dirty-rate dirtyrate-param.mode blockdev.nbd.tls-hostname memory-backend-file.prealloc-threads "
-    "virtio-iommu-pci virtio-iommu.boot-bypass virtio-net.rss chardev.qemu-vdagent display-dbus iothread.thread-pool- "
-    "max usb-host.guest-resets-all migration.blocked-reasons query-stats sgx-epc query-stats-schemas thread-context "
+    "kvm sdl no-hpet spice hda-duplex ccid-emulated ccid-passthru piix3-usb-uhci piix4-usb-uhci usb-ehci "
+    "ich9-usb-ehci1 vt82c686b-usb-uhci pci-ohci usb-redir usb-hub ich9-ahci no-acpi virtio-blk-pci.scsi "
+    "scsi-disk.channel scsi-block hda-micro nec-usb-xhci lsi virtio-scsi-pci disable-s3 disable-s4 usb-redir.filter "
+    "ide-drive.wwn scsi-disk.wwn seccomp-sandbox vnc s390-sclp qxl VGA cirrus-vga vmware-svga usb-serial virtio-rng "
+    "rng-random rng-egd virtio-ccw megasas tpm-passthrough tpm-tis nvram pci-bridge vfio-pci dmi-to-pci-bridge "
+    "usb-storage usb-storage.removable virtio-mmio ich9-intel-hda kvm-pit-lost-tick-policy pvpanic enable-fips "
+    "usb-kbd usb-audio rtc-reset-reinjection iothread migrate-rdma ivshmem VGA.vgamem_mb vmware-svga.vgamem_mb "
+    "qxl.vgamem_mb pc-dimm machine-vmport-opt aes-key-wrap dea-key-wrap pci-serial aarch64-off gpex-pcihost ioh3420 "
+    "x3130-upstream xio3130-downstream rtl8139 e1000 virtio-net gic-version virtio-gpu virtio-gpu.virgl "
+    "virtio-keyboard virtio-mouse virtio-tablet virtio-input-host ich9-disable-s3 ich9-disable-s4 "
+    "virtio-balloon-pci.deflate-on-oom mptsas1068 spice-gl qxl.vram64_size_mb pxb pxb-pcie intel-iommu "
+    "query-hotpluggable-cpus virtio-vga ivshmem-plain ivshmem-doorbell vhost-scsi query-cpu-model-expansion "
+    "spice-rendernode nvdimm pcie-root-port query-cpu-definitions loadparm cpu-cache qemu-xhci "
+    "spapr-pci-host-bridge intel-iommu.intremap spapr-pci-host-bridge.numa_node intel-iommu.caching-mode "
+    "intel-iommu.eim intel-iommu.device-iotlb chardev-reconnect vxhs spapr-vty vmcoreinfo sclplmconsole isa-serial "
+    "pl011 virtio-gpu-ccw pcie-pci-bridge virtio-keyboard-ccw virtio-mouse-ccw virtio-tablet-ccw nbd-tls tpm-crb "
+    "pr-manager-helper vfio-ccw screendump_device hda-output vmgenid vhost-vsock tpm-emulator "
+    "machine.pseries.cap-hpt-max-page-size mch machine.pseries.cap-htm mch.extended-tseg-mbytes sev-guest "
+    "egl-headless vfio-pci.display vfio-ap zpci memory-backend-memfd memory-backend-memfd.hugetlb "
+    "iothread.poll-max-ns machine.pseries.cap-nested-hv egl-headless.rendernode memory-backend-file.pmem "
+    "nvdimm.unarmed virtio-pci-non-transitional machine.virt.iommu nbd-bitmap x86-max-cpu cpu-unavailable-features "
+    "canonical-cpu-features bochs-display migration-file-drop-cache dbus-vmstate vhost-user-gpu vhost-user-vga "
+    "query-cpu-model-baseline incremental-backup query-cpu-model-comparison ramfb machine.pseries.cap-ccf-assist "
+    "arm-max-cpu drive-nvme smp-dies i8042 rng-builtin cpu.kvm-no-adjvtime tpm-spapr vhost-user-fs "
+    "query-named-block-nodes.flat blockdev-snapshot.allow-write-only-overlay blockdev-reopen fsdev.multidevs "
+    "pcie-root-port.hotplug aio.io_uring machine.pseries.cap-cfpc machine.pseries.cap-sbbc machine.pseries.cap-ibs "
+    "tcg virtio-blk-pci.scsi.default.disabled pvscsi spapr-tpm-proxy cpu.migratable intel-iommu.aw-bits numa.hmat "
+    "usb-host.hostdevice virtio-balloon.free-page-reporting block-export-add netdev.vhost-vdpa ncr53c90 dc390 "
+    "am53c974 virtio-pmem-pci vhost-user-fs.bootindex vhost-user-blk cpu-max "
+    "memory-backend-file.x-use-canonical-path-for-ramblock-id migration-param.block-bitmap-mapping "
+    "vnc-power-control object.qapified rotation-rate compat-deprecated acpi-index input-linux virtio-gpu-gl-pci "
+    "virtio-vga-gl confidential-guest-support s390-pv-guest set-action virtio-blk.queue-size virtio-mem-pci "
+    "memory-backend-file.reserve piix4.acpi-root-pci-hotplug netdev.json query-dirty-rate rbd-encryption "
+    "sev-guest-kernel-hashes sev-inject-launch-secret device.json+hotplug virtio-mem-pci.prealloc calc-dirty-rate "
+    "dirtyrate-param.mode blockdev.nbd.tls-hostname memory-backend-file.prealloc-threads virtio-iommu-pci "
+    "virtio-iommu.boot-bypass virtio-net.rss chardev.qemu-vdagent display-dbus iothread.thread-pool-max "
+    "usb-host.guest-resets-all migration.blocked-reasons query-stats sgx-epc query-stats-schemas thread-context "
     "screenshot-format-png machine-hpet netdev.stream "
 )
 FLAG_ORDER: Final = tuple(_FLAG_WORDS.split())

@@ -110,6 +110,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     gics: tuple[Gic, ...] = ()
     sev: Sev | None = None
     sgx: Sgx | None = None
+    hyperv: tuple[str, ...] = ()
+    """What Windows guests can be given of their own hypervisor, by libvirt's names."""
 
     @property
     def number(self) -> int:

@@ -25,7 +25,7 @@ ASKED_DEVICES: Final = (
     *("vhost-user-fs-device", "virtio-mem-pci", "virtio-iommu-pci"),
 )
 ASKED_OBJECTS: Final = (
-    *("memory-backend-file", "memory-backend-memfd", "max-x86_64-cpu", "max-i386-cpu", "max-arm-cpu", "none-machine"),
+    *("memory-backend-file", "memory-backend-memfd", "max-x86_64-cpu", "max-arm-cpu", "none-machine"),
 )
 VERSIONED_MACHINES: Final = ("pseries", "virt")
 """Machines that are asked for their properties under the name of their newest version."""
@@ -42,6 +42,12 @@ def _host_cpu_questions(model: str) -> tuple[Question, ...]:
     """A static answer names what never changes; where there is none, what the model has in full is asked."""
     return (_expansion("static", model), _expansion("static", model, migratable=False), _expansion("full", model))
 
+
+_HYPERV: Final = _expansion("full", "host", migratable=False, hv_passthrough=True)
+HYPERV_FEATURES: Final = (
+    *("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "reset", "vendor_id", "frequencies"),
+    *("reenlightenment", "tlbflush", "ipi", "evmcs", "avic"),
+)
 
 QUESTIONS: Final[tuple[Question, ...]] = (
     ("query-version", None),
@@ -62,6 +68,7 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     *(("device-list-properties", {"typename": name}) for name in ASKED_DEVICES),
     *(("qom-list-properties", {"typename": name}) for name in ASKED_OBJECTS),
     *_host_cpu_questions("host"),
+    _HYPERV,
     *_host_cpu_questions("max"),
 )
 """Asked of the emulator with KVM if it has it."""
@@ -73,6 +80,22 @@ OTHER_QUESTIONS: Final[tuple[Question, ...]] = (
 )
 """Asked again of an emulator with KVM, without it."""
 
+PREFERRED_MACHINES: Final = {
+    "aarch64": "integratorcp",
+    "alpha": "clipper",
+    "armv7l": "integratorcp",
+    "i686": "pc",
+    "ppc": "g3beige",
+    "ppc64": "pseries",
+    "riscv32": "spike",
+    "riscv64": "spike",
+    "s390x": "s390-ccw-virtio",
+    "sparc": "SS-5",
+    "sparc64": "sun4u",
+    "x86_64": "pc",
+}
+"""The machine that stands first in libvirt's lists."""
+_POWER: Final = re.compile(r"power(6|7|8|9|10)\Z").match
 _ARCHES: Final = {"i386": "i686", "arm": "armv7l"}
 _MACHINE: Final = re.compile(r"(pseries|virt)-[\d.]+-machine\Z").match
 
@@ -123,7 +146,9 @@ def capabilities_from_answers(
             package=str(named["query-version"].get("package", "")),
             arch=arch,
             kvm=kvm,
-            machines=tuple(_machines(named["query-machines"], others[key_of(("query-machines", None))])),
+            machines=_preferred_first(
+                arch, _machines(named["query-machines"], others[key_of(("query-machines", None))])
+            ),
             cpus={"kvm": models, "qemu": plain} if kvm else {"qemu": plain},
             flags=flags_from_answers(_answers(named, _properties(said, more or {}), arch, version, kvm=kvm)),
             tpm_models=tuple(named["query-tpm-models"] or ()),
@@ -135,6 +160,7 @@ def capabilities_from_answers(
             ),
             sev=_sev(named["query-sev-capabilities"]),
             sgx=_sgx(named["query-sgx-capabilities"]),
+            hyperv=_hyperv(said.get(key_of(_HYPERV))),
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise ValueError(f"'{emulator}' gave an answer that cannot be used: {exc!r}") from exc
@@ -173,6 +199,13 @@ def _machines(with_kvm: Any, without: Any) -> Iterator[Machine]:
         yield _machine(one, plain.get(str(one["name"])))
 
 
+def _preferred_first(arch: str, machines: Iterator[Machine]) -> tuple[Machine, ...]:
+    found = list(machines)
+    wanted = PREFERRED_MACHINES.get(arch)
+    place = next((number for number, one in enumerate(found) if wanted in (one.name, one.alias)), 0)
+    return (*found[place : place + 1], *found[:place], *found[place + 1 :])
+
+
 def _machine(one: Data, plain_cpu: str | None) -> Machine:
     cpu = one.get("default-cpu-type")
     return Machine(
@@ -189,10 +222,15 @@ def _machine(one: Data, plain_cpu: str | None) -> Machine:
     )
 
 
+def _model_name(name: str) -> str:
+    """Newer emulators write POWER small."""
+    return name.upper() if _POWER(name) else name
+
+
 def _cpu_models(answer: Any) -> tuple[CpuModel, ...]:
     return tuple(
         CpuModel(
-            name=str(one["name"]),
+            name=_model_name(str(one["name"])),
             typename=str(one.get("typename", "")),
             missing=None if one.get("unavailable-features") is None else tuple(one["unavailable-features"]),
             deprecated=bool(one.get("deprecated", False)),
@@ -232,6 +270,17 @@ def _host_cpu(said: Mapping[str, Any], model: str, arch: str) -> HostCpu | None:
         told = None if value is not True else moves is True
         found.append(CpuProperty(name, value, told))
     return HostCpu(answer["model"]["name"], tuple(found), tells_migratable=True)
+
+
+def _hyperv(answer: Any) -> tuple[str, ...]:
+    properties = answer["model"].get("props", {}) if answer is not None else {}
+    found = []
+    for name in HYPERV_FEATURES:
+        value = properties.get(f"hv-{name.replace('_', '-')}")
+        # a number or a text says that there is such a thing, whatever its value
+        if value is not None and value is not False:
+            found.append(name)
+    return tuple(found)
 
 
 def _sev(answer: Any) -> Sev | None:

@@ -18,9 +18,11 @@ import msgspec
 
 from actors.qemu.capabilities.model import OLDEST, Capabilities
 from actors.qemu.capabilities.probe import probe_emulator
+from actors.qemu.capabilities.processor_files import load_processors
+from actors.qemu.processors import Processors
 from schema.errors import ConfigUnsupported, InternalError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 _CHECK_EVERY_S: Final = 1.0
 _KVM: Final = Path("/dev/kvm")
 _ARCH_OF_HOST: Final = {"i386": "i686", "i586": "i686", "arm": "armv7l"}
@@ -56,6 +58,7 @@ class CapabilityStore:
         self._probe = probe
         self._known: dict[str, Kept] = {}
         self._checked: dict[str, float] = {}
+        self._processors: Processors | None = None
         self._running: dict[str, asyncio.Future[Capabilities]] = {}
 
     def find_emulator(self, arch: str) -> Path | None:
@@ -83,6 +86,12 @@ class CapabilityStore:
                 if os.access(path, os.X_OK) and path.suffix == "":
                     found.setdefault(_ARCH_OF_HOST.get(name, name), path)
         return found
+
+    def processors(self) -> Processors:
+        """What libvirt's tables say of processors."""
+        if self._processors is None:
+            self._processors = load_processors(host_arch=host_arch())
+        return self._processors
 
     async def capabilities(self, emulator: str | Path) -> Capabilities:
         """What a binary can do.
