@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from schema.errors import VirtError
-from tests.conformance import blocks, cpus, migration, pools, statuses
+from tests.conformance import blocks, cpus, emulators, migration, pools, statuses
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
@@ -18,6 +18,7 @@ Case = dict[str, Any]
 KINDS: Final[dict[str, Callable[[Case], str]]] = {
     **blocks.KINDS,
     **cpus.KINDS,
+    **emulators.KINDS,
     "gluster-pool-sources": pools.gluster_sources,
     "migration-cookie-roundtrip": migration.round_trip,
     "network-update": network_update,
