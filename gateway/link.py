@@ -217,6 +217,27 @@ class Link:
         self._on_closed()
 
 
+class WrappedLink(Link):
+    """A link on whose wire there are other bytes than those that its owner reads and writes."""
+
+    __slots__ = ("_plain",)
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        buffer: ReadBuffer,
+        *,
+        on_data: Callable[[bytes], None],
+        **others: Callable[[], None],
+    ) -> None:
+        self._plain = on_data
+        super().__init__(loop, sock, buffer, on_data=self._unwrap, **others)
+
+    def _unwrap(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
 class MakeLink(Protocol):
     """What makes a connected socket a link: `Link` itself, or one of its kind that encrypts."""
 

@@ -45,6 +45,7 @@ _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
 ACCEPT_AGAIN_S: Final = 0.1
 SWEEP_S: Final = 1.0
+OUT_TOTAL_MAX: Final = 512 << 20  # what all clients together have not taken yet; beyond it the slowest are disconnected
 PROVE_S: Final = 330.0  # a person may have to type a password
 
 
@@ -246,6 +247,7 @@ class Gateway:
         while True:
             await asyncio.sleep(min(SWEEP_S, interval / 4) if interval > 0 else SWEEP_S)
             now = self.clock()
+            self._shed_slow_clients()
             for unproved in tuple(self.unproved):
                 if now - unproved.came_at > PROVE_S:
                     self.log.warning("a client did not prove in time who it is", pid=unproved.caller["pid"])
@@ -253,6 +255,19 @@ class Gateway:
             for connection in tuple(self.connections) if interval > 0 else ():
                 if connection.wants_keepalive:
                     connection.check_alive(now, interval, self.settings.keepalive_count)
+
+    def _shed_slow_clients(self) -> None:
+        """Each client is bounded, but there are many: those who hold most have to go when it is too much together."""
+        total = sum(connection.link.buffered for connection in self.connections)
+        if total <= OUT_TOTAL_MAX:
+            return
+        for slow in sorted(self.connections, key=lambda connection: connection.link.buffered, reverse=True):
+            if total <= OUT_TOTAL_MAX // 2:
+                break
+            total -= slow.link.buffered
+            who = {"uid": slow.caller["uid"], "pid": slow.caller["pid"]}
+            self.log.warning("clients do not take their answers; one is disconnected", unread=slow.link.buffered, **who)
+            slow.disconnect()
 
     # --- what the broker says ---
 

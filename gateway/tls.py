@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from gateway.link import READ_BYTES, Link, ReadBuffer
+from gateway.link import READ_BYTES, ReadBuffer, WrappedLink
 from settings.config import GatewaySettings
 
 ACCEPTED: Final = b"\1"
@@ -116,10 +116,10 @@ async def shake_hands(
     return Encryption(tls, incoming, outgoing), name
 
 
-class TlsLink(Link):
+class TlsLink(WrappedLink):
     """A link whose bytes are encrypted on the wire."""
 
-    __slots__ = ("_encryption", "_plain")
+    __slots__ = ("_encryption",)
 
     def __init__(
         self,
@@ -127,17 +127,14 @@ class TlsLink(Link):
         sock: socket.socket,
         buffer: ReadBuffer,
         *,
-        on_data: Callable[[bytes], None],
-        on_drained: Callable[[], None],
-        on_closed: Callable[[], None],
         encryption: Encryption,
+        **callbacks: Callable[..., None],
     ) -> None:
         self._encryption = encryption
-        self._plain = on_data
-        super().__init__(loop, sock, buffer, on_data=self._decrypt, on_drained=on_drained, on_closed=on_closed)
-        loop.call_soon(self._decrypt, b"")  # what came with the end of the handshake
+        super().__init__(loop, sock, buffer, **callbacks)
+        loop.call_soon(self._unwrap, b"")  # what came with the end of the handshake
 
-    def _decrypt(self, data: bytes) -> None:
+    def _unwrap(self, data: bytes) -> None:
         encryption = self._encryption
         if data:
             encryption.incoming.write(data)

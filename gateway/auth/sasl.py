@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from gateway.auth.sasl_library import SaslError, SaslLibrary, SaslSession
-from gateway.link import Link, ReadBuffer
+from gateway.link import ReadBuffer, WrappedLink
 from schema.errors import AuthFailed
 from settings.config import GatewaySettings
 from util.structured_log import StructuredLog
@@ -189,30 +189,22 @@ class SaslProof:
             self._session = None
 
 
-class SaslLink(Link):
+class SaslLink(WrappedLink):
     """A link whose bytes are encrypted by SASL once there is a session that does so."""
 
-    __slots__ = ("_layer", "_plain")
+    __slots__ = ("_layer",)
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        sock: socket.socket,
-        buffer: ReadBuffer,
-        *,
-        on_data: Callable[[bytes], None],
-        on_drained: Callable[[], None],
-        on_closed: Callable[[], None],
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: ReadBuffer, **callbacks: Callable[..., None]
     ) -> None:
         self._layer: SaslSession | None = None
-        self._plain = on_data
-        super().__init__(loop, sock, buffer, on_data=self._decode, on_drained=on_drained, on_closed=on_closed)
+        super().__init__(loop, sock, buffer, **callbacks)
 
     def encrypt_by(self, session: SaslSession) -> None:
         """From the next byte on, in both directions."""
         self._layer = session
 
-    def _decode(self, data: bytes) -> None:
+    def _unwrap(self, data: bytes) -> None:
         if self._layer is not None:
             try:
                 data = self._layer.decode(data)
