@@ -135,6 +135,8 @@ class DomainView:
 
     def refs(self, flags: int) -> tuple[int, bytes]:
         """How many guests these flags select, and their references one behind the other."""
+        if not flags:
+            return len(self.by_uuid), b"".join([known.ref for known in self.by_uuid.values()])
         wanted = domain_selection(flags)
         chosen = [known.ref for known in self.by_uuid.values() if wanted(known.summary)]
         return len(chosen), b"".join(chosen)

@@ -18,7 +18,6 @@ STREAM_DATA_MAX: Final = 262120
 EVENT_SERIAL: Final = 1  # a daemon's events carry it; clients ignore it
 
 _message = struct.Struct(">IIIiiIi")
-_header = struct.Struct(">IIiiIi")
 _word = struct.Struct(">I")
 pack_message_header = _message.pack
 
@@ -132,6 +131,11 @@ def answer_to(call: bytes, payload: bytes) -> bytes:
     return _word.pack(LENGTH_MIN + len(payload)) + call[4:16] + _REPLY + call[20:28] + payload
 
 
+def _check_length(length: int) -> None:
+    if not LENGTH_MIN <= length <= LENGTH_MAX:
+        raise PacketError(f"message length {length}, allowed are {LENGTH_MIN} to {LENGTH_MAX}")
+
+
 class PacketReader:
     """Splits a stream of bytes into messages; holds no more than one message beyond what it was fed."""
 
@@ -177,15 +181,16 @@ class PacketReader:
         buffer = self._buffer
         pos = self._pos
         have = len(buffer) - pos
-        if have < 4:
+        if have < LENGTH_MIN:
+            if have >= 4:
+                _check_length(*_word.unpack_from(buffer, pos))
             return None
-        (length,) = _word.unpack_from(buffer, pos)
+        length, program, version, procedure, type_, serial, status = _message.unpack_from(buffer, pos)
         if not LENGTH_MIN <= length <= LENGTH_MAX:
-            raise PacketError(f"message length {length}, allowed are {LENGTH_MIN} to {LENGTH_MAX}")
+            _check_length(length)
         if have < length:
             return None
         stop = pos + length
-        program, version, procedure, type_, serial, status = _header.unpack_from(buffer, pos + 4)
         if not 0 <= type_ <= 6:
             raise PacketError(f"unknown message type {type_}")
         if not 0 <= status <= 2:
@@ -201,7 +206,7 @@ class PacketReader:
             if have < length + fds:
                 return None
             start += 4
-        payload = bytes(buffer[start:stop])
+        payload = buffer[start:stop] if type(buffer) is bytes else bytes(buffer[start:stop])
         stop += fds
         if stop == len(buffer):
             self._buffer = b""
@@ -211,4 +216,5 @@ class PacketReader:
             if type(buffer) is bytearray and stop > 1 << 20:
                 del buffer[:stop]
                 self._pos = 0
-        return Packet(program, version, procedure, type_, serial, status, payload, fds)
+        # as Packet(...) does, without its own function around it
+        return tuple.__new__(Packet, (program, version, procedure, type_, serial, status, payload, fds))

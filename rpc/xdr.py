@@ -121,19 +121,11 @@ def _typed(field: str, kind: int, value: Any, what: str) -> TypedParam:
         raise XdrError(f"{what}: {exc}") from exc
 
 
-def _text(raw: bytes, what: str) -> str:
-    """The text of a string's bytes."""
-    if 0 in raw:
-        raise XdrError(f"{what}: a text with a NUL in it")
-    return raw.decode("utf-8", "surrogateescape")
-
-
 _RUNTIME: Final[Names] = {
     "PAD": _PAD,
     "CHARS": _CHARS,
     "write_typed": _write_typed,
     "typed": _typed,
-    "text": _text,
     "Struct": struct.Struct,
     "unpack_from": struct.unpack_from,
     "pack": struct.pack,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from struct import Struct
 from typing import Any, Final
 
@@ -206,7 +207,13 @@ class _Reader:
         length = self.length(most, where, 1)
         name = source.fresh("v")
         raw = f"b[p:p + {length}]"
-        source.line(f"{name} = text({raw}, {f'{source.owner}: {_field_of(where)}'!r})" if text else f"{name} = {raw}")
+        source.line(f"{name} = {raw}")
+        if text:
+            source.line(f"if 0 in {name}:")
+            source.depth += 1
+            source.fail(where, "a text with a NUL in it")
+            source.depth -= 1
+            source.line(f'{name} = {name}.decode("utf-8", "surrogateescape")')
         source.line(f"p += {length} + (-{length} & 3)")
         return name
 
@@ -275,7 +282,13 @@ def reader_source(owner: str, fields: tuple[Field, ...], make: Callable[..., Any
         source.line("return {" + ", ".join(f"{key!r}: {name}" for key, name in values) + "}")
     else:
         maker = source.name("M", make)
-        source.line(f"return {maker}(**{{" + ", ".join(f"{key!r}: {name}" for key, name in values) + "})")
+        # by name, because the classes take nothing by place; a name like `from` can only stand in a dict
+        plain = [(key, name) for key, name in values if not iskeyword(key)]
+        rest = [(key, name) for key, name in values if iskeyword(key)]
+        words = [f"{key}={name}" for key, name in plain]
+        if rest:
+            words.append("**{" + ", ".join(f"{key!r}: {name}" for key, name in rest) + "}")
+        source.line(f"return {maker}({', '.join(words)})")
     return source
 
 
