@@ -17,10 +17,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from schema.model import DEFAULT_DEADLINES_S, CallClass, Event, Field, Permission, Procedure, ReadOnly, Struct, Union
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FIELD: Final = re.compile(r"(\w+): (list<[\w<>]+>|\w+)(\?)?(?:<(\w+)>|\[(\w+)\])?$")
 _FACTS: Final = frozenset(

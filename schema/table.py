@@ -7,8 +7,7 @@ at the first question; a block is parsed when it is first asked for, because an 
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING
 
 from schema.errors import UnknownProcedure
 from schema.model import Event, Procedure, Struct, Union
@@ -23,7 +22,8 @@ from schema.reading import (
     read_head,
 )
 
-_FOLDER: Final = Path(__file__).parent
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class _Tables:
@@ -55,7 +55,9 @@ class _Tables:
 
 @cache
 def _tables() -> _Tables:
-    return _Tables(_FOLDER)
+    from pathlib import Path  # not before anybody needs the table: it takes a while to import
+
+    return _Tables(Path(__file__).parent)
 
 
 @cache
