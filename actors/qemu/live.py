@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from actors.qemu.monitor.link import Command
 from conf.domain.chardev import CharDevice, CharType, PtySource
 from conf.domain.disk import Disk, IoTune
 from conf.domain.domain import Domain
-from conf.domain.graphics import GraphicsType
+from conf.domain.graphics import Graphics, GraphicsType
+from schema.errors import ConfigUnsupported
 
 BALLOON_PATH: Final = "/machine/peripheral/balloon0"
 
@@ -145,13 +148,35 @@ def throttle(disk: Disk, tune: IoTune) -> Command:
 
 def password_commands(domain: Domain) -> list[Command]:
     """The passwords of displays."""
-    commands: list[Command] = []
-    for graphics in domain.devices.graphics:
-        if graphics.passwd is None or graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
-            continue
-        protocol = graphics.type.value
-        arguments: dict[str, Any] = {"protocol": protocol, "password": graphics.passwd}
-        if graphics.connected is not None:
-            arguments["connected"] = graphics.connected
-        commands.append(("set_password", arguments))
-    return commands
+    return [command for graphics in domain.devices.graphics for command in display_commands(graphics)]
+
+
+def display_commands(graphics: Graphics) -> list[Command]:
+    """The password of a display, and until when it is good; none is set where none is wanted."""
+    if graphics.passwd is None or graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
+        return []
+    protocol = graphics.type.value
+    arguments: dict[str, Any] = {"protocol": protocol, "password": graphics.passwd}
+    if graphics.connected is not None:
+        arguments["connected"] = graphics.connected
+    return [
+        ("set_password", arguments),
+        ("expire_password", {"protocol": protocol, "time": expiry(graphics)}),
+    ]
+
+
+def expiry(graphics: Graphics) -> str:
+    """When the password ends, as QEMU is told. Raises ConfigUnsupported for a time that is none."""
+    until = _seconds(graphics.passwd_valid_to)
+    if graphics.passwd == "" or (until is not None and until <= time.time()):
+        return "now"
+    return "never" if until is None else str(until)
+
+
+def _seconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        raise ConfigUnsupported(f"cannot parse password validity time '{text}', expect YYYY-MM-DDTHH:MM:SS") from None

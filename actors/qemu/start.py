@@ -139,6 +139,12 @@ async def _start(
         if changed:
             run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
         guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
+        plugged = await _plug_processors(guest, begun.live)
+        if plugged is not None:
+            run = msgspec.structs.replace(
+                run, threads=plugged, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live)
+            )
+            guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
         undo.callback(remove_groups, host.run_folder, run)
         guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
         await _settle(guest, begun.live)
@@ -411,6 +417,12 @@ def last_words(log: Path) -> str:
             lines = lines[place + 1 :]
             break
     return "\n".join(lines).strip()
+
+
+async def _plug_processors(guest: Guest, live: Domain) -> tuple[int, ...] | None:
+    from actors.qemu.hotplug.vcpus import plug_listed
+
+    return await plug_listed(guest, live)
 
 
 async def _settle(guest: Guest, live: Domain) -> None:

@@ -331,6 +331,24 @@ async def test_devices_with_something_behind_them(root: Path) -> None:
                 await hands.attach(xml)
 
 
+async def test_listed_processors_are_there_from_the_start(root: Path) -> None:
+    guest = Subject(root, "", boots=False)
+    listed = (
+        "<vcpu current='3'>4</vcpu><vcpus><vcpu id='0' enabled='yes' hotpluggable='no' order='1'/>"
+        "<vcpu id='1' enabled='no' hotpluggable='yes'/><vcpu id='2' enabled='yes' hotpluggable='yes' order='3'/>"
+        "<vcpu id='3' enabled='yes' hotpluggable='yes' order='2'/></vcpus>"
+    )
+    guest.xml = guest.xml.replace("<vcpu>1</vcpu>", listed)
+    async with running(root, guest) as hands:
+        text = await hands.xml()
+        assert "<vcpu id='3' enabled='yes' hotpluggable='yes' order='2'/>" in text
+        assert "<vcpu placement='static' current='3'>4</vcpu>" in text
+        online = ["qom-path" in one for one in await hands.ask("query-hotpluggable-cpus")]
+        assert online == [True, True, False, True]
+        threads = hands.house.host.guests[guest.uuid.bytes].run.vcpu_threads
+        assert list(threads) == [0, 2, 3] and all(threads.values())
+
+
 async def test_threads_come_and_go(root: Path) -> None:
     disk = root / "disk.raw"
     disk.write_bytes(b"\0" * (1 << 20))

@@ -1,4 +1,4 @@
-"""The recorded answers of a real libvirtd while devices come and go, against those of ours: virsh sees no difference."""
+"""The recorded answers of a real libvirtd while devices come and go, against ours: virsh sees no difference."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from actors.qemu.command.blockdev import is_empty
@@ -14,7 +12,7 @@ from actors.qemu.hotplug.lists import kind_of
 from actors.qemu.hotplug.match import find_interface
 from actors.qemu.hotplug.media import change_medium
 from actors.qemu.hotplug.nets import change_interface
-from actors.qemu.monitor.link import Command
+from actors.qemu.live import display_commands
 from conf.domain.compat import check_device_compatible
 from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskDevice
@@ -189,37 +187,6 @@ async def _update_display(board: Board, wanted: Graphics) -> Graphics:
 
 def _secrets(graphics: Graphics) -> tuple[str | None, str | None, str | None]:
     return graphics.passwd, graphics.passwd_valid_to, graphics.connected
-
-
-def display_commands(graphics: Graphics) -> list[Command]:
-    """The password of a display, and until when it is good; none is set where none is wanted."""
-    if graphics.passwd is None or graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
-        return []
-    protocol = graphics.type.value
-    arguments: dict[str, Any] = {"protocol": protocol, "password": graphics.passwd}
-    if graphics.connected is not None:
-        arguments["connected"] = graphics.connected
-    return [
-        ("set_password", arguments),
-        ("expire_password", {"protocol": protocol, "time": expiry(graphics)}),
-    ]
-
-
-def expiry(graphics: Graphics) -> str:
-    """When the password ends, as QEMU is told. Raises ConfigUnsupported for a time that is none."""
-    until = _seconds(graphics.passwd_valid_to)
-    if graphics.passwd == "" or (until is not None and until <= time.time()):
-        return "now"
-    return "never" if until is None else str(until)
-
-
-def _seconds(text: str | None) -> int | None:
-    if text is None:
-        return None
-    try:
-        return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
-    except ValueError:
-        raise ConfigUnsupported(f"cannot parse password validity time '{text}', expect YYYY-MM-DDTHH:MM:SS") from None
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

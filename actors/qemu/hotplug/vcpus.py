@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from actors.qemu.agent.processors import use_so_many
@@ -10,7 +11,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
-from actors.qemu.hotplug.guest_board import commit, commit_surely, open_board, text_of
+from actors.qemu.hotplug.guest_board import GuestTalk, commit, commit_surely, open_board, text_of
 from actors.qemu.hotplug.processors import (
     Entity,
     count_in,
@@ -150,9 +151,13 @@ async def _keep(host: QemuHost, guest: Guest, live: Domain, draft: Domain | None
 async def take_threads(guest: Guest) -> None:
     """The threads of a guest's processors are known anew. Raises as `Guest.ask` does."""
     cpus = await guest.ask("query-cpus-fast")
+    guest.adopt(guest.running(threads=threads_by_number(cpus)), live=guest.live)
+
+
+def threads_by_number(cpus: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """What `query-cpus-fast` tells of threads, by the processors' numbers; 0 stands for one that is off."""
     by_number = {int(one["cpu-index"]): int(one["thread-id"]) for one in cpus}
-    threads = tuple(by_number.get(number, 0) for number in range(max(by_number, default=-1) + 1))
-    guest.adopt(guest.running(threads=threads), live=guest.live)
+    return tuple(by_number.get(number, 0) for number in range(max(by_number, default=-1) + 1))
 
 
 async def refresh(host: QemuHost, guest: Guest) -> None:
@@ -215,3 +220,28 @@ async def _take_out(board: Board, entity: Entity) -> None:
         raise OperationFailed("vcpu unplug request was rejected by the guest")
     if outcome is Removal.PENDING:
         raise OperationTimeout("vcpu unplug request timed out. Unplug result must be manually inspected in the domain")
+
+
+async def plug_listed(guest: Guest, live: Domain) -> tuple[int, ...] | None:
+    """Plugs in the processors that a definition lists as on but pluggable, before its guest runs an instruction.
+
+    The definition then says what there is; the threads by number are returned, None when nothing was plugged in.
+    Raises as `Guest.ask` does, ConfigUnsupported.
+    """
+    listed = live.vcpus.vcpus if live.vcpus is not None else []
+    pluggable = [one for one in listed if one.enabled and one.hotpluggable]
+    wanted = sorted(pluggable, key=lambda one: (one.order or 0, one.id))
+    if not wanted:
+        return None
+    talk = GuestTalk(guest)
+    slots, cpus = await guest.ask_all([("query-hotpluggable-cpus", None), ("query-cpus-fast", None)])
+    entities = {one.first: one for one in read_entities(slots, cpus)}
+    for one in wanted:
+        entity = entities.get(one.id)
+        if entity is not None and not entity.is_online:
+            await talk.ask("device_add", {"driver": entity.driver, "id": f"vcpu{one.id}", **entity.props})
+    slots, cpus = await guest.ask_all([("query-hotpluggable-cpus", None), ("query-cpus-fast", None)])
+    present = read_entities(slots, cpus)
+    keep_orders(present, live.vcpus)
+    write_vcpus(live, present)
+    return threads_by_number(cpus)
