@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,18 +22,27 @@ from schema.errors import ConfigUnsupported, HostSystemError, OperationFailed
 
 FOLDERS: Final = ("/usr/share/qemu/firmware", "/etc/qemu/firmware")
 _INTERFACES: Final = {"efi": "uefi", "bios": "bios"}
+_ARCHES: Final = {"i386": "i686", "arm": "armv7l"}
+"""What descriptors call architectures that have another name elsewhere."""
 
 
 class Descriptor(msgspec.Struct, frozen=True):
-    """One firmware."""
+    """One firmware. `mode` is None where the descriptor says none, which is the same as `split`."""
 
     interfaces: tuple[str, ...]
     device: str
     code: str
     template: str | None
-    stateless: bool
     targets: tuple[tuple[str, tuple[str, ...]], ...]
     features: frozenset[str]
+    mode: str | None = None
+    code_format: str | None = None
+    template_format: str | None = None
+
+    @property
+    def stateless(self) -> bool:
+        """It keeps no variables."""
+        return self.device != "flash" or self.mode == "stateless"
 
     def suits(self, arch: str, machine: str) -> bool:
         """It is made for this machine."""
@@ -43,23 +53,28 @@ class Descriptor(msgspec.Struct, frozen=True):
 
 
 def default_folders() -> tuple[Path, ...]:
-    """Where descriptors are looked for, the least important first."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "qemu" / "firmware"
-    return (*(Path(one) for one in FOLDERS), home)
+    """Where descriptors are looked for, the least important first; root has none of his own."""
+    folders = tuple(Path(one) for one in FOLDERS)
+    if os.geteuid() == 0:
+        return folders
+    return (*folders, Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "qemu" / "firmware")
 
 
-def load_descriptors(folders: Sequence[Path]) -> list[Descriptor]:
-    """All descriptors in force, the most important first. Those that cannot be read are passed over."""
+def descriptor_files(folders: Sequence[Path]) -> list[Path]:
+    """The files in force, the most important first: an empty file takes one of its name in an earlier folder away."""
     files: dict[str, Path] = {}
     for folder in folders:
         if folder.is_dir():
             files.update({path.name: path for path in folder.glob("*.json")})
+    return [files[name] for name in sorted(files) if files[name].stat().st_size]
+
+
+def load_descriptors(folders: Sequence[Path]) -> list[Descriptor]:
+    """All descriptors in force, the most important first. Those that cannot be read are passed over."""
     found = []
-    for name in sorted(files):
+    for path in descriptor_files(folders):
         try:
-            text = files[name].read_bytes()
-            if text.strip():
-                found.append(parse_descriptor(msgspec.json.decode(text)))
+            found.append(parse_descriptor(msgspec.json.decode(path.read_bytes())))
         except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
             continue
     return found
@@ -69,31 +84,69 @@ def parse_descriptor(data: Any) -> Descriptor:
     """The descriptor of a file. Raises KeyError, TypeError and ValueError for what is none."""
     mapping = data["mapping"]
     device = str(mapping["device"])
-    if device == "flash":
-        code = str(mapping["executable"]["filename"])
-        template = mapping.get("nvram-template")
-        return Descriptor(
-            interfaces=tuple(data["interface-types"]),
-            device=device,
-            code=code,
-            template=None if template is None else str(template["filename"]),
-            stateless=mapping.get("mode") == "stateless",
-            targets=_targets(data),
-            features=frozenset(data.get("features", ())),
-        )
+    common: dict[str, Any] = {
+        "interfaces": tuple(data["interface-types"]),
+        "device": device,
+        "targets": tuple(
+            (_ARCHES.get(str(one["architecture"]), str(one["architecture"])), tuple(one["machines"]))
+            for one in data["targets"]
+        ),
+        "features": frozenset(data.get("features", ())),
+    }
+    if device != "flash":
+        return Descriptor(code=str(mapping["filename"]), template=None, **common)
+    code, template = mapping["executable"], mapping.get("nvram-template")
+    mode = mapping.get("mode")
+    if mode not in (None, "split", "combined", "stateless"):
+        raise ValueError(f"unknown mode '{mode}'")
     return Descriptor(
-        interfaces=tuple(data["interface-types"]),
-        device=device,
-        code=str(mapping["filename"]),
-        template=None,
-        stateless=True,
-        targets=_targets(data),
-        features=frozenset(data.get("features", ())),
+        code=str(code["filename"]),
+        code_format=str(code["format"]),
+        template=None if template is None else str(template["filename"]),
+        template_format=None if template is None else str(template["format"]),
+        mode=mode,
+        **common,
     )
 
 
-def _targets(data: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    return tuple((str(one["architecture"]), tuple(one["machines"])) for one in data["targets"])
+def write_descriptor(one: Descriptor) -> dict[str, Any]:
+    """The descriptor as its file has it, without what is only for people's eyes."""
+    mapping: dict[str, Any] = {"device": one.device}
+    if one.device != "flash":
+        mapping["filename"] = one.code
+    else:
+        if one.mode is not None:
+            mapping["mode"] = one.mode
+        mapping["executable"] = {"filename": one.code, "format": one.code_format}
+        if one.template is not None:
+            mapping["nvram-template"] = {"filename": one.template, "format": one.template_format}
+    names = {own: theirs for theirs, own in _ARCHES.items()}
+    targets = [{"architecture": names.get(arch, arch), "machines": list(found)} for arch, found in one.targets]
+    return {
+        "interface-types": list(one.interfaces),
+        "mapping": mapping,
+        "targets": targets,
+        "features": sorted(one.features),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """What firmware there is for a machine: kinds, images with the templates of their variables, secure boot."""
+
+    interfaces: tuple[str, ...]
+    images: tuple[tuple[str, str | None], ...]
+    secure: bool
+
+
+def supported_firmware(descriptors: Sequence[Descriptor], arch: str, machine: str) -> Supported:
+    """What the descriptors offer to a machine, each image once."""
+    fitting = [one for one in descriptors if one.suits(arch, machine)]
+    words = {theirs: own for own, theirs in _INTERFACES.items()}
+    kinds = {words[kind] for one in fitting for kind in one.interfaces if kind in words}
+    images = dict.fromkeys((one.code, one.template) for one in fitting)
+    secure = any({"secure-boot", "requires-smm"} <= one.features for one in fitting)
+    return Supported(tuple(kind for kind in ("bios", "efi") if kind in kinds), tuple(images), secure)
 
 
 def choose_firmware(domain: Domain, descriptors: Sequence[Descriptor], nvram_folder: Path) -> None:

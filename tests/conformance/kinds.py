@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+import pytest
+
 from schema.errors import VirtError
 from tests.conformance import blocks, cpus, emulators, migration, pools, statuses
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
@@ -64,4 +66,11 @@ def cases_of_kind(kind: str) -> Iterator[Case]:
 
 def passing() -> Counter[str]:
     """How many cases of each kind pass."""
-    return Counter({kind: sum(not difference(case) for case in cases_of_kind(kind)) for kind in KINDS})
+    return Counter({kind: sum(_passes(case) for case in cases_of_kind(kind)) for kind in KINDS})
+
+
+def _passes(case: Case) -> bool:
+    try:
+        return not difference(case)
+    except pytest.skip.Exception:  # this host or this driver lacks what the case needs
+        return False

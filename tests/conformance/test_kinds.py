@@ -14,7 +14,10 @@ def test_as_many_cases_pass_as_ever(kind: str, capsys: pytest.CaptureFixture[str
     count = 0
     for case in cases_of_kind(kind):
         count += 1
-        why = difference(case)
+        try:
+            why = difference(case)
+        except pytest.skip.Exception as exc:  # this host or this driver lacks what the case needs
+            why = str(exc)
         if why:
             failures[case["id"]] = why
     floor = read_floors(KIND_FLOORS).get(kind, 0)

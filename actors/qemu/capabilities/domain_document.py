@@ -13,7 +13,7 @@ from typing import Final
 from actors.qemu.capabilities.host_model import host_models
 from actors.qemu.capabilities.model import Capabilities, CpuModel, Machine
 from actors.qemu.command.launch import is_arm_virt, is_i440fx, is_pseries
-from actors.qemu.firmware import Descriptor
+from actors.qemu.firmware import Descriptor, supported_firmware
 from actors.qemu.processors import Processors
 from conf.cpu.cpu import CpuFeature
 from conf.cpu.cpu import CpuModel as HostModel
@@ -59,7 +59,6 @@ LOADERS: Final = (
 _X86: Final = ("x86_64", "i686")
 _S390: Final = ("s390", "s390x")
 _WITH_IDE: Final = ("malta", "sun4u", "g3beige")
-_KINDS: Final = {"bios": "bios", "uefi": "efi"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +148,17 @@ def domain_capabilities(caps: Capabilities, machine: Machine, virt: str, host: H
 
 
 def _os(caps: Capabilities, machine: Machine, host: HostFacts) -> OsSupport:
-    fitting = [one for one in host.firmwares if one.suits(caps.arch, machine.name)]
-    kinds = {_KINDS[kind] for one in fitting for kind in one.interfaces if kind in _KINDS}
-    is_secure = any({"secure-boot", "requires-smm"} <= one.features for one in fitting)
+    offered = supported_firmware(host.firmwares, caps.arch, machine.name)
     loader = LoaderSupport(
         supported=True,
         paths=list(host.loaders),
         choices=[
             Choice(name="type", values=["rom", "pflash"]),
             Choice(name="readonly", values=["yes", "no"]),
-            Choice(name="secure", values=["yes", "no"] if is_secure else ["no"]),
+            Choice(name="secure", values=["yes", "no"] if offered.secure else ["no"]),
         ],
     )
-    found = OsSupport.of(firmware=[kind for kind in ("bios", "efi") if kind in kinds])
+    found = OsSupport.of(firmware=offered.interfaces)
     found.loader = loader
     return found
 
