@@ -86,6 +86,5 @@ async def domain_set_memory_stats_period(host: TestHost, dom: DomainRef, period:
     """How often a guest reports on its memory, in seconds. Raises NoSuchDomain, DomainStateError, InternalError."""
     check_flags(flags, AFFECT, "testDomainSetMemoryStatsPeriod")
     draft = host.guest(dom).draft()
-    for definition in draft.definitions(flags):
-        rules.set_stats_period(definition, period)
+    rules.set_stats_period(draft.one(flags), period)
     await host.commit(draft)

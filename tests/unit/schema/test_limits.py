@@ -43,7 +43,7 @@ def test_plain_arguments_of_every_call_pass() -> None:
     ("call", "wrong", "message", "argument"),
     [
         ("domain_lookup_by_id", {"id": -1}, "id in virDomainLookupByID must be zero or greater", "id"),
-        ("domain_set_memory_flags", {}, "memory in virDomainSetMemoryFlags must not be zero", "memory"),
+        ("domain_set_memory_flags", {"memory": 0}, "memory in virDomainSetMemoryFlags must not be zero", "memory"),
         ("domain_rename", {"new_name": None}, "new_name in virDomainRename must not be NULL", "new_name"),
         (
             "domain_save_flags",
