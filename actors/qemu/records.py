@@ -115,9 +115,9 @@ class BackupRun(msgspec.Struct, frozen=True, omit_defaults=True):
 class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest on its way between two hosts, and how far it is.
 
-    Here it leaves (`out`): `sending` while QEMU sends, `sent` when the other side has everything and only it may go on,
-    `gone` when it goes on there. Or it arrives (`in`): `waiting` for its memory, `starting` when it is
-    about to go on here, `running` once it has.
+    Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `sent` when the other
+    side has everything and only it may go on, `gone` when it goes on there. Or it arrives (`in`): `waiting` for its
+    memory, `starting` when it is about to go on here, `running` once it has.
     """
 
     way: str
@@ -129,7 +129,6 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     uri: str | None = None
     cookie: str = ""
     persists: str | None = None
-    until: float = 0.0
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,6 +160,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The highest number that an image of it has had; 0: see the definition."""
     jobs: tuple[BlockJob, ...] = ()
     backup: BackupRun | None = None
+    commanded: bool = False
+    """Somebody has given its monitor commands that nobody here knows of."""
 
     @property
     def vcpu_threads(self) -> dict[int, int]:

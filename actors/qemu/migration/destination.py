@@ -37,8 +37,9 @@ from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, D
 from schema.errors import DomainStateError, InvalidArguments, NoSuchDomain, OperationFailed, VirtError
 from schema.objects import DomainRef
 
-PATIENCE_S: Final = 600.0
-"""How long a guest waits here for the last call of its migration."""
+PATIENCE_S: Final = 120.0
+"""How long a guest for which nothing comes waits here for the last call of its migration."""
+_LOOK_S: Final = 2.0
 _POLL_S: Final = 0.05
 _WORD: Final = "migration in job"
 
@@ -96,7 +97,7 @@ async def _wait_here(
     persists = None
     if flags & Flags.PERSIST_DEST and cookie is not None and cookie.persistent is not None:
         persists = write_domain(cookie.persistent, XmlFlags.INACTIVE | XmlFlags.SECURE)
-    move = Move("in", "waiting", flags=flags, name=origin, persists=persists, until=time.time() + PATIENCE_S)
+    move = Move("in", "waiting", flags=flags, name=origin, persists=persists)
     host.add(guest)
     try:
         wish = Wish(paused=True, incoming=Path("migration"), move=move, result={"cookie_out": data, "uri_out": uri_out})
@@ -127,19 +128,32 @@ def _sizes(cookie: MigrationCookie | None, flags: int) -> dict[str, int]:
 
 async def give_up_late(host: QemuHost, guest: Guest, number: int) -> None:
     """A guest for which nobody makes the last call does not wait for ever; one that runs is soon like any other."""
+    until = time.monotonic() + PATIENCE_S
     while guest.run is not None and guest.id == number:
         move = guest.run.move
         if move is None or move.way != "in":
             return
-        left = move.until - time.time()
-        if left > 0:
-            await asyncio.sleep(min(left, 5.0))
+        if time.monotonic() < until:
+            await asyncio.sleep(_LOOK_S)
+            if move.phase == "waiting" and await _is_coming(guest, move):
+                until = time.monotonic() + PATIENCE_S
         elif move.phase == "waiting":
             host.log.warning("a migration was not finished", guest=guest.name)
             await discard(host, guest)
         else:
             guest.adopt(guest.running(move=None))
             host.keep_soon(guest)
+
+
+async def _is_coming(guest: Guest, move: Move) -> bool:
+    """Whether the other side sends: memory, or disks before it."""
+    try:
+        status = (await guest.ask("query-migrate")).get("status")
+        if status is None and move.flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
+            return bool(await guest.ask("query-block-exports"))
+    except VirtError:
+        return False
+    return status not in (None, "none", "completed", "failed")
 
 
 async def discard(host: QemuHost, guest: Guest) -> None:
@@ -199,7 +213,7 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
     reason = int(DomainRunningReason.MIGRATED if runs else DomainPausedReason.USER)
     state = DomainState.RUNNING if runs else DomainState.PAUSED
     # on disk before it runs: a successor of this process must not take it for one that still waits
-    arrived = msgspec.structs.replace(move, phase="running", until=time.time() + PATIENCE_S)
+    arrived = msgspec.structs.replace(move, phase="running")
     first = msgspec.structs.replace(arrived, phase="starting") if runs else arrived
     changes = {"move": first, "state": int(state), "reason": reason, "since": time.time()}
     record = msgspec.structs.replace(record, run=msgspec.structs.replace(guest.need_run(), **changes))

@@ -6,12 +6,14 @@ import asyncio
 import base64
 from typing import Final
 
+import msgspec
+
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import Peer, peer_of
-from actors.qemu.migration.source import begin, check_begin, confirm, go_on, send
+from actors.qemu.migration.source import begin, check_begin, confirm, go_on, send, write_move
 from actors.qemu.records import Move
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainState
@@ -64,18 +66,21 @@ async def _all_steps(
     async with peer_of(dconnuri) as peer:
         await peer.check(offline=bool(flags & Flags.OFFLINE))
         cookie, xml = await begin(host, guest, params, flags & ~Flags.CHANGE_PROTECTION)
-        cookie, uri = await peer.prepare(name, xml, params, cookie, over_there)
-        where = uri or params.uri
+        move = msgspec.structs.replace(_move(guest, "", flags), phase="asking", peer=dconnuri, name=name)
         try:
             if not flags & Flags.OFFLINE:
-                if where is None:
+                # a successor of this process knows whom to tell that nothing came of it
+                await write_move(host, guest, move)
+            cookie, uri = await peer.prepare(name, xml, params, cookie, over_there)
+            if not flags & Flags.OFFLINE:
+                params.uri = uri or params.uri
+                if params.uri is None:
                     raise OperationFailed("domainMigratePrepare3 did not set uri")
-                move = _move(guest, where, flags)
-                ours = Move(**{f: getattr(move, f) for f in move.__struct_fields__} | {"peer": dconnuri, "name": name})
-                params.uri = where
-                cookie = await send(host, guest, params, cookie, flags, ours)
+                cookie = await send(
+                    host, guest, params, cookie, flags, msgspec.structs.replace(move, phase="sending", uri=params.uri)
+                )
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(_call_off(host, peer, name, params, over_there)))
+            await asyncio.shield(asyncio.ensure_future(_stay(host, guest, peer, name, params, over_there)))
             raise
         try:
             await peer.finish(name, params, cookie, over_there, cancelled=False)
@@ -92,8 +97,10 @@ async def _all_steps(
     await confirm(host, guest, flags, cancelled=False)
 
 
-async def _call_off(host: QemuHost, peer: Peer, name: str, params: MigrationParameters, flags: int) -> None:
+async def _stay(host: QemuHost, guest: Guest, peer: Peer, name: str, params: MigrationParameters, flags: int) -> None:
     try:
+        if guest.run is not None and guest.run.move is not None:
+            await write_move(host, guest, None)
         await peer.finish(name, params, b"", flags, cancelled=True)
     except VirtError as exc:
         host.log.info("a migration was called off", guest=name, answer=exc.message)

@@ -2,7 +2,7 @@
 
 | how far it was | what is done |
 |---|---|
-| `sending` | it is called off, and the guest goes on here: nobody was told yet that it had arrived |
+| `asking`, `sending` | it is called off, and the guest goes on here: nobody was told yet that it had arrived |
 | `sent`, and this side made all calls | the other side is asked until it says where the guest runs |
 | `sent`, and the caller made them | the guest stands still until the caller's last call |
 | `gone` | it ends here |
@@ -27,9 +27,10 @@ from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import peer_of
 from actors.qemu.migration.source import go_on, leave, write_move
 from actors.qemu.records import Move
-from schema.errors import VirtError
+from schema.errors import NoSuchDomain, VirtError
 
 _RETRY_S: Final = 0.5
+_TELLS: Final = 6
 _POST_COPY: Final = ("postcopy-active", "postcopy-paused", "postcopy-recover")
 
 
@@ -76,7 +77,7 @@ async def _settle(host: QemuHost, guest: Guest, move: Move) -> None:
     if move.phase == "gone":
         await leave(host, guest, move.flags)
         return
-    if move.phase == "sending":
+    if move.phase in ("asking", "sending"):
         migration = await guest.ask("query-migrate")
         if migration.get("status") in _POST_COPY:
             # it runs over there already: what is missing here is only the caller's last call
@@ -101,6 +102,13 @@ async def _call_off(host: QemuHost, guest: Guest, move: Move) -> None:
     name = move.name or guest.name
     try:
         async with peer_of(move.peer or "") as peer:
-            await peer.finish(name, MigrationParameters(), b"", move.flags, cancelled=True)
+            for _ in range(_TELLS):
+                try:
+                    await peer.finish(name, MigrationParameters(), b"", move.flags, cancelled=True)
+                except NoSuchDomain:
+                    # it may only be about to make a process for it
+                    await asyncio.sleep(_RETRY_S)
+                    continue
+                break
     except VirtError as exc:
         host.log.info("a migration was called off", guest=guest.name, answer=exc.message)
