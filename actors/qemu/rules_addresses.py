@@ -27,6 +27,7 @@ from conf.domain.memory_device import MemoryModel
 from conf.domain.small_devices import Crypto, Input, InputBus, MemBalloon, Nvram, Vsock
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
+from schema.errors import XmlError
 
 HostAddress = SourcePciAddress | PciAddress
 IommuGroup = Callable[[HostAddress], int | None]
@@ -80,12 +81,24 @@ def assign(
             rules_devices.complete(controller, domain, capabilities)
         if rules_machine.is_s390(domain) and capabilities.has("zpci"):
             assign_zpci(domain)
+    else:
+        _refuse_pci(domain)
     if flags & ParseFlags.ABI_UPDATE:
         # a definition that was made before ports were given keeps what the guest has seen so far
         assign_usb(domain)
     elif all(isinstance(one.address, UsbAddress) and one.address.port for one in usb_devices(domain)):
         assign_usb(domain)
     _number_memory_slots(domain)
+
+
+def _refuse_pci(domain: Domain) -> None:
+    """A PC without PCI has no place for what goes there."""
+    if not rules_machine.is_x86(domain):
+        return
+    needs = pci_needs(domain)
+    for device in walk(domain):
+        if isinstance(device, Device) and device.address is None and needs(device):
+            raise XmlError("No PCI buses available")
 
 
 def _isolation_groups(domain: Domain, iommu_group: IommuGroup) -> dict[int, int]:

@@ -47,7 +47,7 @@ def check_kind(controller: Controller, domain: Domain) -> None:
     if controller.model in ("nec-xhci", "qemu-xhci") and (controller.ports or 0) > _MAX_XHCI_PORTS:
         raise ConfigUnsupported(f"'{controller.model}' controller only supports up to '{_MAX_XHCI_PORTS}' ports")
     if controller.type is ControllerType.USB and controller.model in ("qusb1", "qusb2"):
-        raise ConfigUnsupported("USB controller model type 'qusb1' or 'qusb2' is not supported in QEMU")
+        raise ConfigUnsupported("USB controller model type 'qusb1' or 'qusb2' is not supported in " + domain.type.value)
     if controller.type is not ControllerType.PCI:
         return
     model = controller.model
@@ -103,6 +103,13 @@ def _check_attributes(controller: Controller) -> None:
 
 
 def _check_scsi(controller: Controller, domain: Domain, capabilities: Capabilities) -> None:
+    if controller.model == "ncr53c90":
+        if controller.index:
+            raise ConfigUnsupported("ncr53c90 can only be used as first SCSI controller")
+        if not _has_builtin_esp(controller, domain):
+            raise ConfigUnsupported("ncr53c90 SCSI controller is not a built-in for this machine")
+    if controller.model in ("auto", "buslogic"):
+        raise ConfigUnsupported(f"Unsupported controller model: {controller.model}")
     known = _SCSI_FLAGS.get(controller.model or "")
     if known is not None and capabilities.lacks(known[0]) and not _has_builtin_esp(controller, domain):
         raise ConfigUnsupported(f"This QEMU doesn't support {known[1]}")
@@ -112,11 +119,6 @@ def _check_scsi(controller: Controller, domain: Domain, capabilities: Capabiliti
             raise ConfigUnsupported("virtio-scsi IOThreads only available for virtio pci and virtio ccw controllers")
         if thread not in iothread_ids(domain):
             raise ConfigUnsupported(f"controller iothread '{thread}' not defined in iothreadid")
-    if controller.model == "ncr53c90":
-        if controller.index:
-            raise ConfigUnsupported("ncr53c90 can only be used as first SCSI controller")
-        if not _has_builtin_esp(controller, domain):
-            raise ConfigUnsupported("ncr53c90 SCSI controller is not a built-in for this machine")
 
 
 def _has_builtin_esp(controller: Controller, domain: Domain) -> bool:

@@ -18,18 +18,17 @@ from conf.domain.address import (
 )
 from conf.domain.defaults_processor import iothread_ids
 from conf.domain.disk import BackingStore, Disk, DiskBus, DiskCache, DiskDevice, DiskIo, IoTune, Mirror
-from conf.domain.disk_names import disk_index
+from conf.domain.disk_names import is_disk_name
 from conf.domain.domain import Domain
 from conf.domain.secrets import Encryption
 from conf.domain.storage_source import DirSource, FileSource, NetworkSource, Protocol, SourceType, StorageSource
-from schema.errors import ConfigUnsupported, RefusedDocument
+from schema.errors import ArgumentUnsupported, ConfigUnsupported, RefusedDocument
 
 MAX_IOTUNE = 1_000_000_000_000_000
 """The most that QEMU takes as a limit."""
 _VIRTIO_PLACES = (PciAddress, CcwAddress, VirtioMmioAddress, VirtioS390Address, NoneType)
 _UNSAFE_SERIAL = re.compile(r"[^A-Za-z0-9_ .+-]").search
 _DRIVES = {DiskBus.SCSI: "scsi", DiskBus.IDE: "ide", DiskBus.FDC: "fdc", DiskBus.SATA: "sata"}
-_WEB = (Protocol.HTTP, Protocol.HTTPS)
 
 
 def check(disk: Disk, domain: Domain, capabilities: Capabilities) -> None:
@@ -66,7 +65,7 @@ def _check_geometry(disk: Disk) -> None:
         if disk.geometry.trans is not None and bus is not DiskBus.IDE:
             raise ConfigUnsupported(f"CHS translation mode can only be set for 'ide' bus not '{bus.value}'")
     if disk.serial and bus is DiskBus.SD:
-        raise ConfigUnsupported(f"Serial property not supported for drive bus '{bus.value}'")
+        raise RefusedDocument(f"Serial property not supported for drive bus '{bus.value}'")
     if bus in (DiskBus.VIRTIO, DiskBus.SD) and disk.device in (DiskDevice.CDROM, DiskDevice.FLOPPY):
         raise ConfigUnsupported(f"disk type of '{disk.target.dev}' does not support ejectable media")
 
@@ -83,7 +82,7 @@ def _check_copying(disk: Disk) -> None:
 def _check_identity(disk: Disk, capabilities: Capabilities) -> None:
     bus = disk.target.bus
     if disk.wwn:
-        if bus not in (DiskBus.IDE, DiskBus.SATA, DiskBus.SCSI):
+        if bus not in (DiskBus.IDE, DiskBus.SCSI):
             raise ConfigUnsupported("Only ide and scsi disk support wwn")
         if bus is DiskBus.IDE and capabilities.lacks("ide-drive.wwn"):
             raise ConfigUnsupported("Setting wwn for ide disk is not supported by this QEMU")
@@ -111,9 +110,9 @@ def _check_rotation(disk: Disk, capabilities: Capabilities) -> None:
     if not disk.target.rotation_rate:
         return
     if disk.target.bus not in (DiskBus.SCSI, DiskBus.IDE, DiskBus.SATA):
-        raise ConfigUnsupported("rotation rate is only valid for SCSI/IDE/SATA bus")
+        raise RefusedDocument("rotation rate is only valid for SCSI/IDE/SATA bus")
     if disk.device is not DiskDevice.DISK:
-        raise ConfigUnsupported("rotation rate is only valid for disk device")
+        raise RefusedDocument("rotation rate is only valid for disk device")
     if capabilities.lacks("rotation-rate"):
         raise ConfigUnsupported("rotation rate is not supported with this QEMU")
 
@@ -176,7 +175,7 @@ def _check_iotune(disk: Disk, domain: Domain) -> None:
             if other is not disk and same_group and theirs != tune:
                 raise ConfigUnsupported(f"different iotunes for disks {disk.target.dev} and {other.target.dev}")
     if any(one > MAX_IOTUNE for one in _settings(tune)):
-        raise ConfigUnsupported(f"block I/O throttle limit must be no more than {MAX_IOTUNE} using QEMU")
+        raise ArgumentUnsupported(f"block I/O throttle limit must be no more than {MAX_IOTUNE} using QEMU")
 
 
 def _check_transient(disk: Disk) -> None:
@@ -191,7 +190,7 @@ def _check_transient(disk: Disk) -> None:
         raise ConfigUnsupported(f"transient disk supported only with 'disk' device ({name})")
     shares = disk.transient is not None and disk.transient.share_backing
     bus = disk.target.bus
-    if shares and bus is not None and bus not in (DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.USB, DiskBus.SATA, DiskBus.IDE):
+    if shares and bus is not None and bus not in (DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.USB):
         raise ConfigUnsupported(f"disk bus '{bus.value}' doesn't support transiend disk backing image sharing")
 
 
@@ -201,7 +200,7 @@ _PARTITION = re.compile(r"(?:[hsv]d|xvd)[a-z]+\d+\Z").match
 def _check_target(disk: Disk) -> None:
     if _PARTITION(disk.target.dev):
         raise ConfigUnsupported(f"invalid disk target '{disk.target.dev}', partitions can't appear in disk targets")
-    if disk_index(disk.target.dev) is None:
+    if not is_disk_name(disk.target.dev):
         raise ConfigUnsupported(f"invalid disk target '{disk.target.dev}'")
 
 
@@ -229,7 +228,7 @@ def _check_image(source: StorageSource, image_format: str | None, disk: Disk, ca
     if isinstance(source, DirSource):
         if image_format not in (None, "fat"):
             raise ConfigUnsupported("storage type 'dir' requires use of storage format 'fat'")
-        if not disk.readonly and disk.device is DiskDevice.DISK:
+        if not disk.readonly:
             raise ConfigUnsupported("virtual FAT storage can't be accessed in read-write mode")
     encryption = getattr(source, "encryption", None) or (disk.encryption if source is disk.source else None)
     if encryption is not None:
@@ -249,7 +248,7 @@ def _check_encryption(
         if not (isinstance(source, NetworkSource) and source.protocol is Protocol.RBD):
             raise ConfigUnsupported("librbd encryption is supported only with RBD backed disks")
         return
-    if encryption.format == "qcow":
+    if encryption.format in ("qcow", "default"):
         raise ConfigUnsupported("old qcow/qcow2 encryption is not supported")
     if image_format not in (None, "raw", "qcow2"):
         raise ConfigUnsupported("encryption is supported only with 'raw' and 'qcow2' image format")
@@ -257,8 +256,6 @@ def _check_encryption(
 
 def _check_network(source: NetworkSource, capabilities: Capabilities) -> None:
     protocol = source.protocol
-    if source.query and protocol not in _WEB:
-        raise ConfigUnsupported("query is supported only with HTTP(S) protocols")
     if protocol is Protocol.TFTP:
         raise ConfigUnsupported("'tftp' protocol is not supported with this QEMU binary")
     if protocol is Protocol.NFS:

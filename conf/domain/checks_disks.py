@@ -15,19 +15,23 @@ from conf.domain.storage_source import (
     DirSource,
     FileSource,
     NetworkSource,
+    NvmeSource,
     Protocol,
     SourceType,
     StartupPolicy,
     StorageSource,
+    VhostUserSource,
+    VolumeSource,
 )
 from schema.enums.error import ErrorCode
 from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlError
 
+_ENCRYPTIONS = ("default", "qcow", "luks", "luks2")
 _DRIVES = (DiskBus.IDE, DiskBus.FDC, DiskBus.SCSI, DiskBus.SATA)
 _VENDOR, _PRODUCT = 8, 16
 _WITH_LOGIN = (
     *(Protocol.ISCSI, Protocol.RBD, Protocol.HTTP, Protocol.HTTPS),
-    *(Protocol.FTP, Protocol.FTPS, Protocol.TFTP, Protocol.SSH),
+    *(Protocol.FTP, Protocol.FTPS, Protocol.SSH),
 )
 
 
@@ -95,15 +99,21 @@ def _sources(disk: Disk) -> Iterator[StorageSource]:
 def _check_source(source: StorageSource, disk: Disk) -> None:
     auth = getattr(source, "auth", None) or (disk.auth if source is disk.source else None)
     if isinstance(source, NetworkSource):
-        if source.name is None and source.protocol is not Protocol.NBD:
-            raise XmlError("missing name for disk source")
         if auth is not None and source.protocol not in _WITH_LOGIN:
             raise ConfigUnsupported(f"authentication is not supported for protocol '{source.protocol.value}'")
         _check_auth(auth, source)
-        if source.snapshot is not None and source.protocol is not Protocol.RBD:
-            raise XmlError("<snapshot> element is currently supported only with 'rbd' disks")
-        if source.config is not None and source.protocol is not Protocol.RBD:
-            raise XmlError("<config> element is currently supported only with 'rbd' disks")
+    if isinstance(source, VolumeSource) and source.mode not in (None, "host", "direct"):
+        raise ConfigUnsupported(f"unknown source mode '{source.mode}' for volume type disk")
+    if isinstance(source, NvmeSource):
+        if source.type != "pci":
+            raise XmlError(f"unsupported source type '{source.type}'")
+        if not source.namespace_id:
+            raise ConfigUnsupported("NVMe namespace can't be zero")
+    if isinstance(source, VhostUserSource):
+        if source.type != "unix":
+            raise XmlError("invalid 'type' attribute for vhostuser disk source")
+        if source.path is None:
+            raise XmlError("missing 'path' attribute for vhostuser disk source")
     _check_encryption(getattr(source, "encryption", None))
 
 
@@ -122,6 +132,8 @@ def _check_auth(auth: Auth | None, source: NetworkSource) -> None:
 
 
 def _check_encryption(encryption: Encryption | None) -> None:
+    if encryption is not None and encryption.format not in _ENCRYPTIONS:
+        raise ConfigUnsupported(f"unknown volume encryption format type {encryption.format}")
     if encryption is not None and encryption.format == "luks" and encryption.cipher is not None:
         raise ConfigUnsupported("supplying <cipher> for domain disk definition is unnecessary")
 
@@ -193,7 +205,7 @@ def _check_bus(disk: Disk) -> None:
             raise RefusedDocument(f"Invalid floppy device name: {name}")
     elif bus is DiskBus.FDC:
         raise RefusedDocument(f"Invalid bus type '{bus.value}' for disk")
-    if disk.device is DiskDevice.DISK and not name.startswith(("hd", "sd", "vd", "xvd", "ubd", "fd")):
+    if disk.device is DiskDevice.DISK and not name.startswith(("hd", "sd", "vd", "xvd", "ubd")):
         raise RefusedDocument(f"Invalid harddisk device name: {name}")
 
 

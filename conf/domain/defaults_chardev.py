@@ -115,7 +115,7 @@ def _check_end(end: CharEnd, *, needs_path: bool) -> None:
             if not isinstance(source, PathSource) or source.path is None:
                 raise RefusedDocument("Missing source path attribute for char device")
         case CharType.NMDM:
-            if not isinstance(source, NmdmSource) or source.master is None or source.slave is None:
+            if isinstance(source, NmdmSource) and (source.master is None) != (source.slave is None):
                 raise RefusedDocument("Should define both master and slave path attributes for nmdm device")
         case CharType.SPICEPORT:
             channel = source.channel if isinstance(source, SpicePortSource) else None

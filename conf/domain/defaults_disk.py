@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from conf.domain.address import DriveAddress
 from conf.domain.controller import ControllerType
-from conf.domain.disk import BackingStore, Disk, DiskBus, DiskDevice, ImageFormat, Mirror, SnapshotMode
-from conf.domain.disk_names import disk_index
+from conf.domain.disk import BackingStore, Disk, DiskBus, DiskCache, DiskDevice, ImageFormat, Mirror, SnapshotMode
+from conf.domain.disk_names import disk_index, is_disk_name
 from conf.domain.domain import Domain
 from conf.domain.hostdev import HostdevType
 from conf.domain.rules import DomainRules
@@ -30,6 +30,16 @@ def normalize(disk: Disk) -> None:
             disk.target.bus = DiskBus.FDC
         else:
             disk.target.bus = next((bus for head, bus in _BUSES if disk.target.dev.startswith(head)), DiskBus.IDE)
+    driver = disk.driver
+    if driver is not None:
+        if driver.cache is DiskCache.DEFAULT:
+            driver.cache = None
+        if driver.type == "aio":
+            driver.type = "raw"
+    if disk.iotune is not None:
+        for name, amount in vars(disk.iotune).items():
+            if amount == 0:
+                setattr(disk.iotune, name, None)
     if disk.mirror is not None:
         _normalize_mirror(disk.mirror)
     if disk.device is DiskDevice.CDROM:
@@ -91,6 +101,8 @@ def complete(disk: Disk, domain: Domain, rules: DomainRules) -> None:
         if isinstance(below.source, NetworkSource):
             _complete_network(below.source)
         below = below.backing_store
+    if disk.address is None and not is_disk_name(disk.target.dev):
+        raise XmlError(f"Unknown disk name '{disk.target.dev}' and no address specified")
     if disk.address is None and disk.target.bus in _DRIVE_BUSES:
         disk.address = drive_address(disk, domain, rules)
 
@@ -119,13 +131,17 @@ def _complete_network(source: NetworkSource) -> None:
     if source.protocol not in _SAFE:
         source.ssl_verify = None
     if source.protocol not in _WEB:
-        source.cookies = []
+        source.cookies, source.query = [], None
+    if source.protocol is not Protocol.NFS:
+        source.identity = None
     if source.protocol not in _TRANSFER:
         source.readahead = source.timeout_s = None
     name = source.name or ""
     if source.protocol is Protocol.ISCSI and name and "/" not in name:
         source.name = f"{name}/0"
-    elif source.protocol is Protocol.GLUSTER and not name.strip("/").partition("/")[2]:
+    elif source.name is None and source.protocol is not Protocol.NBD:
+        raise XmlError("missing name for disk source")
+    elif source.protocol in (Protocol.GLUSTER, Protocol.RBD) and not name.strip("/").partition("/")[2]:
         raise XmlError(f"can't split path '{name}' into pool name and image name")
     for host in source.hosts:
         if host.transport in (None, Transport.TCP) and host.port is None:

@@ -114,7 +114,7 @@ class MetadataCache(Element, tag="metadata_cache", empty=Empty.OMIT):
 
 
 IMAGE_FORMATS = words(
-    *("none", "raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop"),
+    *("raw", "dir", "bochs", "cloop", "dmg", "iso", "vpc", "vdi", "fat", "vhd", "ploop"),
     *("cow", "qcow", "qcow2", "qed", "vmdk", "aio"),
 )
 """The formats of images; old texts for Xen say `aio` for raw ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_NAME = re.compile(r"(fd|hd|vd|sd|xvd|ubd|nvme)([a-z]+)([0-9]*)\Z").match
+_NAME = re.compile(r"(fd|hd|vd|sd|xvd|ubd)([a-z]+)([0-9]*)\Z").match
 _LETTERS = 26
 
 
@@ -17,6 +17,11 @@ def disk_index(name: str) -> int | None:
     for letter in match[2]:
         index = index * _LETTERS + (ord(letter) - ord("a") + 1)
     return index - 1
+
+
+def is_disk_name(name: str) -> bool:
+    """Is the name one that disks have?"""
+    return _NAME(name) is not None
 
 
 def disk_name(prefix: str, index: int) -> str:

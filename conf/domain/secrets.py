@@ -3,7 +3,9 @@
 from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children
+from conf.faults import lacking
 from conf.values import UINT, UUID_TEXT
+from schema.errors import XmlError
 
 
 class SecretRef(Element, tag="secret"):
@@ -41,7 +43,7 @@ class Ivgen(Element, tag="ivgen"):
 class Encryption(Element, tag="encryption", empty=Empty.OPEN):
     """How a volume is encrypted."""
 
-    format: str = attr("format", str)
+    format: str = attr("format", str, missing=lacking(XmlError, "unknown volume encryption format"))
     engine: str | None = attr("engine", str, default=None)
     secrets: list[SecretRef] = children(SecretRef, default=[])
     cipher: Cipher | None = child(Cipher, default=None)

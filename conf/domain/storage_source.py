@@ -7,8 +7,10 @@ from conf.domain.seclabel import SourceSeclabel, visible_labels
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.status_parts import ImagePrivate, in_status
 from conf.element import Element, Empty, attr, child, children, content, value
+from conf.faults import lacking
 from conf.flags import XmlFlags
 from conf.values import UINT, ULONG, YES_NO
+from schema.errors import XmlError
 
 _STATUS = XmlFlags.STATUS.value
 
@@ -185,6 +187,7 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
     hosts: list[Host] = children(Host, default=[])
+    identity: NfsIdentity | None = child(NfsIdentity, default=None)
     snapshot: str | None = value("snapshot", "name", str, default=None)
     config: str | None = value("config", "file", str, default=None)
     initiator: Initiator | None = child(Initiator, default=None)
@@ -194,7 +197,6 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     )
     readahead: Readahead | None = child(Readahead, default=None)
     timeout_s: int | None = value("timeout", "seconds", UINT, default=None)
-    identity: NfsIdentity | None = child(NfsIdentity, default=None)
     slices: list[Slice] = children(Slice, within="slices", default=[])
     seclabels: list[SourceSeclabel] = children(
         SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
@@ -205,11 +207,14 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
     private: ImagePrivate | None = child(ImagePrivate, default=None, shown=in_status("private"))
 
 
+_half_volume = lacking(XmlError, "'pool' and 'volume' must be specified together for 'pool' type source")
+
+
 class VolumeSource(StorageSource, case="volume", empty=Empty.OMIT):
     """A volume of a storage pool."""
 
-    pool: str = attr("pool", str)
-    volume: str = attr("volume", str)
+    pool: str = attr("pool", str, missing=_half_volume)
+    volume: str = attr("volume", str, missing=_half_volume)
     mode: str | None = attr("mode", str, default=None)
     startup_policy: StartupPolicy | None = attr("startupPolicy", StartupPolicy, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)
@@ -245,7 +250,7 @@ class VhostUserSource(StorageSource, case="vhostuser", empty=Empty.OMIT):
         enabled: bool | None = attr("enabled", YES_NO, default=None)
         timeout_s: int | None = attr("timeout", UINT, default=None)
 
-    type: str = attr("type", str)
+    type: str = attr("type", str, missing=lacking(XmlError, "missing 'type' attribute for vhostuser disk source"))
     path: str | None = attr("path", str, default=None)
     mode: str | None = attr("mode", str, default=None)
     index: int | None = attr("index", UINT, default=None, live=True)

@@ -16,7 +16,7 @@ from conf.domain.defaults import walk
 from conf.domain.defaults_controller import ensure_controller, has_controller
 from conf.domain.device import Device
 from conf.domain.domain import Domain
-from schema.errors import XmlError
+from schema.errors import ConfigUnsupported, XmlError
 
 Chipset = Callable[["Placing"], None]
 """Takes the places that a machine's chipset has for its own devices."""
@@ -262,6 +262,13 @@ def _complete_controllers(domain: Domain) -> None:
     controllers = [one for one in domain.devices.controllers if one.type is ControllerType.PCI]
     for controller in controllers:
         address = controller.address
+        number = controller.index or 0
+        is_bridge = controller.model == PciModel.PCI_BRIDGE
+        if is_bridge and isinstance(address, PciAddress) and address.bus >= number:
+            raise ConfigUnsupported(
+                f"PCI controller at index {number} (0x{number:02x}) has bus='0x{address.bus:02x}', but index must be "
+                "larger than bus"
+            )
         target = controller.target or PciTarget()
         if controller.model == PciModel.PCI_BRIDGE:
             target.chassis_nr = target.chassis_nr if target.chassis_nr is not None else controller.index

@@ -246,7 +246,9 @@ class PciBuses:
             return self._add(new_bus(PciModel.PCI_BRIDGE))
         if needs & Connect.PCI_BRIDGE and self.buses and self.buses[0].model is PciModel.PCIE_ROOT:
             return self._add(new_bus(PciModel.DMI_TO_PCI_BRIDGE))
-        if needs & (Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT | Connect.PCIE_TO_PCI_BRIDGE):
+        if needs & Connect.PCIE_TO_PCI_BRIDGE:
+            raise RefusedDocument("Cannot automatically add a new PCI bus for a device with connect flags 2000")
+        if needs & (Connect.PCIE_DEVICE | Connect.UPSTREAM_PORT):
             return self._add(new_bus(PciModel.PCIE_ROOT_PORT))
         wanted = next((name for kind, name in _NAMES.items() if needs & kind), "")
         raise RefusedDocument(
