@@ -283,6 +283,12 @@ def _job_status(host: QemuHost, guest: Guest, data: Data) -> None:
     on_job_status(host, guest, dict(data))
 
 
+def _job_end(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.block.jobs import on_job_end
+
+    on_job_end(host, guest, dict(data))
+
+
 def _write_threshold(host: QemuHost, guest: Guest, data: Data) -> None:
     from actors.qemu.block.threshold import on_threshold
 
@@ -315,6 +321,8 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "SPICE_DISCONNECTED": _graphics(DomainEventGraphicsPhase.DISCONNECT),
     "VSERPORT_CHANGE": _port_state,
     "JOB_STATUS_CHANGE": _job_status,
+    "BLOCK_JOB_COMPLETED": _job_end,
+    "BLOCK_JOB_CANCELLED": _job_end,
     "BLOCK_WRITE_THRESHOLD": _write_threshold,
 }
 

@@ -55,17 +55,35 @@ def abandon(guest: Guest, job: BlockJob) -> list[Image]:
     return [image for image in images if image.index not in below] if job.kind == "copy" else []
 
 
-async def look(host: QemuHost, guest: Guest, job: BlockJob) -> list[Image]:
-    """QEMU does not know the job any more: the disk itself tells what it did."""
+async def is_done(guest: Guest, job: BlockJob) -> bool:
+    """QEMU does not know the job any more: whether the disk is what the job was to make of it.
+
+    Raises as `Guest.ask` does.
+    """
     disk = disk_of_target(guest.live, job.disk)
-    if disk is None or job.kind not in ("copy", "active-commit"):
-        return []
+    if disk is None:
+        return False
+    images = images_of(disk)
+    if job.kind == "pull":
+        base = next((one for one in images if one.index == job.base), None)
+        return await _backing_of(guest, f"libvirt-{job.top}-format") == (base.path if base is not None else None)
+    if job.kind == "commit":
+        base = next((one for one in images if one.index == job.base), None)
+        return base is not None and await _backing_of(guest, f"libvirt-{job.above}-format") == base.path
     wanted = job.base if job.kind == "active-commit" else mirror_index(disk)
     for one in await guest.ask("query-block"):
         path = str(one.get("qdev") or "").removeprefix("/machine/peripheral/").partition("/")[0]
         if path == disk.alias and (one.get("inserted") or {}).get("node-name") == f"libvirt-{wanted}-format":
-            return await complete(host, guest, job)
-    return abandon(guest, job)
+            return True
+    return False
+
+
+async def _backing_of(guest: Guest, node: str) -> str | None:
+    for one in await guest.ask("query-named-block-nodes", {"flat": True}):
+        if one.get("node-name") == node:
+            name = one.get("backing_file") or (one.get("image") or {}).get("full-backing-filename")
+            return None if name is None else str(name)
+    return None
 
 
 async def let_go(host: QemuHost, guest: Guest, job: BlockJob, images: Sequence[Image], *, done: bool) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from actors.qemu.block import finish
 from actors.qemu.block.chain import disk_of_target, path_of
-from actors.qemu.block.keeping import drop_job, find_job, keep_now, put_job
+from actors.qemu.block.keeping import drop_job, find_job, keep_end, keep_now, put_job
 from actors.qemu.block.nodes import dismiss_job, job_error, next_status
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -105,6 +105,13 @@ def on_job_status(host: QemuHost, guest: Guest, data: dict[str, Any]) -> None:
         host.runtime.spawn(_settle_later(host, guest, name), f"end of block job {name} of {guest.name}")
 
 
+def on_job_end(host: QemuHost, guest: Guest, data: dict[str, Any]) -> None:
+    """QEMU tells how a block job ended, just before it tells that it has."""
+    job = find_job(guest, str(data.get("device", "")))
+    if job is not None and job.kind == PULL:
+        guest.waiters.note(job.name, str(data.get("error", "")))
+
+
 def become_ready(host: QemuHost, guest: Guest, job: BlockJob) -> None:
     """The copy is complete, and is kept so."""
     if job.state not in ("new", "running"):
@@ -132,7 +139,7 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
 
     The caller holds the guest's change lane. Raises as `Guest.ask` does.
     """
-    error = await job_error(guest, job.name)
+    error = await _error_of(host, guest, job)
     if job.kind == BACKUP:
         from actors.qemu.block.backup import end_part
 
@@ -150,16 +157,26 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
         left = await finish.complete(host, guest, job)
     else:
         left = finish.abandon(guest, job)
-    drop_job(guest, job.name)
-    with contextlib.suppress(HostSystemError):
-        await keep_now(host, guest)
     # not before it is written down what the job did: a successor asks QEMU
     with contextlib.suppress(HypervisorGone):
         await dismiss_job(guest, job.name)
     await finish.let_go(host, guest, job, left, done=status == COMPLETED)
+    if guest.run is None:
+        return status
+    with contextlib.suppress(HostSystemError):
+        await keep_end(host, guest, job.name)
     host.publish(guest)
     tell_job(host, guest, job, status, _path_of(disk_of_target(guest.live, job.disk)))
     return status
+
+
+async def _error_of(host: QemuHost, guest: Guest, job: BlockJob) -> str | None:
+    if job.kind != PULL:
+        return await job_error(guest, job.name)
+    told = guest.waiters.take_outcome(job.name)
+    if told is None:
+        return None if await finish.is_done(guest, job) else "nobody heard how it ended"
+    return told or None
 
 
 def _path_of(disk: Disk | None) -> str | None:
@@ -272,10 +289,13 @@ async def _settle_lost(host: QemuHost, guest: Guest, name: str, *, known: bool) 
 
                 await end_part(host, guest, job, "the backup was lost")
                 return
-            left = await finish.look(host, guest, job)
-            drop_job(guest, name)
-            await keep_now(host, guest)
-            await finish.let_go(host, guest, job, left, done=False)
+            done = await finish.is_done(guest, job)
+            left = await finish.complete(host, guest, job) if done else finish.abandon(guest, job)
+            await finish.let_go(host, guest, job, left, done=done)
+            await keep_end(host, guest, name)
             host.publish(guest)
+            if job.state != "new" or done:
+                path = _path_of(disk_of_target(guest.live, job.disk))
+                tell_job(host, guest, job, COMPLETED if done else FAILED, path)
     except VirtError as exc:
         host.log.warning("a block job that has ended is left", guest=guest.name, job=name, error=exc.message)

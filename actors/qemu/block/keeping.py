@@ -25,6 +25,22 @@ async def keep_now(host: QemuHost, guest: Guest, *, config: Domain | None = None
     await host.store.write(records.path_of(record.uuid), records.encode(record), completes=False)
 
 
+async def keep_end(host: QemuHost, guest: Guest, name: str) -> None:
+    """The job is over: on disk first, then in memory, so that nobody sees it gone before it is.
+
+    Raises HostSystemError; it is gone in memory all the same.
+    """
+    record = guest.refreshed()
+    try:
+        if record.run is not None:
+            jobs = tuple(one for one in record.run.jobs if one.name != name)
+            left = msgspec.structs.replace(record, run=msgspec.structs.replace(record.run, jobs=jobs))
+            await host.store.write(records.path_of(record.uuid), records.encode(left), completes=False)
+    finally:
+        if guest.run is not None:
+            drop_job(guest, name)
+
+
 def set_jobs(guest: Guest, jobs: tuple[BlockJob, ...]) -> None:
     """These are the guest's block jobs now; on disk with the next writing."""
     guest.adopt(guest.running(jobs=jobs), live=guest.live)

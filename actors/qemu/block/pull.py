@@ -81,6 +81,8 @@ async def _pull(host: QemuHost, dom: DomainRef, path: str, base: str | None, ban
             arguments["backing-file"] = await name_for(host, guest, disk, images[place])
     if speed:
         arguments["speed"] = speed
+    # QEMU 7.2 dies when it is asked about its nodes while such a job has ended and is not forgotten yet
+    arguments["auto-dismiss"] = True
     name = f"pull-{disk.target.dev}-{images[0].format_node}"
     job = BlockJob(name=name, kind=PULL, disk=disk.target.dev, top=images[0].index, base=number)
     await begin_job(host, guest, job, "block-stream", arguments)

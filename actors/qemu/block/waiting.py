@@ -10,6 +10,15 @@ class JobWaiters:
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._outcomes: dict[str, str] = {}
+
+    def note(self, job: str, error: str) -> None:
+        """QEMU told how a job ended that it forgets at once; no text for a good end."""
+        self._outcomes[job] = error
+
+    def take_outcome(self, job: str) -> str | None:
+        """How such a job ended; None when nobody heard."""
+        return self._outcomes.pop(job, None)
 
     def expect(self, job: str) -> asyncio.Future[str]:
         """Ends in the next status of a job that matters; to be asked for before QEMU is told of the job."""
