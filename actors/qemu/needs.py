@@ -43,6 +43,13 @@ class Needs:
         value = self.secrets.get(_name(ref))
         if value is None:
             raise ConfigUnsupported(f"secret '{ref.uuid or ref.usage}' is not available")
+        return self._seal(value)
+
+    def sealed_text(self, text: str) -> tuple[str, str]:
+        """A text as QEMU takes secrets, in the same form. Raises HostSystemError without the guest's key."""
+        return self._seal(text.encode())
+
+    def _seal(self, value: bytes) -> tuple[str, str]:
         try:
             key = self.key_file.read_bytes()
         except OSError as exc:

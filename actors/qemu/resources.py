@@ -143,6 +143,14 @@ class StartResources:
         """A secret, sealed with the guest's key. Raises ConfigUnsupported, HostSystemError."""
         return self._needs.sealed(ref)
 
+    def seal(self, text: str) -> tuple[str, str]:
+        """A text, sealed with the guest's key. Raises HostSystemError."""
+        return self._needs.sealed_text(text)
+
+    def passt_socket(self, alias: str) -> str:
+        """Refuses: passt is not started yet."""
+        raise ConfigUnsupported("interfaces behind passt are not supported yet")
+
     def volume(self, source: VolumeSource) -> StorageSource:
         """Where a volume lies. Raises ConfigUnsupported."""
         return self._needs.volume(source)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import HugePageMount, Launch, Options
 from actors.qemu.command.line import CommandLine
+from actors.qemu.needs import seal
 from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.processors import Processors
 from actors.qemu.rules import QemuRules
@@ -56,6 +57,7 @@ class RecordedHost:
     """Gives the descriptors of the recordings."""
 
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    name: str = ""
     next_tap: int = 3
     next_vhost: int = 44
 
@@ -107,6 +109,13 @@ class RecordedHost:
         if name not in self.groups:
             raise ConfigUnsupported(f"fd group '{name}' was not associated with the domain")
         return self.groups[name]
+
+    def seal(self, text: str) -> tuple[str, str]:
+        """With the recordings' key and vector: 0, 1, 2, ..."""
+        return seal(text.encode(), bytes(range(32)), bytes(range(16)))
+
+    def passt_socket(self, alias: str) -> str:
+        return f"/bad-test-used-env-xdg-runtime-dir/libvirt/qemu/run/passt/-1-{self.name}-{alias}.socket"
 
     def tpm_socket(self, alias: str) -> str:
         return "/dev/test"
@@ -192,7 +201,7 @@ def build_recorded(
         if isinstance(disk.source, VolumeSource):
             disk.source, disk.auth = _volume(disk.source, pools), None
     folder = Path(f"/tmp/lib/domain--1-{domain.name[:20]}")
-    host = RecordedHost(groups)
+    host = RecordedHost(groups, domain.name[:20])
     places = Places(
         folder=folder,
         channels=Path("/tmp/channel"),

@@ -5,6 +5,7 @@ The order is libvirt's, so that its users' tools and eyes find everything where 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from actors.qemu.command import (
 )
 from actors.qemu.command.blockdev import number_images
 from actors.qemu.command.launch import MASTER_KEY, Launch
-from actors.qemu.command.line import CommandLine, comma_doubled, json_text
+from actors.qemu.command.line import CommandLine, Properties, comma_doubled, json_text
 from schema.errors import ConfigUnsupported
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -47,6 +48,7 @@ def build_command(launch: Launch) -> CommandLine:
     """
     domain = launch.domain
     line = CommandLine(domain.devices.emulator or launch.caps.emulator, launch.caps.json_options)
+    line.overrides = _overrides(launch)
     _environment(launch, line)
     line.add("-name", f"guest={comma_doubled(domain.name)},debug-threads=on")
     _deprecations(launch, line)
@@ -66,12 +68,16 @@ def build_command(launch: Launch) -> CommandLine:
     cpu.add_smp(launch, line)
     for thread in _iothreads(launch):
         line.add_json("-object", thread)
+    _main_loop(launch, line)
     memory.add_numa(launch, line)
     line.add("-uuid", str(domain.uuid))
     small.add_generation_id(launch, line)
     firmware_info.add_sysinfo(launch, line)
     displays.add_display(launch, line)
     line.add("-no-user-config", "-nodefaults")
+    if domain.os.bios is not None and domain.os.bios.useserial:
+        # the firmware's output goes where the serial port does
+        line.add("-machine", "graphics=off")
     line.add("-chardev", f"socket,id=charmonitor,fd={launch.monitor_fd},server=on,wait=off")
     line.add("-mon", "chardev=charmonitor,id=monitor,mode=control")
     machine.add_clock(launch, line)
@@ -137,6 +143,34 @@ def _deprecations(launch: Launch, line: CommandLine) -> None:
     behavior = wanted.behavior if wanted is not None else None
     if behavior in _INPUT and launch.caps.has("compat-deprecated"):
         line.add("-compat", f"deprecated-output=hide{_INPUT[behavior]}")
+
+
+_TYPES: Final[dict[str, Callable[[str], object]]] = {
+    "string": str,
+    "signed": int,
+    "unsigned": int,
+    "bool": lambda text: text == "true",
+}
+
+
+def _overrides(launch: Launch) -> dict[str, Properties]:
+    wanted = launch.domain.qemu_override
+    found: dict[str, Properties] = {}
+    for device in wanted.devices if wanted is not None else ():
+        properties = found.setdefault(device.alias, {})
+        for end in device.frontends:
+            for one in end.properties:
+                properties[one.name] = None if one.type == "remove" else _TYPES[one.type](one.value or "")
+    return found
+
+
+def _main_loop(launch: Launch, line: CommandLine) -> None:
+    loop = launch.domain.defaultiothread
+    if loop is None:
+        return
+    properties: Properties = {"qom-type": "main-loop", "id": "main-loop"}
+    properties |= {"thread-pool-min": loop.thread_pool_min, "thread-pool-max": loop.thread_pool_max}
+    line.add_json("-object", properties)
 
 
 def _iothreads(launch: Launch) -> list[dict[str, object]]:

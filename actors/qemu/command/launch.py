@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
+import msgspec
+
 from actors.qemu.capabilities.model import Capabilities, Machine
 from conf.domain.address import PciAddress, SourcePciAddress
 from conf.domain.controller import Controller, ControllerType
@@ -112,6 +114,12 @@ class HostResources(Protocol):
     def volume(self, source: VolumeSource) -> StorageSource:
         """Where a volume of a pool lies."""
 
+    def seal(self, text: str) -> tuple[str, str]:
+        """A text that is nobody else's business, encrypted with the guest's master key, and its vector."""
+
+    def passt_socket(self, alias: str) -> str:
+        """The socket of a program that gives the guest the host's network, which runs from then on."""
+
     def render_node(self) -> str:
         """The host's first render node."""
 
@@ -145,6 +153,11 @@ class Launch:
 
     def __post_init__(self) -> None:
         self._boot_index = boot_indexes(self.domain)
+        corrected = self.domain.qemu_capabilities
+        if corrected is not None:
+            flags = self.caps.flags | {one.capability for one in corrected.added}
+            flags -= {one.capability for one in corrected.removed}
+            self.caps = msgspec.structs.replace(self.caps, flags=flags)
 
     @property
     def arch(self) -> str:

@@ -22,6 +22,8 @@ class CommandLine:
         self.words: list[str] = [program]
         self.environment: dict[str, str] = {}
         self._plain = frozenset(JSON_OPTIONS) - frozenset(json_options)
+        self.overrides: dict[str, Properties] = {}
+        """Properties of devices by alias that the user sets otherwise; None takes one away."""
 
     def add(self, *words: str) -> None:
         """Appends words as they are."""
@@ -29,6 +31,8 @@ class CommandLine:
 
     def add_json(self, option: str, value: Mapping[str, Any]) -> None:
         """Appends an option whose value is an object; parts that are None are left out."""
+        if option == "-device" and value.get("id") in self.overrides:
+            value = {**value, **self.overrides[value["id"]]}
         text = plain_text(option, value) if option in self._plain else json_text(value)
         self.words.extend((option, text))
 

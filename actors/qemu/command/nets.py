@@ -121,6 +121,11 @@ def _netdev(
             properties["sndbuf"] = interface.tune.sndbuf
         return {**properties, "id": name}
     match interface.type:
+        case InterfaceType.USER if interface.backend is not None and interface.backend.type == "passt":
+            if launch.caps.lacks("netdev.stream"):
+                raise ConfigUnsupported("the passt network backend is not supported with this QEMU binary")
+            address = {"type": "unix", "path": launch.host.passt_socket(alias_of(interface))}
+            return {"type": "stream", "addr": address, "server": False, "id": name}
         case InterfaceType.USER:
             return {"type": "user", **_user_addresses(interface), "id": name}
         case InterfaceType.VHOSTUSER:

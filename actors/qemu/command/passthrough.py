@@ -184,8 +184,17 @@ def _usb(launch: Launch, one: Hostdev, source: UsbHostSource) -> Properties:
         **place,
         "id": alias_of(one),
         "bootindex": launch.boot_index(one),
+        **_RESETS.get(source.guest_reset, {}),
         **address_properties(launch, one),
     }
+
+
+_RESETS: Final[dict[str | None, Properties]] = {
+    "off": {"guest-reset": False},
+    "uninitialized": {"guest-reset": True},
+    "on": {"guest-reset": True, "guest-resets-all": True},
+}
+"""Whether a guest may reset the host's device."""
 
 
 def _mdev(launch: Launch, one: Hostdev, source: MdevSource) -> Properties:

@@ -221,6 +221,11 @@ def _curl(
     properties["password-secret"] = secret
     if source.ssl_verify is not None:
         properties["sslverify"] = source.ssl_verify
+    if source.cookies:
+        cookies = f"{name}-httpcookie-secret0"
+        data, vector = launch.host.seal("; ".join(f"{one.name}={one.value or ''}" for one in source.cookies))
+        steps.append(("-object", _secret(cookies, data, vector)))
+        properties["cookie-secret"] = cookies
     if source.readahead is not None:
         properties["readahead"] = source.readahead.size
     if source.timeout_s is not None:

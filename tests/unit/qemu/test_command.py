@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import msgspec
@@ -154,3 +155,41 @@ def test_an_agents_channel_gets_a_socket_of_its_own() -> None:
     source = domain.devices.channels[0].source
     assert getattr(source, "path", None) == "/run/vt/channel/domain-1-web/org.qemu.guest_agent.0"
     assert any("virtserialport" in word for word in after(words, "-device"))
+
+
+def test_older_emulators_take_the_same_as_words() -> None:
+    domain = domain_of(DISKS)
+    launch = launch_of(domain)
+    launch.caps = msgspec.structs.replace(launch.caps, flags=launch.caps.flags - {"device.json+hotplug"})
+    words = build_command(launch).words
+    disk = next(word for word in after(words, "-device") if word.startswith("virtio-blk-pci,"))
+    assert ",drive=libvirt-2-format,id=virtio-disk0," in disk and disk.endswith("write-cache=on")
+    assert after(words, "-object")[0].startswith("{"), "each option is told apart"
+
+
+def test_properties_that_the_user_sets_replace_ours() -> None:
+    override = """<qemu:override xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+      <qemu:device alias='virtio-disk0'><qemu:frontend>
+        <qemu:property name='drive' type='remove'/><qemu:property name='queue-size' type='unsigned' value='8'/>
+        <qemu:property name='x' type='bool' value='true'/></qemu:frontend></qemu:device></qemu:override>"""
+    words = words_of(domain_of(DISKS, top=override))
+    disk = next(json.loads(word) for word in after(words, "-device") if '"virtio-disk0"' in word)
+    assert "drive" not in disk and disk["queue-size"] == 8 and disk["x"] is True
+
+
+def test_flags_that_the_user_takes_away_are_gone() -> None:
+    corrected = """<qemu:capabilities xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+      <qemu:del capability='device.json+hotplug'/></qemu:capabilities>"""
+    words = words_of(domain_of(DISKS, top=corrected))
+    assert any(word.startswith("virtio-blk-pci,") for word in after(words, "-device"))
+
+
+def test_cookies_are_sealed() -> None:
+    disk = """<disk type='network' device='cdrom'><source protocol='http' name='a.iso'><host name='h' port='80'/>
+      <cookies><cookie name='a'>1</cookie><cookie name='b'>2</cookie></cookies></source>
+      <target dev='hda' bus='ide'/><readonly/></disk>"""
+    words = words_of(domain_of(disk))
+    sealed = next(json.loads(word) for word in after(words, "-object") if "httpcookie" in word)
+    storage = json.loads(after(words, "-blockdev")[0])
+    assert storage["cookie-secret"] == sealed["id"] == "libvirt-1-storage-httpcookie-secret0"
+    assert "a=1" not in " ".join(words)
