@@ -7,6 +7,7 @@ import contextlib
 import os
 import termios
 import tty
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +20,11 @@ from actors.runtime.calls import Calls
 from actors.runtime.streams import Streamed
 from broker.stream import Stream
 from conf.domain.chardev import CharDevice, CharMode, CharType, PathSource, PtySource, UnixSource
+from conf.domain.video import Video
 from schema.enums.domain import DomainConsoleFlags as ConsoleFlags
 from schema.errors import (
     ConfigUnsupported,
+    DomainStateError,
     HostSystemError,
     InternalError,
     InvalidArguments,
@@ -33,6 +36,7 @@ calls: Calls[QemuHost] = Calls()
 
 _CHUNK: Final = 64 * 1024
 _PPM: Final = "image/x-portable-pixmap"
+_PNG: Final = "image/png"
 
 
 def find_port(guest: Guest, name: str | None) -> CharDevice:
@@ -169,22 +173,26 @@ async def _ready(descriptor: int, *, writing: bool) -> None:
 
 @calls.handles(key="dom", lane="query")
 async def domain_screenshot(host: QemuHost, dom: DomainRef, screen: int, flags: int) -> Streamed:
-    """A picture of a guest's screen. Raises NoSuchDomain, DomainStateError, InvalidArguments without a video card."""
+    """A picture of a guest's screen.
+
+    Raises NoSuchDomain, DomainStateError when it is off or has no such screen, InternalError without a video card.
+    """
     check_flags(flags, 0, "qemuDomainScreenshot")
     guest = host.guest(dom)
     guest.need_run()
     videos = guest.live.devices.videos
     if not videos:
         raise InternalError("no screens to take screenshot from")
-    if screen >= len(videos) * max(video.model.heads or 1 for video in videos):
-        error = InvalidArguments()
-        error.message = "invalid argument: no such screen"
-        raise error
     path = guest.folder / "screenshot.ppm"
     path.unlink(missing_ok=True)
     arguments: dict[str, object] = {"filename": str(path)}
     if screen:
-        arguments |= {"device": videos[0].alias or "video0", "head": screen}
+        alias, head = _head(videos, screen)
+        arguments |= {"device": alias, "head": head}
+    caps = await host.emulators.capabilities(guest.need_run().emulator)
+    knows_png = caps.has("screenshot-format-png")
+    if knows_png:
+        arguments["format"] = "png"
     await guest.ask("screendump", arguments)
     try:
         picture = path.open("rb")
@@ -198,4 +206,14 @@ async def domain_screenshot(host: QemuHost, dom: DomainRef, screen: int, flags: 
                 await stream.write(data)
         await stream.finish()
 
-    return Streamed(serve, _PPM)
+    return Streamed(serve, _PNG if knows_png else _PPM)
+
+
+def _head(videos: Sequence[Video], screen: int) -> tuple[str, int]:
+    """The card and its head that a screen's number means. Raises DomainStateError when there is none."""
+    for number, video in enumerate(videos):
+        heads = video.model.heads or 1
+        if screen < heads:
+            return video.alias or f"video{number}", screen
+        screen -= heads
+    raise DomainStateError("no such screen ID")

@@ -50,6 +50,7 @@ def on_notice(host: QemuHost, guest: Guest, notice: Notice) -> None:
         return
     if guest.run is None:
         return
+    _tell_as_it_is(host, guest, notice)
     handler = _HANDLERS.get(notice.name)
     if handler is not None:
         handler(host, guest, notice.data)
@@ -325,6 +326,18 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "BLOCK_JOB_CANCELLED": _job_end,
     "BLOCK_WRITE_THRESHOLD": _write_threshold,
 }
+
+
+def _tell_as_it_is(host: QemuHost, guest: Guest, notice: Notice) -> None:
+    """For those who know QEMU's own events."""
+    seconds = int(notice.time_s)
+    told = {
+        "event": notice.name,
+        "seconds": seconds,
+        "micros": int((notice.time_s - seconds) * 1_000_000),
+        "details": msgspec.json.encode(notice.data).decode() if notice.data else None,
+    }
+    _tell(host, guest, "qemu_domain_monitor_event", told)
 
 
 def _tell(host: QemuHost, guest: Guest, kind: str, data: Data) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu.flags import check_flags
+from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.runtime.calls import Calls
@@ -34,6 +35,16 @@ async def domain_fd_associate(host: QemuHost, dom: DomainRef, name: str, flags: 
 
 
 @calls.handles(key="dom")
+async def qemu_domain_monitor_command(host: QemuHost, dom: DomainRef, cmd: str, flags: int) -> str:
+    """Hands a command to a guest's monitor, and its answer back; a refusal is an answer.
+
+    Raises NoSuchDomain, DomainStateError when the guest is off, InvalidArguments for what is no command.
+    """
+    check_flags(flags, _HMP, "qemuDomainQemuMonitorCommand")
+    return await _command(host, host.guest(dom), cmd, flags, [])
+
+
+@calls.handles(key="dom")
 async def qemu_domain_monitor_command_with_files(host: QemuHost, dom: DomainRef, cmd: str, flags: int) -> str:
     """Hands a command to a guest's monitor together with an open file, and its answer back; a refusal is an answer.
 
@@ -41,31 +52,33 @@ async def qemu_domain_monitor_command_with_files(host: QemuHost, dom: DomainRef,
     files than one, ConfigUnsupported for a command of the human monitor.
     """
     check_flags(flags, _HMP, "qemuDomainQemuMonitorCommandWithFiles")
-    guest = host.guest(dom)
-    guest.need_run()
     async with call_files() as fds:
         if len(fds) > 1:
             raise InvalidArguments("at most 1 fd can be passed to qemu along with a command")
-        if flags & _HMP:
-            if fds:
-                raise ConfigUnsupported("the human monitor takes no files")
-            return str(await guest.ask("human-monitor-command", {"command-line": cmd}))
-        try:
-            asked = msgspec.json.decode(cmd)
-            name, arguments, mark = str(asked["execute"]), asked.get("arguments"), asked.get("id")
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as exc:
-            raise InvalidArguments("the command is no QMP command") from exc
-        monitor = guest.need_monitor()
-        answer: dict[str, Any]
-        try:
-            if fds:
-                answer = {"return": await monitor.execute_with(name, arguments, fds[0])}
-            else:
-                answer = {"return": await monitor.execute(name, arguments)}
-        except CommandRefused as exc:
-            answer = {"error": {"class": exc.kind, "desc": exc.reason}}
-        except MonitorGone as exc:
-            raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
-    if mark is not None:
-        answer["id"] = mark
+        if fds and flags & _HMP:
+            raise ConfigUnsupported("the human monitor takes no files")
+        return await _command(host, host.guest(dom), cmd, flags, fds)
+
+
+async def _command(host: QemuHost, guest: Guest, text: str, flags: int, fds: list[int]) -> str:
+    if not guest.need_run().commanded:
+        await host.write(guest, guest.running(commanded=True), completes=False)
+    if flags & _HMP:
+        return str(await guest.ask("human-monitor-command", {"command-line": text}))
+    try:
+        asked = msgspec.json.decode(text)
+        name, arguments, mark = str(asked["execute"]), asked.get("arguments"), asked.get("id")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as exc:
+        raise InvalidArguments("the command is no QMP command") from exc
+    monitor = guest.need_monitor()
+    if mark is None:
+        mark = f"libvirt-{monitor.next_number}"
+    answer: dict[str, Any]
+    try:
+        value = await (monitor.execute_with(name, arguments, fds[0]) if fds else monitor.execute(name, arguments))
+        answer = {"return": value, "id": mark}  # the order in which QEMU writes them
+    except CommandRefused as exc:
+        answer = {"id": mark, "error": {"class": exc.kind, "desc": exc.reason}}
+    except MonitorGone as exc:
+        raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
     return msgspec.json.encode(answer).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -450,7 +451,10 @@ async def test_what_a_monitor_tells_becomes_libvirts_events(root: Path) -> None:
         def tell(name: str, **data: Any) -> list[dict[str, Any]]:
             known = len(house.broker.records)
             on_notice(house.host, subject, Notice(name, data, 0.0))
-            return [r["data"] | {"kind": r["kind"]} for r in house.broker.records[known:]]
+            first, *rest = [r["data"] | {"kind": r["kind"]} for r in house.broker.records[known:]]
+            assert (first["kind"], first["event"]) == ("qemu_domain_monitor_event", name)
+            assert json.loads(first["details"] or "{}") == data
+            return rest
 
         def events(*told: dict[str, Any]) -> list[tuple[Any, ...]]:
             return [(one["kind"], one.get("event"), one.get("detail")) for one in told]

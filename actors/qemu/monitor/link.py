@@ -121,6 +121,11 @@ class Monitor(asyncio.Protocol):
         return await future
 
     @property
+    def next_number(self) -> int:
+        """What the next command is marked with."""
+        return self._session.next_number
+
+    @property
     def is_open(self) -> bool:
         """Commands can be sent."""
         return self._transport is not None and not self.gone.done()

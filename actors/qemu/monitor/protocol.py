@@ -85,6 +85,11 @@ class Session:
         self._pending = bytearray()
         self._next_id = 1
 
+    @property
+    def next_number(self) -> int:
+        """The id of the next command."""
+        return self._next_id
+
     def command(self, name: str, arguments: Data | None = None) -> tuple[int, bytes]:
         """The command's id and the bytes to send. Raises LocalMonitorError after `close`."""
         if self.state is State.CLOSED:
@@ -131,7 +136,7 @@ class Session:
     def _message(self, text: bytes) -> Message:
         try:
             value = _decoder.decode(text)
-        except (msgspec.DecodeError, RecursionError) as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
             raise RemoteMonitorError(f"the monitor sent no JSON: {text[:80]!r}") from exc
         if not isinstance(value, dict):
             raise RemoteMonitorError(f"the monitor sent no object: {text[:80]!r}")
