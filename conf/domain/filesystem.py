@@ -1,5 +1,6 @@
 """Folders and images that a guest mounts: `<filesystem>`."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from conf.domain.device import Device
@@ -124,3 +125,8 @@ class Filesystem(Device, tag="filesystem"):
     readonly: bool = flag("readonly", default=False)
     space_hard_limit_bytes: int | None = size("space_hard_limit", default=None, unit="bytes")
     space_soft_limit_bytes: int | None = size("space_soft_limit", default=None, unit="bytes")
+
+
+def filesystem_at(filesystems: Iterable[Filesystem], target: str) -> Filesystem | None:
+    """What is mounted at a path of the guest (`/` is a container's root); None when nothing is."""
+    return next((one for one in filesystems if one.target_dir == target), None)

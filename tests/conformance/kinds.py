@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from schema.errors import VirtError
-from tests.conformance import blocks, cpus, emulators, migration, pools, statuses
+from tests.conformance import blocks, cpus, domains, emulators, migration, pools, statuses
 from tests.conformance.host import sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
@@ -21,6 +21,7 @@ KINDS: Final[dict[str, Callable[[Case], str]]] = {
     **blocks.KINDS,
     **cpus.KINDS,
     **emulators.KINDS,
+    "domain-filesystem-lookup": domains.has_filesystem,
     "gluster-pool-sources": pools.gluster_sources,
     "migration-cookie-roundtrip": migration.round_trip,
     "network-update": network_update,
