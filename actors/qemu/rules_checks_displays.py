@@ -33,8 +33,8 @@ def check_graphics(graphics: Graphics, domain: Domain, capabilities: Capabilitie
     on_node = graphics.gl is not None and bool(graphics.gl.rendernode)
     if graphics.type is GraphicsType.EGL_HEADLESS and on_node and capabilities.lacks("egl-headless.rendernode"):
         raise ConfigUnsupported("This QEMU doesn't support OpenGL rendernode with egl-headless graphics type")
-    with_opengl = [one for one in displays if one.type is GraphicsType.EGL_HEADLESS or (one.gl and one.gl.enable)]
-    if len(with_opengl) > 1:
+    with_opengl = sum(one.gl is not None and bool(one.gl.enable) for one in displays)
+    if with_opengl + (GraphicsType.EGL_HEADLESS in kinds) > 1:
         raise ConfigUnsupported("multiple OpenGL displays are not supported by QEMU")
     if graphics.type is GraphicsType.VNC:
         if graphics.power_control is not None and capabilities.lacks("vnc-power-control"):
@@ -78,9 +78,9 @@ def check_video(device: Video, domain: Domain, capabilities: Capabilities) -> No
             raise ConfigUnsupported("this QEMU does not support 'vhost-user' video device")
     elif all(capabilities.lacks(flag) for flag in _VIDEO_FLAGS.get(kind, ())):
         raise ConfigUnsupported(f"domain configuration does not support video model '{kind.value}'")
-    if not model.primary and kind not in (VideoType.QXL, VideoType.VIRTIO, VideoType.RAMFB, VideoType.BOCHS):
+    if not model.primary and kind not in (VideoType.QXL, VideoType.VIRTIO):
         raise ConfigUnsupported(f"video type '{kind.value}' is only valid as primary video device")
-    if (model.heads or 1) > 1 and kind not in (VideoType.QXL, VideoType.VIRTIO):
+    if model.heads != 1 and kind not in (VideoType.QXL, VideoType.VIRTIO):
         raise ConfigUnsupported(f"video type '{kind.value}' doesn't support multiple 'heads'")
     if model.acceleration is not None and model.acceleration.accel2d:
         raise ConfigUnsupported("qemu does not support the accel2d setting")

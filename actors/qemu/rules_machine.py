@@ -272,10 +272,9 @@ def add_audio(domain: Domain, host: HostAudio) -> None:
     for graphics in devices.graphics:
         match graphics.type:
             case GraphicsType.SPICE:
-                wanted = AudioType.SPICE
+                of_host, wanted = False, AudioType.SPICE
             case GraphicsType.VNC:
-                of_host = of_host or host.with_vnc
-                wanted = wanted or AudioType.NONE
+                of_host, wanted = host.with_vnc, AudioType.NONE
             case GraphicsType.SDL:
                 of_host = True
             case _:

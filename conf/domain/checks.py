@@ -9,7 +9,7 @@ from conf.domain.defaults import walk
 from conf.domain.defaults_processor import cpuset, iothread_ids
 from conf.domain.device import Device
 from conf.domain.domain import Domain
-from conf.domain.graphics import Graphics
+from conf.domain.graphics import Graphics, GraphicsType
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.values import parse_uuid
@@ -283,7 +283,10 @@ def _check_audio(domain: Domain) -> None:
         if audio.id in known:
             raise XmlError(f"audio ID {audio.id} is used multiple times")
         known.add(audio.id)
-    users = [*(one.audio_id for one in devices.sounds), *(one.audio_id for one in devices.graphics)]
+    users = [
+        *(one.audio_id for one in devices.sounds),
+        *(one.audio_id for one in devices.graphics if one.type is GraphicsType.VNC),
+    ]
     for number in users:
         if number and number not in known:
             raise XmlError(f"no audio device with ID {number}")

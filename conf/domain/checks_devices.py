@@ -72,7 +72,7 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
             if listen.type is ListenType.NETWORK and not listen.network:
                 raise XmlError("'network' attribute is required for listen type 'network'")
         if device.p2p and device.address is not None:
-            raise ConfigUnsupported("D-Bus p2p with an address is not supported")
+            raise XmlError("D-Bus p2p with an address is not supported")
 
 
 _LOWEST_CID = 3
@@ -207,12 +207,19 @@ def _check_video(device: Video, domain: Domain) -> None:
     is_vhost = device.driver is not None and device.driver.name == "vhostuser"
     if is_vhost and model.type is not VideoType.VIRTIO:
         raise ConfigUnsupported("'vhostuser' driver is only supported with 'virtio' device")
+    for option in ("iommu", "ats", "packed", "page_per_vq"):
+        if (
+            model.type is not VideoType.VIRTIO
+            and device.driver is not None
+            and getattr(device.driver, option) is not None
+        ):
+            raise ConfigUnsupported(f"{option} driver option is only supported for virtio devices")
     if model.resolution is not None and not (model.resolution.x and model.resolution.y):
         raise ConfigUnsupported("video resolution values must be greater than 0")
     if model.type is not VideoType.QXL:
         for name, amount in (("ram", model.ram_kib), ("vram64", model.vram64_kib), ("vgamem", model.vgamem_kib)):
             if amount:
-                raise XmlError(f"{name} attribute only supported for video type qxl")
+                raise ConfigUnsupported(f"{name} attribute only supported for video type qxl")
     if model.type is VideoType.RAMFB and device.address is not None:
         raise XmlError("address not supported for video type ramfb")
     if acceleration is not None and acceleration.rendernode is not None and not is_vhost:
@@ -225,6 +232,9 @@ def _check_address(device: Device) -> None:
         address.check()
     elif isinstance(address, UsbAddress) and address.port is not None and _USB_PORT(address.port) is None:
         raise RefusedDocument("Cannot parse <address> 'port' attribute")
+    rom = device.rom
+    if rom is not None and rom.enabled is False and (rom.bar is not None or rom.file is not None):
+        raise ConfigUnsupported("ROM tuning is not supported when ROM is disabled")
     boot = device.boot
     if boot is not None and boot.loadparm is not None and not 1 <= len(boot.loadparm) <= 8:
         raise RefusedDocument(f"loadparm value '{boot.loadparm}' must be between 1 and 8 characters")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conf.domain.interface import DirectMode, DirectSource, Interface, InterfaceType, VhostUserSource
-from schema.errors import ConfigUnsupported, XmlError
+from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
 
 _NEED_SOURCE = (
     InterfaceType.VHOSTUSER,
@@ -11,7 +11,13 @@ _NEED_SOURCE = (
     InterfaceType.NETWORK,
     InterfaceType.INTERNAL,
     InterfaceType.VDPA,
+    InterfaceType.DIRECT,
+    InterfaceType.SERVER,
+    InterfaceType.CLIENT,
+    InterfaceType.MCAST,
+    InterfaceType.UDP,
 )
+_ON_SWITCHES = (InterfaceType.NETWORK, InterfaceType.BRIDGE, InterfaceType.DIRECT, InterfaceType.HOSTDEV)
 _VIRTIO = ("virtio", "virtio-transitional", "virtio-non-transitional")
 
 
@@ -23,6 +29,13 @@ def check(device: Interface) -> None:
     if device.source is None and kind in _NEED_SOURCE:
         raise XmlError(f"interface type='{kind.value}' requires a 'source' element")
     source = device.source
+    if kind is InterfaceType.HOSTDEV and source is None:
+        raise XmlError("missing source address type")
+    if device.virtualport is not None and kind not in _ON_SWITCHES:
+        raise ConfigUnsupported(f"<virtualport> element unsupported for <interface type='{kind.value}'>")
+    inbound = device.bandwidth.inbound if device.bandwidth is not None else None
+    if inbound is not None and inbound.floor is not None and kind is not InterfaceType.NETWORK:
+        raise ConfigUnsupported("floor attribute is not supported for this config")
     if source is not None and (source.ips or source.routes) and kind is not InterfaceType.ETHERNET:
         raise ConfigUnsupported(
             "Invalid attempt to set network interface host-side IP route and/or address info on interface of type "
@@ -51,12 +64,12 @@ def check(device: Interface) -> None:
                     "specified"
                 )
     if kind is not InterfaceType.NETWORK:
-        _check_connection(device)
+        _check_isolation(device)
 
 
 def _check_vhost_user(device: Interface) -> None:
     if device.model not in _VIRTIO:
-        raise ConfigUnsupported(
+        raise RefusedDocument(
             "Wrong or no <model> 'type' attribute specified with <interface type='vhostuser'/>. "
             "vhostuser requires the virtio-net* frontend"
         )
@@ -66,7 +79,8 @@ def _check_vhost_user(device: Interface) -> None:
         raise ConfigUnsupported("'reconnect' attribute unsupported 'server' mode for <interface type='vhostuser'>")
 
 
-def _check_connection(device: Interface) -> None:
+def check_connection(device: Interface) -> None:
+    """Refuses what the connection that an interface has at last cannot have. Raises ConfigUnsupported."""
     mac = device.mac.address if device.mac is not None else ""
     kind, source = device.type, device.source
     switch = device.virtualport.type if device.virtualport is not None else None
@@ -77,6 +91,12 @@ def _check_connection(device: Interface) -> None:
             raise ConfigUnsupported(f"interface {mac} - vlan tag not supported for this connection type")
     if device.bandwidth is not None and kind is InterfaceType.HOSTDEV:
         raise ConfigUnsupported(f"interface {mac} - bandwidth settings are not supported for hostdev interfaces")
+
+
+def _check_isolation(device: Interface) -> None:
+    mac = device.mac.address if device.mac is not None else ""
+    kind = device.type
+    switch = device.virtualport.type if device.virtualport is not None else None
     if device.port_isolated:
         if kind is not InterfaceType.BRIDGE:
             raise ConfigUnsupported(

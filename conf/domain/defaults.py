@@ -140,7 +140,7 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
     if isinstance(device, Disk):
         defaults_disk.complete(device, domain, rules)
     elif isinstance(device, Interface):
-        defaults_interface.complete(device, rules)
+        defaults_interface.complete(device, rules, flags)
     elif isinstance(device, CharDevice):
         defaults_chardev.complete(device, domain)
     elif isinstance(device, Input):

@@ -6,11 +6,24 @@ from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.flags import ParseFlags
 from schema.errors import ConfigUnsupported, XmlError
 
-_SPICE_ONLY = (
-    *("image_compression", "jpeg_compression", "zlib_compression", "playback_compression"),
-    *("streaming_mode", "mouse_mode", "clipboard_copypaste", "filetransfer_enable"),
-)
-"""What other displays do not have."""
+_SOCKET = ("port", "autoport", "listen", "keymap", "passwd", "passwd_valid_to", "connected")
+_PARTS: dict[GraphicsType, tuple[str, ...]] = {
+    GraphicsType.SDL: ("display", "xauth", "fullscreen"),
+    GraphicsType.VNC: (
+        *_SOCKET,
+        *("socket", "websocket", "websocket_generated", "share_policy", "power_control", "audio_id"),
+    ),
+    GraphicsType.SPICE: (
+        *_SOCKET,
+        *("tls_port", "default_mode", "image_compression", "jpeg_compression", "zlib_compression"),
+        *("playback_compression", "streaming_mode", "mouse_mode", "clipboard_copypaste", "filetransfer_enable"),
+    ),
+    GraphicsType.RDP: ("port", "autoport", "listen", "replace_user", "multi_user"),
+    GraphicsType.DESKTOP: ("display", "fullscreen"),
+    GraphicsType.EGL_HEADLESS: (),
+    GraphicsType.DBUS: ("address", "p2p", "audio_id"),
+}
+"""What each kind of display has of its own."""
 _LISTENING = (GraphicsType.VNC, GraphicsType.SPICE, GraphicsType.RDP)
 
 
@@ -21,11 +34,18 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
     """
     if graphics.type is not GraphicsType.SPICE:
         graphics.channels = []
-        for name in _SPICE_ONLY:
-            setattr(graphics, name, None)
+    kept = _PARTS[graphics.type]
+    for names in _PARTS.values():
+        for name in names:
+            if name not in kept:
+                setattr(graphics, name, None)
+    if graphics.passwd is None:
+        graphics.passwd_valid_to = graphics.connected = None
     if graphics.gl is not None:
         if graphics.type not in (GraphicsType.SPICE, GraphicsType.SDL, GraphicsType.EGL_HEADLESS, GraphicsType.DBUS):
             graphics.gl = None
+        elif graphics.type is not GraphicsType.EGL_HEADLESS and graphics.gl.enable is None:
+            raise XmlError("Missing required attribute 'enable' in element 'gl'")
         elif graphics.type is GraphicsType.EGL_HEADLESS:
             graphics.gl.enable = None
         elif graphics.type is GraphicsType.SDL:
@@ -38,14 +58,18 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
     if graphics.type is GraphicsType.SPICE and not (graphics.autoport or graphics.port or graphics.tls_port):
         # a display without a port can only be reached by a socket that is handed over
         listens = graphics.listens
-        if len(listens) == 1 and listens[0].type is ListenType.ADDRESS and listens[0].address is None:
-            graphics.listens = [Listen(type=ListenType.NONE)]
+        if listens and listens[0].type is ListenType.ADDRESS:
+            listens[0] = Listen(type=ListenType.NONE)
 
 
 def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
     short = graphics.listen or None
     listens = graphics.listens
     for listen in listens:
+        if listen.network is not None and listen.type is not ListenType.NETWORK:
+            raise XmlError("'network' attribute is valid only for listen type 'network'")
+        if listen.socket is not None and listen.type is not ListenType.SOCKET:
+            raise XmlError("'socket' attribute is valid only for listen type 'socket'")
         if listen.address == "":
             listen.address = None
         if listen.type is ListenType.NETWORK and listen.network is None:
@@ -77,11 +101,9 @@ def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
 
 def _normalize_ports(graphics: Graphics, flags: ParseFlags) -> None:
     live = bool(flags & ParseFlags.STATUS)
-    if graphics.port == -1:
-        graphics.port = None
-        graphics.autoport = True
-    if graphics.tls_port == -1:
-        graphics.tls_port = None
+    is_spice = graphics.type is GraphicsType.SPICE
+    if graphics.port == -1 and (not is_spice or graphics.tls_port == -1):
+        graphics.port = graphics.tls_port = None
         graphics.autoport = True
     if graphics.type is GraphicsType.VNC and graphics.port is None and graphics.autoport is None:
         graphics.autoport = True

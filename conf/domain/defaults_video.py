@@ -50,13 +50,15 @@ def complete(device: Video, domain: Domain) -> None:
         model.vram_kib = _VIDEO_MEMORY_KIB.get(model.type) or None
     if model.type is VideoType.QXL and model.ram_kib is None:
         model.ram_kib = 64 * 1024
-    model.ram_kib, model.vram_kib, model.vgamem_kib = map(
-        _power_of_two, (model.ram_kib, model.vram_kib, model.vgamem_kib)
-    )
+    model.ram_kib, model.vram_kib = map(_power_of_two, (model.ram_kib, model.vram_kib))
     if device.driver is not None and model.type is not VideoType.GOP:
         device.driver.vgaconf = None
-    if model.heads is None and model.type not in (VideoType.NONE, VideoType.RAMFB):
+    if model.type is VideoType.NONE:
+        device.model, device.driver = VideoModel(type=VideoType.NONE), None
+    elif model.heads is None:
         model.heads = 1
+    elif not model.heads and model.type in (VideoType.QXL, VideoType.VIRTIO):
+        model.heads = None
 
 
 def complete_videos(domain: Domain) -> None:

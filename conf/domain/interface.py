@@ -302,6 +302,10 @@ class Actual(Element, tag="actual"):
     port_isolated: bool | None = value("port", "isolated", YES_NO, default=None)
 
 
+def _is_early(device: "Interface") -> bool:
+    return device.type is InterfaceType.HOSTDEV and device.driver is not None and device.driver.name is not None
+
+
 class Interface(Device, tag="interface"):
     """A network interface of the guest."""
 
@@ -311,7 +315,7 @@ class Interface(Device, tag="interface"):
     mac: Mac | None = child(Mac, default=None)
     # a host device's driver stands before its source
     early_driver: InterfaceDriver | None = echo(
-        InterfaceDriver, shown=lambda self, flags: self.driver if self.type is InterfaceType.HOSTDEV else None
+        InterfaceDriver, shown=lambda self, flags: self.driver if _is_early(self) else None
     )
     source: InterfaceSource | None = one_of(*INTERFACE_SOURCES, by_parent="type", default=None)
     vlan: Vlan | None = child(Vlan, default=None)
@@ -321,6 +325,7 @@ class Interface(Device, tag="interface"):
     port_isolated: bool | None = value("port", "isolated", YES_NO, default=None)
     ips: list[IpAddress] = children(IpAddress, default=[])
     routes: list[Route] = children(Route, default=[])
+    port_forwards: list[PortForward] = children(PortForward, default=[])
     script: str | None = value("script", "path", str, default=None)
     downscript: str | None = value("downscript", "path", str, default=None)
     backenddomain: str | None = value("backenddomain", "name", str, default=None)
@@ -330,11 +335,10 @@ class Interface(Device, tag="interface"):
     driver: InterfaceDriver | None = child(
         InterfaceDriver,
         default=None,
-        shown=lambda self, flags: None if self.type is InterfaceType.HOSTDEV else self.driver,
+        shown=lambda self, flags: None if _is_early(self) else self.driver,
     )
     backend: InterfaceBackend | None = child(InterfaceBackend, default=None)
     filterref: FilterRef | None = child(FilterRef, default=None)
-    port_forwards: list[PortForward] = children(PortForward, default=[])
     tune: Tune | None = child(Tune, default=None)
     teaming: Teaming | None = child(Teaming, default=None)
     link_state: str | None = value("link", "state", words("up", "down"), default=None)

@@ -27,6 +27,13 @@ USB2_MODELS = ("ich9-ehci1", "ich9-uhci1", "ich9-uhci2", "ich9-uhci3")
 XHCI_MODELS = ("nec-xhci", "qemu-xhci")
 
 
+_CONVENTIONAL = (
+    *("netfront", "rtl8139", "e1000", "virtio-transitional", "lan9118", "smc91c111", "vlance", "vmxnet", "vmxnet2"),
+    *("vmxnet3", "Am79C970A", "Am79C973", "82540EM", "82545EM", "82543GC"),
+)
+"""Models of interfaces that are known to be no PCI Express devices; None is the oldest."""
+
+
 def has_pcie_root(domain: Domain) -> bool:
     """Is the guest's root bus PCI Express?"""
     return any(
@@ -119,11 +126,11 @@ def _controller_needs(device: Controller, pci: Connect, pcie: Connect, virtio: C
 def _interface_needs(device: Interface, pci: Connect, pcie: Connect, virtio: Connect) -> Connect:
     if device.model == "virtio":
         return virtio
-    if device.model in ("virtio-non-transitional", "e1000e", "igb", "vmxnet3"):
+    if device.model == "virtio-non-transitional":
         return pcie
-    if device.model in ("usb-net", "spapr-vlan", "lan9118", "smc91c111"):
+    if device.model in ("usb-net", "spapr-vlan"):
         return Connect.NONE
-    return pci
+    return pci if device.model in _CONVENTIONAL else pcie
 
 
 def _video_needs(device: Video, pci: Connect, pcie: Connect, virtio: Connect) -> Connect:

@@ -165,7 +165,8 @@ class PciBuses:
             if address.bus >= MAX_BUSES:
                 raise XmlError(f"Invalid PCI address {address}. bus must be <= {MAX_BUSES - 1}")
             if not self.can_grow:
-                raise XmlError(f"Invalid PCI address {address}. bus must be <= {len(self.buses) - 1}")
+                last = len(self.buses) - 1
+                raise XmlError(f"Invalid PCI address {address}. Only PCI buses up to {last} are available")
             while address.bus >= len(self.buses):
                 self._grow(needs)
         bus = self.buses[address.bus]
