@@ -18,6 +18,7 @@ from rpc.xdr import args_codec, error_codec, result_codec
 from schema.body import args_struct
 from schema.errors import ErrorCode
 from schema.table import need_procedure
+from tests.process.certificates import Authority
 from tests.process.gateway_house import GatewayHouse, gateway_house, wait_for
 from tests.process.sasl_users import write_users
 from tests.process.test_gateway_tls import free_port
@@ -57,6 +58,8 @@ class Place:
     house: GatewayHouse
     folder: Path
     port: int
+    tls_port: int
+    authority: Authority
 
     def credentials(self, name: str, password: str) -> Path:
         path = self.folder / f"auth-{name}-{len(password)}.conf"
@@ -67,6 +70,9 @@ class Place:
         return path
 
     def uri(self, transport: str, credentials: Path, mode: str = "") -> str:
+        if transport == "tls":
+            pki = self.folder / "alice"
+            return f"test+tls://localhost:{self.tls_port}/default?authfile={credentials}&pkipath={pki}"
         if transport == "tcp":
             return f"test+tcp://127.0.0.1:{self.port}/default?authfile={credentials}"
         path = self.house.paths.libvirt_socket_read_only if mode == "ro" else self.house.paths.libvirt_socket
@@ -82,11 +88,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     database = folder / "users"
     needs_sasl(database, {"fred": "top secret", "greta": "hunter2", "mallory": "let me in"})
     (folder / "policy.toml").write_text(POLICY)
-    port = free_port()
+    authority = Authority(folder)
+    server = authority.server()
+    authority.client("alice")
+    port, tls_port = free_port(), free_port()
     config = f"""
 [gateway]
 listen_tcp = "127.0.0.1:{port}"
 auth_tcp = "sasl"
+listen_tls = "127.0.0.1:{tls_port}"
+auth_tls = "sasl"
+tls_certificate = "{server}/servercert.pem"
+tls_key = "{server}/serverkey.pem"
+tls_authority = "{authority.certificate}"
 auth_unix = "sasl"
 sasl_mechanisms = ["DIGEST-MD5", "SCRAM-SHA-256"]
 sasl_database = "{database}"
@@ -97,13 +111,13 @@ max_greetings = 4
 keep = true
 """
     with gateway_house(config) as house:
-        made = Place(house, folder, port)
+        made = Place(house, folder, port, tls_port, authority)
         wait_for("the driver serves", lambda: house.virsh("list", uri=house.uri(read_only=True)).returncode in (0, 1))
         yield made
         house.show_logs()
 
 
-@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize("transport", ["unix", "tcp", "tls"])
 def test_who_has_the_password_is_let_in(place: Place, transport: str) -> None:
     done = place.virsh(transport, "fred", "top secret", "list", "--all")
     assert done.returncode == 0, done.stderr
@@ -113,7 +127,7 @@ def test_who_has_the_password_is_let_in(place: Place, transport: str) -> None:
     assert "a client proved who it is" in place.house.log_of("gateway")
 
 
-@pytest.mark.parametrize("transport", ["unix", "tcp"])
+@pytest.mark.parametrize("transport", ["unix", "tcp", "tls"])
 def test_a_wrong_password_or_name_is_refused_in_libvirts_words(place: Place, transport: str) -> None:
     for user, password in (("fred", "topsecret"), ("nobody", "top secret")):
         done = place.virsh(transport, user, password, "list")

@@ -137,17 +137,11 @@ async def house() -> AsyncIterator[House]:
         yield house
 
 
-async def test_every_way_to_stream(house: House, tmp_path: Path) -> None:
-    data = random.Random(4711).randbytes(3_000_001)
-    (tmp_path / "full").write_bytes(data)
-    with (tmp_path / "sparse").open("wb") as file:
-        for place in (0, 4 << 20, 9 << 20):
-            file.seek(place)
-            file.write(data[: 1 << 20])
-        file.truncate(12 << 20)
-    volumes = Volumes(house, tmp_path)
+async def run_client(house: House, folder: Path, *words: str) -> str:
+    """What a client prints that streams to and from the volume."""
+    volumes = Volumes(house, folder)
     client = await asyncio.create_subprocess_exec(
-        SYSTEM_PYTHON, str(SCRIPTS / "streams.py"), f"test+unix:///default?socket={house.folder / 'rw'}", str(tmp_path),
+        *words, f"test+unix:///default?socket={house.folder / 'rw'}", str(folder),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -159,6 +153,30 @@ async def test_every_way_to_stream(house: House, tmp_path: Path) -> None:
             client.kill()
             await client.wait()
         await volumes.close()
+    return told.decode()
+
+
+async def test_perls_streams(house: House, tmp_path: Path) -> None:
+    data = random.Random(815).randbytes(1_000_003)
+    (tmp_path / "full").write_bytes(data)
+    told = await run_client(house, tmp_path, "perl", str(SCRIPTS / "streams.pl"))
+    facts = dict(line.split("=", 1) for line in told.splitlines())
+    assert (tmp_path / "full.perl").read_bytes() == data
+    assert (tmp_path / "sparse.perl").read_bytes() == data
+    assert (facts["piecewise"], facts["holes"], facts["alive"]) == (str(len(data)), "0", "1")
+    assert "the disk cannot be read" in facts["error"]
+    await house.until(lambda: not house.gateway.connections)
+
+
+async def test_every_way_to_stream(house: House, tmp_path: Path) -> None:
+    data = random.Random(4711).randbytes(3_000_001)
+    (tmp_path / "full").write_bytes(data)
+    with (tmp_path / "sparse").open("wb") as file:
+        for place in (0, 4 << 20, 9 << 20):
+            file.seek(place)
+            file.write(data[: 1 << 20])
+        file.truncate(12 << 20)
+    told = await run_client(house, tmp_path, SYSTEM_PYTHON, str(SCRIPTS / "streams.py"))
     found = json.loads(told)
     assert (tmp_path / "full.back").read_bytes() == data
     assert (tmp_path / "sparse.back").read_bytes() == (tmp_path / "sparse").read_bytes()
