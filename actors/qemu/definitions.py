@@ -145,7 +145,7 @@ def domain_get_xml_desc(host: QemuHost, dom: DomainRef, flags: int) -> str:
     guest = host.guest(dom)
     kept = WriteFlags(flags & (WriteFlags.SECURE | WriteFlags.MIGRATABLE | WriteFlags.UPDATE_CPU))
     if guest.is_active and not (flags & XmlFlags.INACTIVE and guest.is_persistent):
-        if flags & XmlFlags.INACTIVE:
+        if flags & (XmlFlags.INACTIVE | XmlFlags.MIGRATABLE):
             return write_domain(guest.live, kept | WriteFlags.INACTIVE)
         return write_domain(guest.live, kept, id=guest.id)
     return write_domain(guest.config, kept | WriteFlags.INACTIVE)

@@ -17,6 +17,7 @@ from actors.qemu.notices import announce
 from actors.qemu.saving import restore_managed
 from actors.qemu.start import Wish, log_of, start_guest
 from actors.runtime.calls import Calls
+from actors.runtime.context import current_call
 from conf.domain.clock import LifecycleAction
 from schema.enums.domain import DomainCreateFlags as CreateFlags
 from schema.enums.domain import DomainDestroyFlags as DestroyFlags
@@ -134,11 +135,16 @@ async def domain_suspend(host: QemuHost, dom: DomainRef) -> None:
 
 @calls.handles(key="dom")
 async def domain_resume(host: QemuHost, dom: DomainRef) -> None:
-    """Lets a paused guest go on; one that runs stays so. Raises NoSuchDomain, DomainStateError when it is off."""
+    """Lets a paused guest go on. Raises NoSuchDomain, DomainStateError when it is off, or runs already."""
     guest = host.guest(dom)
-    guest.need_run()
+    move = guest.need_run().move
     if guest.state is DomainState.RUNNING:
-        return
+        if current_call().is_resend:
+            return  # the process before this one had done it
+        raise DomainStateError("domain is already running")
+    if move is not None and move.way == "out":
+        # whoever says so knows that it does not run elsewhere: its migration is over
+        guest.adopt(guest.running(move=None))
     if guest.state is DomainState.PMSUSPENDED:
         raise DomainStateError("domain is pmsuspended")
     if guest.state in (DomainState.SHUTDOWN, DomainState.CRASHED) and guest.got_shutdown:

@@ -19,6 +19,8 @@ class ThreadUse:
     is_running: bool
     delay_ns: int
     """How long it was ready to run and had no processor."""
+    wait_ns: int
+    """How long it waited in line, by the scheduler's own account."""
 
 
 def resident_kib(pid: int) -> int | None:
@@ -38,7 +40,19 @@ def thread_use(pid: int, thread: int) -> ThreadUse | None:
         return None
     fields = text[text.rindex(b")") + 2 :].split()
     used_ns = (int(fields[11]) + int(fields[12])) * _TICK_NS
-    return ThreadUse(used_ns, int(fields[36]), fields[0] == b"R", _delay_ns(pid, thread))
+    return ThreadUse(used_ns, int(fields[36]), fields[0] == b"R", _delay_ns(pid, thread), _wait_ns(pid, thread))
+
+
+def _wait_ns(pid: int, thread: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/task/{thread}/sched").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("se.statistics.wait_sum", "wait_sum"):
+            return int(float(value) * 1_000_000)
+    return 0  # a kernel that keeps no such account
 
 
 def _delay_ns(pid: int, thread: int) -> int:

@@ -267,7 +267,7 @@ async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, 
                 guest.expected.discard("RESUME")
             state, reason = DomainState.RUNNING, int(DomainRunningReason.RESTORED)
         else:
-            state, reason = DomainState.PAUSED, int(DomainPausedReason.USER)
+            state, reason = DomainState.PAUSED, int(DomainPausedReason.MIGRATION)
         guest.adopt(guest.running(state=int(state), reason=reason))
     except BaseException:
         guest.destroys, guest.held = True, None

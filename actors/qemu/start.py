@@ -46,10 +46,11 @@ from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
 from actors.qemu.tuning.applying import apply_tuning
-from actors.qemu.tuning.groups import remove_groups
+from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
 from actors.runtime.context import find_call
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
+from conf.domain.resources import Resource
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError, VirtError
 from settings.paths import check_socket_length
@@ -186,6 +187,10 @@ async def _launch(
     places = places_of(host, folder)
     processors = await host.runtime.in_thread(host.emulators.processors)
     prepare_domain(live, rules, places, ports, find_render_node, processors=processors)
+    if os.geteuid() == 0 and (live.resource is None or live.resource.partition is None):
+        # where its control groups are once it has limits
+        resource = live.resource = live.resource or Resource()
+        resource.partition = DEFAULT_PARTITION
     prepare_nvram(live, reset=wish.resets_nvram)
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)

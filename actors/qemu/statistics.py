@@ -21,6 +21,7 @@ from actors.qemu.memory import memory_stats_of
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
 from actors.qemu.taps import link_counters
+from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
 from conf.domain.disk import Disk
 from schema.enums.connect import ConnectGetAllDomainStatsFlags as StatsFlags
@@ -50,6 +51,8 @@ _KNOWN: Final = int(
     | StatsTypes.INTERFACE
     | StatsTypes.BLOCK
     | StatsTypes.IOTHREAD
+    | StatsTypes.PERF
+    | StatsTypes.DIRTYRATE
 )
 _BULK_FLAGS: Final = int(StatsFlags.ENFORCE_STATS | StatsFlags.NOWAIT | StatsFlags.BACKING)
 _RUNNING_VCPU: Final = 1
@@ -306,6 +309,10 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
         found.append(TypedParam.of_ullong("cpu.time", used.cpu_ns))
         found.append(TypedParam.of_ullong("cpu.user", used.cpu_user_ns))
         found.append(TypedParam.of_ullong("cpu.system", used.cpu_system_ns))
+        # nobody monitors the host's caches for it, and no host processor polls for a guest that is emulated
+        found.append(TypedParam.of_uint("cpu.cache.monitor.count", 0))
+        found.append(TypedParam.of_ullong("cpu.haltpoll.success.time", 0))
+        found.append(TypedParam.of_ullong("cpu.haltpoll.fail.time", 0))
     if wanted & StatsTypes.BALLOON:
         found.append(TypedParam.of_ullong("balloon.current", summary["mem"]))
         found.append(TypedParam.of_ullong("balloon.maximum", summary["max_mem"]))
@@ -315,7 +322,11 @@ async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
         found += _vcpu_stats(guest)
     if wanted & StatsTypes.INTERFACE and guest.is_active:
         found += _interface_stats(guest)
-    return DomainStatsRecord(guest.ref, found + told.get(StatsTypes.BLOCK, []) + told.get(StatsTypes.IOTHREAD, []))
+    found += told.get(StatsTypes.BLOCK, [])
+    if wanted & StatsTypes.PERF:
+        found += event_counts(guest)
+    found += told.get(StatsTypes.IOTHREAD, []) + told.get(StatsTypes.DIRTYRATE, [])
+    return DomainStatsRecord(guest.ref, found)
 
 
 async def _asked(guest: Guest, wanted: int) -> dict[StatsTypes, list[TypedParam]]:
@@ -405,6 +416,7 @@ _ASKED: Final = {
     StatsTypes.BALLOON: _balloon_stats,
     StatsTypes.BLOCK: _block_stats,
     StatsTypes.IOTHREAD: iothread_stats,
+    StatsTypes.DIRTYRATE: dirty_rate,
 }
 
 
@@ -420,6 +432,7 @@ def _vcpu_stats(guest: Guest) -> list[TypedParam]:
         if use is not None:
             found.append(TypedParam.of_int(f"vcpu.{number}.state", _RUNNING_VCPU))
             found.append(TypedParam.of_ullong(f"vcpu.{number}.time", use.cpu_ns))
+            found.append(TypedParam.of_ullong(f"vcpu.{number}.wait", use.wait_ns))
             found.append(TypedParam.of_ullong(f"vcpu.{number}.delay", use.delay_ns))
     return found
 

@@ -237,6 +237,49 @@ async def test_dumps(root: Path) -> None:
         assert (told.state, told.reason) == (DomainState.SHUTOFF, DomainShutoffReason.CRASHED)
 
 
+async def test_memory_is_looked_at_and_measured(root: Path) -> None:
+    needs_qemu()
+    guest = Tuned()
+    async with open_house(QemuActor(), SCOPE, root) as house:
+        await start(house, guest)
+        # the last bytes below 1 MiB are the firmware's: a jump, and the date it was made
+        piece = await ask(house, "domain_memory_peek", dom=guest.ref, offset=0xFFFF0, size=16, flags=2)
+        assert len(piece.buffer) == 16 and piece.buffer[0] == 0xEA and b"/" in piece.buffer
+        with pytest.raises(InvalidArguments):
+            await ask(house, "domain_memory_peek", dom=guest.ref, offset=0, size=16, flags=0)
+        with pytest.raises(InvalidArguments, match="seconds=99 is invalid"):
+            await ask(house, "domain_start_dirty_rate_calc", dom=guest.ref, seconds=99)
+        await ask(house, "domain_start_dirty_rate_calc", dom=guest.ref, seconds=1)
+        end = 0
+        while True:
+            told = await ask(house, "connect_get_all_domain_stats", doms=[guest.ref], stats=512)
+            (record,) = told.retStats
+            found = values(record.params)
+            if found.get("dirtyrate.calc_status") == 2:
+                break
+            end += 1
+            assert end < 600
+            await asyncio.sleep(0.1)
+        assert found["dirtyrate.calc_period"] == 1 and found["dirtyrate.megabytes_per_second"] >= 0
+        await ask(house, "domain_destroy_flags", dom=guest.ref)
+
+
+async def test_the_hosts_own_memory(root: Path) -> None:
+    needs_qemu()
+    async with open_house(QemuActor(), SCOPE, root) as house:
+        (free,) = (await ask(house, "node_get_free_pages", pages=[4], startCell=-1, cellCount=1)).counts
+        assert free > 0
+        with pytest.raises(VirtError, match="page size 5 is not available"):
+            await ask(house, "node_get_free_pages", pages=[5], startCell=-1, cellCount=1)
+        with pytest.raises(OperationUnsupported, match="system pages pool can't be modified"):
+            await ask(house, "node_alloc_pages", pageSizes=[4], pageCounts=[1], startCell=-1, cellCount=1)
+        told = await ask(house, "node_get_memory_parameters", nparams=0)
+        full = await ask(house, "node_get_memory_parameters", nparams=told.nparams)
+        assert len(full.params) == told.nparams
+        with pytest.raises(OperationUnsupported, match="SEV"):
+            await ask(house, "node_get_sev_info", nparams=0)
+
+
 async def test_events_are_counted_where_the_kernel_can(root: Path) -> None:
     needs_qemu()
     guest = Tuned()

@@ -24,6 +24,7 @@ DEFAULT_PERIOD_US: Final = 100_000
 DEFAULT_SHARES: Final = 1024
 DEFAULT_WEIGHT2: Final = 100
 DEFAULT_BLKIO: Final = 100
+DEFAULT_PARTITION: Final = "/machine"
 _SUFFIX: Final = ".virtroupe"
 _NAME_MAX: Final = 20
 _SHARES1: Final = (2, 262144)
@@ -51,7 +52,7 @@ def group_name(partition: str, house: Path, number: int, name: str) -> str:
     """The path of a guest's group; `house` tells the agents of one host apart."""
     mark = hashlib.sha256(str(house).encode()).hexdigest()[:8]
     short = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)[:_NAME_MAX]
-    return f"{partition.strip('/') or 'machine'}/qemu-{mark}-{number}-{short}{_SUFFIX}"
+    return f"{(partition or DEFAULT_PARTITION).strip('/')}/qemu-{mark}-{number}-{short}{_SUFFIX}"
 
 
 def remove_groups(house: Path, run: Run) -> None:
