@@ -90,7 +90,8 @@ async def domain_backup_begin(
     await host.runtime.in_thread(_check_stores, parts, reuses)
     if backup.mode is BackupMode.PULL:
         await host.runtime.in_thread(ask_server, backup, str(guest.folder))
-    facts = {"uuid": guest.record.uuid, "jobs": [part.job for part in parts]}
+    stores = [[part.image.index, "" if reuses else part.image.path or ""] for part in parts]
+    facts = {"uuid": guest.record.uuid, "jobs": [part.job for part in parts], "stores": stores}
     async with host.intents.change(INTENT, facts), AsyncExitStack() as undo:
         run = BackupRun(xml=write_backup(backup), began=time.time())
         made = await _open_stores(host, guest, parts, reuses=reuses, pulls=backup.mode is BackupMode.PULL, undo=undo)
@@ -413,11 +414,9 @@ async def settle_backup(host: QemuHost, guest: Guest, intent: UnfinishedIntent) 
         for name in jobs:
             await dismiss_job(guest, name)
         await _stop_server(guest)
-        await close_images(
-            guest, [Image(FileSource(file=path), "qcow2", index) for _, index, path in run.backup.scratch]
-        )
-        for path in run.backup.made:
-            remove_file(path)
         _forget(guest, jobs)
         await keep_now(host, guest)
+    from actors.qemu.block.settling import take_back_stores
+
+    await take_back_stores(guest, intent)
     await intent.undo()

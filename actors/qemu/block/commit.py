@@ -15,7 +15,7 @@ from actors.qemu.records import BlockJob
 from actors.runtime.calls import Calls
 from conf.domain.disk import ImageFormat, Mirror
 from schema.enums.domain_block import DomainBlockCommitFlags as CommitFlags
-from schema.errors import DomainStateError, InvalidArguments
+from schema.errors import InvalidArguments
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -37,15 +37,16 @@ async def domain_block_commit(
     """
     check_flags(flags, _FLAGS, "qemuDomainBlockCommit")
     guest = host.guest(dom)
-    guest.need_run()
+    definition = guest.live if guest.is_active else guest.config
     speed = speed_of(bandwidth, in_bytes=bool(flags & CommitFlags.BANDWIDTH_BYTES))
-    found = need_disk(guest.live, disk)
+    found = need_disk(definition, disk)
     images, target = images_of(found), found.target.dev
     if not images:
         raise InvalidArguments(f"disk '{target}' has no source file to be committed")
     first = 0 if top is None or top == target else find_image(images, target, top)
     is_shallow = base is None and flags & CommitFlags.SHALLOW
     last = first + 1 if is_shallow else find_image(images, target, base, first + 1)
+    guest.need_run()
     check_no_job(guest, found)
     is_active = first == 0
     if is_active and not flags & CommitFlags.ACTIVE:
@@ -54,8 +55,6 @@ async def domain_block_commit(
         raise InvalidArguments(f"active commit requested but '{images[first].path}' is not active")
     if last >= len(images):
         raise InvalidArguments(f"top '{images[first].path}' in chain for '{disk}' has no backing file")
-    if flags & CommitFlags.RELATIVE and is_active:
-        raise DomainStateError("can't keep relative backing relationship")
     arguments: dict[str, Any] = {
         "device": images[0].format_node,
         "top-node": images[first].format_node,

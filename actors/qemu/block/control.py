@@ -11,6 +11,7 @@ from actors.qemu.block.chain import need_disk
 from actors.qemu.block.jobs import (
     ACTIVE_COMMIT,
     COPY,
+    END,
     FAILED,
     TYPES,
     check_not_ending,
@@ -91,27 +92,29 @@ async def domain_block_job_abort(host: QemuHost, dom: DomainRef, path: str, flag
         if job.state != "ready":
             raise BlockCopyActive(f"block job '{job.name}' not ready for pivot yet")
         await watch_writes(guest, disk, job)
-    state = "pivoting" if pivots else "aborting"
-    put_job(guest, msgspec.structs.replace(job, state=state))
-    if disk.mirror is not None:
-        disk.mirror.ready = "pivot" if pivots else "abort"
-    waits = None if flags & AbortFlags.ASYNC else guest.waiters.expect(job.name)
-    try:
-        await keep_now(host, guest)
-        if pivots:
-            await guest.ask("job-complete", {"id": job.name})
-        else:
-            await guest.ask("block-job-cancel", {"device": job.name})
-    except BaseException:
-        guest.waiters.leave(job.name)
-        now = find_job(guest, job.name)
-        if now is not None:
-            put_job(guest, job)
-            if disk.mirror is not None:
-                disk.mirror.ready = "yes" if job.state == "ready" else None
-            host.keep_soon(guest)
-        raise
-    if waits is None:
-        return
-    if await wait_for_end(host, guest, job.name, waits) == FAILED and pivots:
-        raise OperationFailed(f"block job '{job.name}' failed while pivoting")
+    facts = {"uuid": guest.record.uuid, "job": job.name}
+    async with host.intents.change(END, facts):
+        state = "pivoting" if pivots else "aborting"
+        put_job(guest, msgspec.structs.replace(job, state=state))
+        if disk.mirror is not None:
+            disk.mirror.ready = "pivot" if pivots else "abort"
+        waits = None if flags & AbortFlags.ASYNC else guest.waiters.expect(job.name)
+        try:
+            await keep_now(host, guest)
+            if pivots:
+                await guest.ask("job-complete", {"id": job.name})
+            else:
+                await guest.ask("block-job-cancel", {"device": job.name})
+        except BaseException:
+            guest.waiters.leave(job.name)
+            now = find_job(guest, job.name)
+            if now is not None:
+                put_job(guest, job)
+                if disk.mirror is not None:
+                    disk.mirror.ready = "yes" if job.state == "ready" else None
+                host.keep_soon(guest)
+            raise
+        if waits is None:
+            return
+        if await wait_for_end(host, guest, job.name, waits) == FAILED and pivots:
+            raise OperationFailed(f"block job '{job.name}' failed while pivoting")

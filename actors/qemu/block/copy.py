@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -12,7 +13,7 @@ from lxml import etree
 
 from actors.qemu.block.chain import Image, images_of, need_disk, path_of, take_number
 from actors.qemu.block.commit import mirror_of
-from actors.qemu.block.jobs import COPY, begin_job, check_no_job
+from actors.qemu.block.jobs import BEGIN, COPY, begin_noted_job, check_no_job
 from actors.qemu.block.nodes import (
     close_images,
     create_image,
@@ -109,7 +110,7 @@ def _described(xml: str) -> tuple[StorageSource, str | None]:
 async def _copy(
     host: QemuHost,
     guest: Guest,
-    name: str,
+    wanted: str,
     source: StorageSource,
     kind: str | None,
     flags: int,
@@ -122,7 +123,7 @@ async def _copy(
     if path is not None and not path.startswith("/"):
         raise InvalidArguments("absolute path must be used as block copy target")
     guest.need_run()
-    disk = need_disk(guest.live, name)
+    disk = need_disk(guest.live, wanted)
     images = images_of(disk)
     check_no_job(guest, disk)
     if not images:
@@ -136,8 +137,11 @@ async def _copy(
         kind = await host.runtime.in_thread(image_format, path)
     copy = Image(source, kind or images[0].format)
     target = disk.target.dev
-    async with AsyncExitStack() as undo:
-        copy.index = take_number(guest)
+    copy.index = take_number(guest)
+    stores = [[copy.index, "" if reuses else path or ""]]
+    name = f"copy-{target}-{images[0].format_node}"
+    facts = {"uuid": guest.record.uuid, "job": name, "stores": stores}
+    async with host.intents.change(BEGIN, facts), AsyncExitStack() as undo:
         copies = await _open_copy(host, guest, disk, images, copy, shallow=shallow, reuses=reuses, undo=undo)
         arguments: dict[str, Any] = {
             "device": images[0].format_node,
@@ -150,14 +154,14 @@ async def _copy(
             arguments["copy-mode"] = "write-blocking"
         disk.mirror = mirror_of(copies[0], copies[1:], "copy")
         job = BlockJob(
-            name=f"copy-{target}-{images[0].format_node}",
+            name=name,
             kind=COPY,
             disk=target,
             top=images[0].index,
             shallow=shallow,
             reuses=reuses,
         )
-        await begin_job(host, guest, job, "blockdev-mirror", arguments)
+        await begin_noted_job(host, guest, job, "blockdev-mirror", arguments)
         undo.pop_all()
 
 
@@ -211,11 +215,11 @@ def _check_place(source: StorageSource, target: str, reuses: bool) -> None:
         facts = Path(path).stat()
     except FileNotFoundError as exc:
         if reuses or isinstance(source, BlockSource):
-            raise ConfigUnsupported(f"missing destination file for disk {target}: {path}") from exc
+            raise HostSystemError(errno.ENOENT, f"missing destination file for disk {target}: {path}") from exc
         return
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"unable to stat block copy target '{path}'") from exc
-    if not reuses and stat.S_ISREG(facts.st_mode) and facts.st_size:
+    if not reuses and not stat.S_ISBLK(facts.st_mode) and facts.st_size:
         raise ConfigUnsupported(
             f"external destination file for disk {target} already exists and is not a block device: {path}"
         )

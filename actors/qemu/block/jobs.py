@@ -49,6 +49,8 @@ TYPES: Final = {
     COPY: JobType.COPY,
     BACKUP: JobType.BACKUP,
 }
+BEGIN: Final = "block-job"
+END: Final = "block-job-end"
 _TELLING: Final = frozenset({"ready", "concluded"})
 """The statuses of a job that somebody may wait for."""
 
@@ -73,6 +75,12 @@ async def begin_job(host: QemuHost, guest: Guest, job: BlockJob, command: str, a
 
     Raises HostSystemError when it cannot be written down, and as `Guest.ask` does.
     """
+    async with host.intents.change(BEGIN, {"uuid": guest.record.uuid, "job": job.name}):
+        await begin_noted_job(host, guest, job, command, arguments)
+
+
+async def begin_noted_job(host: QemuHost, guest: Guest, job: BlockJob, command: str, arguments: dict[str, Any]) -> None:
+    """The same for one whose beginning is written down already, with what was made for it."""
     put_job(guest, job)
     disk = disk_of_target(guest.live, job.disk)
     try:
@@ -149,8 +157,9 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
         status = CANCELED if job.state == "aborting" or "ancel" in error else FAILED
     else:
         status = CANCELED if job.state == "aborting" else COMPLETED
-        if job.kind in (COPY, ACTIVE_COMMIT) and job.state != "pivoting":
-            status = CANCELED
+        if job.kind in (COPY, ACTIVE_COMMIT):
+            # QEMU knows whether the guest goes on with the other image
+            status = COMPLETED if await finish.is_done(guest, job) else CANCELED
     if error is not None and status == FAILED:
         host.log.warning("a block job failed", guest=guest.name, job=job.name, error=error)
     if status == COMPLETED:
@@ -165,6 +174,11 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
         return status
     with contextlib.suppress(HostSystemError):
         await keep_end(host, guest, job.name)
+    if job.snapshot and status == COMPLETED:
+        from actors.qemu.moments.delete import forget_if_gone
+
+        with contextlib.suppress(HostSystemError):
+            await forget_if_gone(host, guest, job.snapshot)
     host.publish(guest)
     tell_job(host, guest, job, status, _path_of(disk_of_target(guest.live, job.disk)))
     return status
@@ -264,7 +278,7 @@ async def settle_all(host: QemuHost, guest: Guest) -> None:
         found = known.get(job.name)
         status = str(found.get("status")) if found is not None else None
         if status == "ready":
-            become_ready(host, guest, job)
+            _stay_ready(host, guest, job)
         elif status == "concluded" or (status is None and job.state == "new"):
             host.runtime.spawn(_settle_lost(host, guest, job.name, known=found is not None), f"block job {job.name}")
         elif status is None:
@@ -272,6 +286,18 @@ async def settle_all(host: QemuHost, guest: Guest) -> None:
         elif job.state == "new":
             put_job(guest, msgspec.structs.replace(job, state="running"))
             host.keep_soon(guest)
+
+
+def _stay_ready(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+    """A copy is complete, and QEMU has not been told to end it: also when that was about to be done."""
+    if job.state in ("new", "running"):
+        become_ready(host, guest, job)
+        return
+    put_job(guest, msgspec.structs.replace(job, state="ready"))
+    disk = disk_of_target(guest.live, job.disk)
+    if disk is not None and disk.mirror is not None:
+        disk.mirror.ready = "yes"
+    host.keep_soon(guest)
 
 
 async def _settle_lost(host: QemuHost, guest: Guest, name: str, *, known: bool) -> None:

@@ -12,7 +12,7 @@ import msgspec
 from actors.qemu.block.chain import disk_of_target, images_of, path_of
 from actors.qemu.block.commit import mirror_of
 from actors.qemu.block.jobs import ACTIVE_COMMIT, COMMIT, FAILED, begin_job, check_no_job, settle_job, wait_for_end
-from actors.qemu.block.keeping import find_job, put_job
+from actors.qemu.block.keeping import find_job, keep_now, put_job
 from actors.qemu.block.nodes import next_status, remove_file, run_job
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
@@ -32,6 +32,7 @@ from conf.moment import tree
 from conf.moment.alignment import is_external, kept_inside
 from conf.moment.documents import EXTERNAL
 from conf.moment.moment import Snapshot, SnapshotDisk
+from conf.moment.rewriting import without_images
 from conf.moment.tree import MomentRecord
 from schema.enums.domain_snapshot import DomainSnapshotDeleteFlags as Delete
 from schema.errors import ConfigUnsupported, InvalidArguments, OperationFailed
@@ -64,7 +65,7 @@ async def domain_snapshot_delete(host: QemuHost, snap: DomainSnapshotRef, flags:
         for name in reversed(gone):
             if not flags & Delete.METADATA_ONLY:
                 await _delete_data(host, guest, name)
-            await _forget(host, guest, name)
+            await _forget(host, guest, name, with_data=not flags & Delete.METADATA_ONLY)
         if with_children and keeps_root and guest.moments.current_snapshot is None:
             await keep_moments(host, guest, msgspec.structs.replace(guest.moments, current_snapshot=snap.name))
 
@@ -80,12 +81,18 @@ def _check(known: Mapping[str, MomentRecord], name: str, below: list[str], flags
         raise ConfigUnsupported("deletion of external disk snapshots with multiple children is not supported")
 
 
-async def _forget(host: QemuHost, guest: Guest, name: str) -> None:
+async def _forget(host: QemuHost, guest: Guest, name: str, *, with_data: bool) -> None:
     """Its metadata goes; its children are its parent's now, which becomes the current one. Raises HostSystemError."""
     moments = guest.moments
-    parent = moments.snapshots[name].parent
-    current = parent if moments.current_snapshot == name else moments.current_snapshot
+    if name not in moments.snapshots:
+        return
+    removed = moments.snapshots[name]
+    current = removed.parent if moments.current_snapshot == name else moments.current_snapshot
     left = tree.without(moments.snapshots, name)
+    if with_data and removed.external:
+        gone = read_snapshot(removed)
+        for other in tree.descendants(moments.snapshots, name):
+            left[other] = msgspec.structs.replace(left[other], xml=without_images(left[other].xml, gone))
     await keep_moments(host, guest, msgspec.structs.replace(moments, snapshots=left, current_snapshot=current))
 
 
@@ -96,10 +103,12 @@ async def _delete_data(host: QemuHost, guest: Guest, name: str) -> None:
         return
     parts = [one for one in snapshot.disks if one.snapshot == EXTERNAL]
     if guest.is_active:
+        # one that a driver which died had deleted already is not looked for again
+        parts = [part for part in parts if not await host.runtime.in_thread(_is_gone, guest, part)]
         for part in parts:
             _check_part(guest, part)
         for part in parts:
-            await _commit_live(host, guest, part)
+            await _commit_live(host, guest, part, name)
     else:
         config = guest.config.copy()
         for part in parts:
@@ -153,7 +162,7 @@ def _check_part(guest: Guest, part: SnapshotDisk) -> None:
         raise InvalidArguments("could not find base disk source in disk source chain")
 
 
-async def _commit_live(host: QemuHost, guest: Guest, part: SnapshotDisk) -> None:
+async def _commit_live(host: QemuHost, guest: Guest, part: SnapshotDisk, name: str) -> None:
     """The image that the snapshot put on a disk is committed into the one below it, while the guest runs."""
     disk = disk_of_target(guest.live, part.name)
     if disk is None:
@@ -174,6 +183,7 @@ async def _commit_live(host: QemuHost, guest: Guest, part: SnapshotDisk) -> None
         base=base.index,
         above=images[place - 1].index if place else 0,
         deletes=True,
+        snapshot=name,
     )
     if place:
         arguments["backing-file"] = base.path or ""
@@ -196,11 +206,41 @@ async def _pivot(host: QemuHost, guest: Guest, job: BlockJob, waits: asyncio.Fut
     if await next_status(guest, waits) != "ready":
         await settle_job(host, guest, job)
         raise OperationFailed(f"block job '{job.name}' failed")
-    now = find_job(guest, job.name) or job
-    put_job(guest, msgspec.structs.replace(now, state="pivoting"))
     waits = guest.waiters.expect(job.name)
-    await guest.ask("job-complete", {"id": job.name})
+    await pivot_now(host, guest, find_job(guest, job.name) or job)
     return waits
+
+
+async def pivot_now(host: QemuHost, guest: Guest, job: BlockJob) -> None:
+    """Tells QEMU to go on with the image that a commit of the top image went into. Raises as `Guest.ask` does."""
+    put_job(guest, msgspec.structs.replace(job, state="pivoting"))
+    await keep_now(host, guest)
+    await guest.ask("job-complete", {"id": job.name})
+
+
+async def forget_if_gone(host: QemuHost, guest: Guest, name: str) -> bool:
+    """Forgets a snapshot whose images have all gone into those below them; whether it is forgotten.
+
+    Raises HostSystemError.
+    """
+    record = guest.moments.snapshots.get(name)
+    if record is None:
+        return True
+    parts = [one for one in read_snapshot(record).disks if one.snapshot == EXTERNAL]
+    for part in parts:
+        if not await host.runtime.in_thread(_is_gone, guest, part):
+            return False
+    if not parts:
+        return False
+    await _forget(host, guest, name, with_data=True)
+    return True
+
+
+def _is_gone(guest: Guest, part: SnapshotDisk) -> bool:
+    path = path_of(part.source) or ""
+    disk = disk_of_target(guest.live if guest.is_active else guest.config, part.name)
+    named = disk is not None and any(one.path == path for one in images_of(disk))
+    return not named and not Path(path).exists()
 
 
 def _chain(path: str, driver: DiskDriver | None) -> list[tuple[str, str]]:

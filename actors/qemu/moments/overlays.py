@@ -70,7 +70,7 @@ def check_places(snapshot: Snapshot, *, reuses: bool) -> None:
             continue
         except OSError as exc:
             raise HostSystemError(exc.errno or 0, f"unable to stat for disk {asked.name}: {path}") from exc
-        if not reuses and stat.S_ISREG(facts.st_mode) and facts.st_size > 0:
+        if not reuses and not stat.S_ISBLK(facts.st_mode) and facts.st_size > 0:
             raise ConfigUnsupported(
                 f"external snapshot file for disk {asked.name} already exists and is not a block device: {path}"
             )

@@ -8,12 +8,15 @@ from typing import Any
 
 from actors.qemu.block.backup import settle_backup
 from actors.qemu.block.chain import Image, disk_of_target
+from actors.qemu.block.jobs import BEGIN, END
 from actors.qemu.block.keeping import keep_now
 from actors.qemu.block.nodes import close_images, dismiss_job, remove_file, run_job
+from actors.qemu.block.settling import settle_job_intent
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.moments import offline
 from actors.qemu.moments.create import inside_nodes, job_of, remember
+from actors.qemu.moments.delete import forget_if_gone, pivot_now
 from actors.qemu.moments.overlays import Overlay, put_overlays, top_numbers
 from actors.qemu.moments.recording import settle_checkpoint
 from actors.qemu.moments.snapshots import read_snapshot
@@ -31,7 +34,7 @@ from schema.objects import DomainSnapshotRef
 async def settle_snapshots(host: QemuHost) -> None:
     """Finishes or takes back the snapshots that the last process was at. Called while the driver starts."""
     for intent in host.intents.open:
-        if intent.kind not in ("snapshot", "checkpoint", "backup"):
+        if intent.kind not in ("snapshot", "snapshot-delete", "checkpoint", "backup", BEGIN, END):
             continue
         uuid = intent.data["uuid"]
         guest = next((one for one in host.guests.values() if one.record.uuid == uuid), None)
@@ -42,6 +45,10 @@ async def settle_snapshots(host: QemuHost) -> None:
             async with asyncio.timeout(30):
                 if intent.kind == "snapshot":
                     await _settle(host, guest, intent)
+                elif intent.kind in (BEGIN, END):
+                    await settle_job_intent(host, guest, intent)
+                elif intent.kind == "snapshot-delete":
+                    await _settle_deletion(host, guest, intent)
                 elif intent.kind == "checkpoint":
                     await settle_checkpoint(host, guest, intent)
                 else:
@@ -70,6 +77,26 @@ async def _settle(host: QemuHost, guest: Guest, intent: UnfinishedIntent) -> Non
     if data.get("keeps") and snapshot.name not in guest.moments.snapshots:
         await remember(host, guest, snapshot, str(data["xml"]))
     await intent.finish(DomainSnapshotRef(str(data["name"]), guest.ref))
+
+
+async def _settle_deletion(host: QemuHost, guest: Guest, intent: UnfinishedIntent) -> None:
+    """A deletion goes on where it was when QEMU is at it; one that QEMU was not told of has not been begun."""
+    names = [str(one) for one in intent.data.get("names", ())]
+    run = guest.run
+    jobs = [job for job in run.jobs if job.snapshot in names] if run is not None else []
+    if jobs and guest.monitor is not None and guest.monitor.is_open:
+        known = {str(one.get("id")): str(one.get("status")) for one in await guest.ask("query-jobs")}
+        for job in jobs:
+            if known.get(job.name) == "ready":
+                await pivot_now(host, guest, job)
+        if any(job.name in known for job in jobs):
+            await intent.finish()
+            return
+    gone = [await forget_if_gone(host, guest, name) for name in reversed(names)]
+    if all(gone):
+        await intent.finish()
+    else:
+        await intent.undo()
 
 
 def _names_overlays(guest: Guest, snapshot: Snapshot) -> bool:
