@@ -67,6 +67,12 @@ async def panicked(host: QemuHost, guest: Guest) -> None:
     action = guest.live.on_crash
     told = [states.lifecycle(guest, DomainEventType.CRASHED, DomainEventCrashedDetailType.PANICKED)]
     host.change_state(guest, DomainState.CRASHED, DomainCrashedReason.PANICKED, told, origin="guest")
+    if action in (LifecycleAction.COREDUMP_DESTROY, LifecycleAction.COREDUMP_RESTART):
+        from actors.qemu.tuning.dumps import dump_crash
+
+        await dump_crash(host, guest)
+        if guest.run is None:
+            return
     try:
         if action in (LifecycleAction.RESTART, LifecycleAction.COREDUMP_RESTART, LifecycleAction.RENAME_RESTART):
             await _start_again(host, guest)

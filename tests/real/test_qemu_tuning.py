@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from actors.qemu.driver import QemuActor
+from actors.qemu.ending import panicked
 from actors.qemu.tuning.hierarchy import host_hierarchy
 from actors.qemu.tuning.pinning import host_processors
 from schema.enums.domain import DomainCoreDumpFlags as DumpFlags
@@ -29,7 +30,7 @@ from schema.objects import TypedParam
 from tests.contract.house import House, open_house
 from tests.real.guest import needs_qemu
 from tests.real.test_qemu_agent import until
-from tests.real.test_qemu_migration import Traveller, ask
+from tests.real.test_qemu_migration import Traveller, ask, post
 
 pytestmark = [
     pytest.mark.real,
@@ -235,6 +236,53 @@ async def test_dumps(root: Path) -> None:
         await ask(house, "domain_core_dump", dom=guest.ref, to=str(core), flags=int(DumpFlags.CRASH))
         told = await house.call("domain_get_state", dom=guest.ref, flags=0)
         assert (told.state, told.reason) == (DomainState.SHUTOFF, DomainShutoffReason.CRASHED)
+
+
+async def test_a_dump_whose_driver_dies_leaves_a_guest_that_runs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_qemu()
+    guest, core, stuck = Tuned(), root / "core", asyncio.Event()
+
+    async def hang(*args: Any) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async with open_house(QemuActor(), SCOPE, root, orderly=False) as house:
+        await start(house, guest)
+        with monkeypatch.context() as patch:
+            patch.setattr("actors.qemu.tuning.dumps.follow_migration", hang)
+            post(house, "domain_core_dump", dom=guest.ref, to=str(core))
+            await asyncio.wait_for(stuck.wait(), 30)
+        assert (await house.call("domain_get_state", dom=guest.ref, flags=0)).state == DomainState.PAUSED
+    async with open_house(QemuActor(), SCOPE, root, epoch=2) as house:
+        assert (await house.call("domain_get_state", dom=guest.ref, flags=0)).state == DomainState.RUNNING
+        assert not core.exists()
+        await ask(house, "domain_core_dump", dom=guest.ref, to=str(core))  # nothing stands in the way of another
+        assert core.stat().st_size > 0
+        await ask(house, "domain_destroy_flags", dom=guest.ref)
+
+
+async def test_a_pipe_that_nobody_reads_takes_no_dump(root: Path) -> None:
+    needs_qemu()
+    guest = Tuned()
+    os.mkfifo(root / "pipe")
+    async with open_house(QemuActor(), SCOPE, root) as house:
+        await start(house, guest)
+        with pytest.raises(HostSystemError, match="Failed to create file"):
+            await ask(house, "domain_core_dump", dom=guest.ref, to=str(root / "pipe"))
+        await ask(house, "domain_destroy_flags", dom=guest.ref)
+
+
+async def test_a_guest_that_crashes_leaves_its_memory_behind(root: Path) -> None:
+    needs_qemu()
+    guest = Tuned()
+    guest.xml = guest.xml.replace("<devices>", "<on_crash>coredump-destroy</on_crash><devices>")
+    async with open_house(QemuActor(), SCOPE, root) as house:
+        one = await start(house, guest)
+        await panicked(house.host, one)
+        told = await house.call("domain_get_state", dom=guest.ref, flags=0)
+        assert (told.state, told.reason) == (DomainState.SHUTOFF, DomainShutoffReason.CRASHED)
+        (core,) = (house.host.state_folder / "dump").iterdir()
+        assert core.name.startswith(guest.name) and core.read_bytes()[:4] == b"\x7fELF"
 
 
 async def test_memory_is_looked_at_and_measured(root: Path) -> None:

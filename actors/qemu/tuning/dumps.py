@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,7 @@ from schema.errors import (
     InvalidArguments,
     OperationFailed,
     OperationUnsupported,
+    VirtError,
 )
 from schema.objects import DomainRef
 
@@ -99,9 +101,11 @@ async def dump_memory(guest: Guest, path: Path, form: str, flags: int) -> None:
         known = await guest.ask("query-dump-guest-memory-capability")
         if form not in known["formats"]:
             raise OperationUnsupported(f"unsupported dumpformat '{form}' for this QEMU binary")
-    mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    # whoever names a pipe that nobody reads must not hold us up
+    mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
     try:
         descriptor = os.open(path, mode, 0o600)
+        os.set_blocking(descriptor, True)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"Failed to create file '{path}'") from exc
     try:
@@ -115,6 +119,19 @@ async def dump_memory(guest: Guest, path: Path, form: str, flags: int) -> None:
         raise
     finally:
         os.close(descriptor)
+
+
+async def dump_crash(host: QemuHost, guest: Guest) -> None:
+    """Keeps the memory of a guest whose kernel gave up, for whoever wants to know why; never fails."""
+    folder = host.state_folder / "dump"
+    path = folder / f"{guest.name.replace('/', '_')}-{time.strftime('%Y-%m-%d-%H-%M-%S', time.gmtime())}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await dump_memory(guest, path, "elf", int(DumpFlags.MEMORY_ONLY))
+    except (OSError, VirtError) as exc:
+        host.log.error("the memory of a guest that crashed was not kept", guest=guest.name, error=str(exc))
+    else:
+        host.log.info("the memory of a guest that crashed was kept", guest=guest.name, path=str(path))
 
 
 async def _hand_over(guest: Guest, descriptor: int) -> None:
