@@ -21,12 +21,20 @@ from util.cpuset import bits_from_cpuset, parse_cpuset
 calls: Calls[Host] = Calls()
 
 _MODEL_LENGTH: Final = 32
+_CLOCKS: Final = {"x86": "cpu MHz", "i": "cpu MHz", "ppc": "clock", "s390": "cpu MHz dynamic"}
+"""Where /proc/cpuinfo tells a processor's clock, by how the architecture's name begins."""
 _CPU_STATS: Final = ("kernel", "user", "idle", "iowait")
+
+
+def _numbers(folder: Path) -> frozenset[int]:
+    """The processors that have an entry in a folder."""
+    names = (path.name[3:] for path in folder.glob("cpu[0-9]*"))
+    return frozenset(int(name) for name in names if name.isdecimal())
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Processors that are online, and how they are arranged; where that is uneven, as cores of one socket."""
+    """Processors that are online, and how all are arranged; where that is uneven, as cores of one socket."""
 
     cpus: int
     nodes: int
@@ -41,6 +49,9 @@ class NodeFacts:
 
     proc: Path = field(default=Path("/proc"))
     sys: Path = field(default=Path("/sys/devices/system"))
+    arch: str = field(default_factory=platform.machine)
+    threads_per_subcore: int = 0
+    """On POWER, where the threads of a core are off for the host and all of them are a guest's; 0: not so."""
 
     def present_cpus(self) -> frozenset[int]:
         """Processors that there are, online or not. Raises HostSystemError."""
@@ -56,31 +67,64 @@ class NodeFacts:
         return found or [0]
 
     def topology(self) -> Topology:
-        """How the processors are arranged. Raises HostSystemError."""
-        online = self.online_cpus()
-        sockets: set[tuple[int, int]] = set()
-        cores: dict[tuple[int, int], set[int]] = {}
-        threads: dict[tuple[int, int, int], int] = {}
-        cell_of = {cpu: cell for cell in self.cells() for cpu in self._cpus_of(cell)}
-        for cpu in online:
-            folder = self.sys / "cpu" / f"cpu{cpu}" / "topology"
-            socket_ = (cell_of.get(cpu, 0), self._number(folder / "physical_package_id", 0))
-            core = self._number(folder / "core_id", cpu)
-            sockets.add(socket_)
-            cores.setdefault(socket_, set()).add(core)
-            threads[(*socket_, core)] = threads.get((*socket_, core), 0) + 1
-        nodes = len({cell for cell, _ in sockets})
-        per_node = max(sum(1 for cell, _ in sockets if cell == node) for node in {cell for cell, _ in sockets})
-        whole = Topology(
-            len(online), nodes, per_node, max(len(found) for found in cores.values()), max(threads.values())
-        )
-        if whole.nodes * whole.sockets * whole.cores * whole.threads != whole.cpus:
-            return Topology(len(online), 1, 1, len(online), 1)
-        return whole
+        """How the processors are arranged, with those that are off. Raises HostSystemError."""
+        online, offline = self.online_cpus(), 0
+        present = self.present_cpus() if (self.sys / "cpu" / "present").exists() else online
+        nodes = sockets = cores = threads = counted = 0
+        for cell in self._cells_of_cpus(online):
+            ids: dict[int, set[int]] = {}
+            for cpu in cell & present:
+                first = cpu - cpu % self.threads_per_subcore if self.threads_per_subcore else cpu
+                if first != cpu and first in cell & online:
+                    counted += 1  # the hypervisor lets its guests have them
+                    continue
+                if cpu not in online:
+                    offline += 1
+                    continue
+                counted += 1
+                socket_, core = self._place(cpu)
+                ids.setdefault(socket_, set()).add(core)
+                threads = max(threads, self._siblings(cpu))
+            nodes += 1
+            sockets = max(sockets, len(ids))
+            cores = max(cores, *(len(found) for found in ids.values()), 0)
+        threads *= self.threads_per_subcore or 1
+        if not counted or nodes * sockets * cores * threads != counted + offline:
+            return Topology(counted, 1, 1, max(1, counted + offline), 1)
+        return Topology(counted, nodes, sockets, cores, threads)
+
+    def _cells_of_cpus(self, online: frozenset[int]) -> list[frozenset[int]]:
+        """The processors of each cell; of all where the kernel knows no cells."""
+        found = []
+        for folder in sorted((self.sys / "node").glob("node[0-9]*")):
+            path = folder / "cpulist"
+            listed = parse_cpuset(self._read(path) or "^0") if path.exists() else frozenset()
+            found.append(listed | _numbers(folder))
+        return found or [_numbers(self.sys / "cpu") or online]
+
+    def _place(self, cpu: int) -> tuple[int, int]:
+        """Socket and core of a processor; some architectures say -1 where there is nothing to tell apart."""
+        folder = self.sys / "cpu" / f"cpu{cpu}" / "topology"
+        is_mainframe = self.arch.startswith("s390")
+        core = cpu if is_mainframe else self._number(folder / "core_id", 0 if folder.exists() else cpu)
+        return max(0, self._number(folder / "physical_package_id", 0)), core
+
+    def _siblings(self, cpu: int) -> int:
+        """How many threads the core of a processor has."""
+        path = self.sys / "cpu" / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+        if path.exists():
+            return len(parse_cpuset(self._read(path)))
+        path = path.with_name("thread_siblings")
+        if path.exists():
+            return int(self._read(path).replace(",", ""), 16).bit_count()
+        return 1
 
     def mhz(self) -> int:
         """The clock of the first processor; 0 when it is not told."""
-        match = re.search(r"^cpu MHz\s*:\s*(\d+)", self._read(self.proc / "cpuinfo"), re.MULTILINE)
+        name = next((word for start, word in _CLOCKS.items() if self.arch.startswith(start)), None)
+        if name is None:
+            return 0
+        match = re.search(rf"^{name}\s*:\s*(\d+)", self._read(self.proc / "cpuinfo"), re.MULTILINE)
         return int(match[1]) if match else 0
 
     def memory_kib(self, cell: int = -1) -> dict[str, int]:
@@ -95,10 +139,6 @@ class NodeFacts:
             user, nice, system, idle, iowait, irq, softirq, *_ = (int(n) * tick_ns for n in match[2].split())
             values = (system + irq + softirq, user + nice, idle, iowait)
             yield int(match[1]) if match[1] else -1, dict(zip(_CPU_STATS, values, strict=True))
-
-    def _cpus_of(self, cell: int) -> frozenset[int]:
-        path = self.sys / "node" / f"node{cell}" / "cpulist"
-        return parse_cpuset(self._read(path)) if path.exists() else frozenset()
 
     def _number(self, path: Path, default: int) -> int:
         try:

@@ -20,6 +20,7 @@ from conf.secret.documents import parse_secret, write_secret
 from conf.storage.documents import parse_pool, parse_volume, write_pool, write_volume
 from schema.errors import VirtError, XmlInvalidSchema
 from tests.conformance.drivers import rules_for
+from tests.conformance.migration import parameters_round_trip
 from tests.conformance.moments import backup_round_trip, checkpoint_round_trip, snapshot_round_trip
 from tests.shared import SHARED, shared_json
 
@@ -169,6 +170,7 @@ ROUND_TRIPS: dict[str, RoundTrip] = {
     "snapshot": snapshot_round_trip,
     "checkpoint": checkpoint_round_trip,
     "backup": backup_round_trip,
+    "migration-params": parameters_round_trip,
     "secret": lambda case, source: write_secret(parse_secret(source)),
     "networkport": lambda case, source: write_network_port(parse_network_port(source)),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from actors.runtime.host_facts.sysinfo import (
     sysinfo_from_s390,
 )
 from actors.runtime.host_facts.tree import HostTree
+from actors.runtime.node import NodeFacts, cpu_stats
 from conf.capabilities.documents import HostCapabilities, write_capabilities
 from conf.capabilities.host import HostPart, MigrationFeatures, PowerManagement
 from conf.cpu.host import HostCpu
@@ -73,6 +75,35 @@ def sysfs_to_capabilities(case: dict[str, Any]) -> str:
             memory_bandwidth=read_memory_bandwidth(caches, resctrl),
         )
         return write_capabilities(HostCapabilities(host=host))
+
+
+def node_info(case: dict[str, Any]) -> str:
+    """Processors of a host, as libvirt's test prints them."""
+    with tempfile.TemporaryDirectory(prefix="vts") as folder:
+        base = Path(folder)
+        unpack_tree(case["inputs"]["system"], base / "system")
+        (base / "cpuinfo").write_bytes((SHARED / "corpus" / case["input"]).read_bytes())
+        facts = NodeFacts(base, base / "system", case["arch"], 8 if case["arch"] == "ppc64" else 0)
+        found = facts.topology()
+        total = found.nodes * found.sockets * found.cores * found.threads
+        return (
+            f"CPUs: {found.cpus}/{total}, MHz: {facts.mhz()}, Nodes: {found.nodes}, Sockets: {found.sockets}, "
+            f"Cores: {found.cores}, Threads: {found.threads}\n"
+        )
+
+
+def cpu_times(case: dict[str, Any]) -> str:
+    """How long processors were at what, in ticks, as libvirt's test prints it."""
+    with tempfile.TemporaryDirectory(prefix="vts") as folder:
+        base = Path(folder)
+        (base / "stat").write_bytes((SHARED / "corpus" / case["input"]).read_bytes())
+        facts, tick_ns = NodeFacts(base, base / "system"), 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+        out = []
+        for cpu in (-1, *range(case["ncpus"])):
+            out.append("cpu:\n" if cpu < 0 else f"cpu{cpu}:\n")
+            out += [f"{one.field}: {int(one.value) // tick_ns}\n" for one in cpu_stats(facts, cpu)]
+            out.append("\n")
+        return "".join(out)
 
 
 def sysinfo(case: dict[str, Any]) -> str:

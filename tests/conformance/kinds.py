@@ -11,7 +11,7 @@ import pytest
 
 from schema.errors import VirtError
 from tests.conformance import blocks, cpus, domains, emulators, migration, pools, statuses
-from tests.conformance.host import sysfs_to_capabilities, sysinfo
+from tests.conformance.host import cpu_times, node_info, sysfs_to_capabilities, sysinfo
 from tests.conformance.networks import network_update
 from tests.shared import SHARED, need_shared, shared_json
 
@@ -25,12 +25,14 @@ KINDS: Final[dict[str, Callable[[Case], str]]] = {
     "gluster-pool-sources": pools.gluster_sources,
     "migration-cookie-roundtrip": migration.round_trip,
     "network-update": network_update,
+    "procstat-to-cpustats": cpu_times,
     "qmp-migparams-to-json": migration.parameters_to_json,
     "qmp-migparams-to-xml": migration.parameters_to_xml,
     "status-xml-roundtrip": statuses.round_trip,
     "status-xml-to-migration-cookie": migration.first_cookie,
     "storagepool-capabilities": pools.capabilities,
     "sysfs-to-capabilities": sysfs_to_capabilities,
+    "sysfs-to-nodeinfo": node_info,
     "sysinfo-to-xml": sysinfo,
 }
 """How the text of a case is made. A VirtError refuses the case, in which some must end."""

@@ -10,9 +10,16 @@ from lxml import etree
 
 from actors.qemu.migration.cookie_document import CookieCapabilities
 from actors.qemu.migration.cookies import migration_cookie, parse_migration_cookie, write_migration_cookie
-from actors.qemu.migration.qemu_parameters import kept_parameters, parameters_from_reply
+from actors.qemu.migration.qemu_parameters import (
+    KeptParameters,
+    kept_parameters,
+    parameters_from_kept,
+    parameters_from_reply,
+)
+from conf.document import parse_document
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags
+from schema.errors import XmlError
 from tests.shared import SHARED
 
 HOST: Final = UUID("4a802f00-4cba-5df6-9679-a08c4c5b577f")
@@ -38,14 +45,26 @@ def first_cookie(case: dict[str, Any]) -> str:
 
 def parameters_to_xml(case: dict[str, Any]) -> str:
     """QEMU's answer as a status document keeps it."""
-    out = ["<test>\n"]
-    kept_parameters(_reply(case)).write(out, "  ")
-    return "".join(out) + "</test>\n"
+    return _kept(_reply(case))
+
+
+def parameters_round_trip(case: dict[str, Any], source: bytes) -> str:
+    """Parameters of a status document, read and kept again."""
+    node = parse_document(source).find("migParams")
+    if node is None:
+        raise XmlError("missing migParams element")
+    return _kept(parameters_from_kept(KeptParameters.parse(node)))
 
 
 def parameters_to_json(case: dict[str, Any]) -> str:
     """QEMU's answer as it is told again."""
     return json.dumps(_reply(case), indent=2) if _reply(case) else "{\n\n}"
+
+
+def _kept(parameters: dict[str, Any]) -> str:
+    out = ["<test>\n"]
+    kept_parameters(parameters).write(out, "  ")
+    return "".join(out) + "</test>\n"
 
 
 def _domain(name: str) -> Domain:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ def host(root: Path, cpus: dict[int, tuple[int, int, int]], cells: dict[int, str
         folder.mkdir(parents=True)
         (folder / "physical_package_id").write_text(f"{socket}\n")
         (folder / "core_id").write_text(f"{core}\n")
+        siblings = [str(other) for other, place in cpus.items() if place == cpus[cpu]]
+        (folder / "thread_siblings_list").write_text(f"{','.join(siblings)}\n")
     text = ",".join(str(cpu) for cpu in cpus)
     (system / "cpu" / "present").write_text(f"{text}\n")
     (system / "cpu" / "online").write_text(f"{text}\n")
@@ -33,7 +36,7 @@ def host(root: Path, cpus: dict[int, tuple[int, int, int]], cells: dict[int, str
         "MemTotal: 4096 kB\nMemFree: 1000 kB\nBuffers: 10 kB\nCached: 20 kB\nHugePages_Total: 0\n"
     )
     (proc / "stat").write_text("cpu  10 1 5 100 7 2 3 0 0 0\ncpu0 10 1 5 100 7 2 3 0 0 0\n")
-    return NodeFacts(proc, system)
+    return NodeFacts(proc, system, "x86_64")
 
 
 def test_even_topology(tmp_path: Path) -> None:
@@ -45,6 +48,24 @@ def test_even_topology(tmp_path: Path) -> None:
 def test_uneven_topology_is_told_as_one_socket(tmp_path: Path) -> None:
     facts = host(tmp_path, {0: (0, 0, 0), 1: (0, 0, 0), 2: (0, 0, 1)})
     assert facts.topology() == Topology(3, 1, 1, 3, 1)
+
+
+def test_processors_that_are_off_count_for_the_arrangement(tmp_path: Path) -> None:
+    facts = host(tmp_path, {n: (0, 0, n) for n in range(4)}, {0: "0-3"})
+    (facts.sys / "cpu" / "online").write_text("0-2\n")
+    assert facts.topology() == Topology(3, 1, 1, 4, 1)
+
+
+def test_threads_that_are_off_for_the_host_alone_are_counted(tmp_path: Path) -> None:
+    facts = replace(host(tmp_path, {n: (0, 0, n) for n in range(8)}), arch="ppc64", threads_per_subcore=4)
+    (facts.sys / "cpu" / "online").write_text("0,4\n")
+    assert facts.topology() == Topology(8, 1, 1, 2, 4)
+
+
+def test_the_clock_is_told_differently_everywhere(tmp_path: Path) -> None:
+    facts = host(tmp_path, {0: (0, 0, 0)})
+    (facts.proc / "cpuinfo").write_text("clock\t\t: 3690.0MHz\ncpu MHz dynamic : 5000\n")
+    assert [replace(facts, arch=arch).mhz() for arch in ("ppc64le", "s390x", "aarch64")] == [3690, 5000, 0]
 
 
 def test_info_fits_the_schema(tmp_path: Path) -> None:
