@@ -133,7 +133,10 @@ class StartResources:
         """Refuses an automatic number, which needs to be agreed with the kernel; a given one is taken as it is."""
         if cid is None:
             raise ConfigUnsupported("a vsock device needs a context id")
-        return self._open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC), cid
+        try:
+            return self._open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC), cid
+        except HostSystemError as exc:
+            raise ConfigUnsupported("unable to open vhost-vsock device") from exc
 
     def vhost_scsi(self) -> int:
         """The descriptor of a vhost SCSI target. Raises HostSystemError."""

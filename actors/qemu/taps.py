@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -99,6 +100,8 @@ def _mtu_of(link: str | None) -> int | None:
         return None
     try:
         return int(Path(f"/sys/class/net/{link}/mtu").read_text(encoding="ascii"))
+    except FileNotFoundError as exc:
+        raise HostSystemError(errno.ENODEV, f"Cannot get interface MTU on '{link}'") from exc
     except (OSError, ValueError):
         return None
 

@@ -10,7 +10,7 @@ from actors.qemu.command.disks import disk_device
 from actors.qemu.hotplug import memory
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.fits import check_disk_apart, check_fits
-from actors.qemu.hotplug.lists import kind_of, remove, siblings
+from actors.qemu.hotplug.lists import insert, kind_of, remove, siblings
 from actors.qemu.hotplug.match import find_controller, is_same_port
 from actors.qemu.hotplug.media import change_medium
 from actors.qemu.hotplug.places import check_alias, settle
@@ -19,7 +19,8 @@ from actors.qemu.live import throttle
 from conf.domain.address import DriveAddress
 from conf.domain.chardev import Channel, CharDevice, CharMode, CharType, Console, PtySource, UnixSource
 from conf.domain.chardev_users import RedirDev, Rng
-from conf.domain.controller import Controller, ControllerType, ScsiModel
+from conf.domain.controller import Controller, ControllerType
+from conf.domain.defaults import complete_device
 from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskBus, DiskDevice
 from conf.domain.filesystem import Filesystem
@@ -27,12 +28,15 @@ from conf.domain.hostdev import Hostdev, HostdevType, ScsiHostSource
 from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryDevice
 from conf.domain.shmem import Shmem, ShmemServer
-from conf.domain.small_devices import Input, InputBus, Vsock, Watchdog
+from conf.domain.small_devices import Input, InputBus, Lease, Vsock, Watchdog
 from conf.domain.storage_source import VhostUserSource
 from conf.element import Element
-from schema.errors import ConfigUnsupported, DomainStateError, OperationFailed, OperationUnsupported
+from conf.flags import ParseFlags
+from schema.errors import ConfigUnsupported, DomainStateError, OperationFailed, OperationUnsupported, RefusedDocument
 
-_PLUGGED_DISKS: Final = (DiskBus.USB, DiskBus.VIRTIO, DiskBus.SCSI)
+_DISK_BUSES: Final = (DiskBus.USB, DiskBus.VIRTIO, DiskBus.SCSI, DiskBus.IDE, DiskBus.SATA)
+"""Whether the bus takes a disk while it runs is QEMU's to say."""
+_MANY_QUEUES: Final = (InterfaceType.VHOSTUSER, InterfaceType.VDPA)
 _RESERVATIONS: Final = "pr-helper0"
 _HOST_DEVICES: Final = (
     HostdevType.PCI,
@@ -49,6 +53,9 @@ async def attach(board: Board, device: Element) -> Element:
     The device as it is now is returned. Nothing is left of it when this fails. Raises OperationUnsupported for kinds
     that cannot be plugged in, XmlError and DomainStateError for what is taken, InternalError when QEMU refuses.
     """
+    if isinstance(device, Lease):
+        insert(board.domain, device)
+        return device
     if not isinstance(device, Device):
         raise OperationUnsupported(f"live attach of device '{kind_of(device)}' is not supported")
     check_fits(board.domain, device)
@@ -85,7 +92,7 @@ async def attach(board: Board, device: Element) -> Element:
             raise OperationUnsupported(f"input device on bus '{bus}' cannot be hot plugged.")
         case Filesystem():
             if device.driver is None or device.driver.type != "virtiofs":
-                raise ConfigUnsupported("only virtiofs filesystems can be hotplugged")
+                raise OperationUnsupported("only virtiofs filesystems can be hotplugged")
             await _plug(board, device, passthrough.add_filesystems)
         case _:
             raise OperationUnsupported(f"live attach of device '{kind_of(device)}' is not supported")
@@ -122,10 +129,10 @@ async def _attach_disk(board: Board, disk: Disk) -> Element:
         if drive is not None:
             await change_medium(board, drive, disk, force=False)
             return drive
-        if disk.target.bus not in (DiskBus.USB, DiskBus.SCSI):
-            raise OperationUnsupported("cdrom/floppy device hotplug isn't supported")
+        if disk.device is DiskDevice.FLOPPY:
+            raise OperationUnsupported("floppy device hotplug isn't supported")
     bus = disk.target.bus
-    if bus not in _PLUGGED_DISKS:
+    if bus not in _DISK_BUSES:
         raise OperationUnsupported(f"disk bus '{bus.value if bus is not None else 'none'}' cannot be hotplugged.")
     if bus is DiskBus.USB and disk.device is DiskDevice.LUN:
         raise ConfigUnsupported("disk device='lun' is not supported for usb bus")
@@ -133,11 +140,26 @@ async def _attach_disk(board: Board, disk: Disk) -> Element:
         raise OperationUnsupported("transient disk hotplug isn't supported")
     await board.read_chain(disk)
     check_disk_apart(board.domain, disk)
-    if isinstance(disk.address, DriveAddress):
+    if isinstance(disk.address, DriveAddress) and bus is DiskBus.SCSI:
         await _ensure_scsi_controllers(board, disk.address.controller)
-    number_disk(board, disk)
-    await _plug(board, disk, lambda launch, steps: _write_disk(board, launch, steps, disk))
+
+    def write(launch: Any, steps: Steps) -> None:
+        number_disk(board, disk)
+        _need_controller(board, disk)
+        _write_disk(board, launch, steps, disk)
+
+    await _plug(board, disk, write)
     return disk
+
+
+def _need_controller(board: Board, disk: Disk) -> None:
+    kind = {DiskBus.IDE: ControllerType.IDE, DiskBus.SATA: ControllerType.SATA}.get(disk.target.bus or DiskBus.USB)
+    if kind is None or not isinstance(disk.address, DriveAddress):
+        return
+    if find_controller(board.domain, kind, disk.address.controller) is None:
+        raise RefusedDocument(
+            f"Could not find {kind.value} controller with index {disk.address.controller} required for device"
+        )
 
 
 def number_disk(board: Board, disk: Disk) -> None:
@@ -184,7 +206,7 @@ async def _ensure_scsi_controllers(board: Board, highest: int) -> None:
     model = next((one.model for one in board.domain.devices.controllers if one.type is ControllerType.SCSI), None)
     for index in range(highest + 1):
         if find_controller(board.domain, ControllerType.SCSI, index) is None:
-            controller = Controller(type=ControllerType.SCSI, index=index, model=model or ScsiModel.VIRTIO_SCSI.value)
+            controller = Controller(type=ControllerType.SCSI, index=index, model=model)
             await _attach_controller(board, controller)
 
 
@@ -199,8 +221,7 @@ async def _attach_controller(board: Board, controller: Controller) -> None:
         controller.index = max(known, default=-1) + 1
     if find_controller(board.domain, controller.type, controller.index) is not None:
         raise OperationFailed(f"target {controller.type.value}:{controller.index} already exists")
-    if controller.model is None:
-        controller.model = ScsiModel.VIRTIO_SCSI.value
+    complete_device(controller, board.domain, board.rules, ParseFlags.NONE)
     await _plug(board, controller, lambda launch, steps: _write_controller(launch, steps, controller))
 
 
@@ -222,6 +243,12 @@ async def _attach_interface(board: Board, interface: Interface) -> None:
         raise ConfigUnsupported("interfaces of type 'hostdev' are not supported yet")
     if interface.type is InterfaceType.VHOSTUSER and not nets.is_virtio(interface):
         raise ConfigUnsupported("vhostuser requires virtio-net* frontend")
+    queues = (interface.driver.queues if interface.driver is not None else None) or 0
+    if queues > 1 and not nets.ends_in_tap(interface) and interface.type not in _MANY_QUEUES:
+        mac = interface.mac.address if interface.mac is not None else ""
+        raise ConfigUnsupported(
+            f"interface {mac} - multiqueue is not supported for network interfaces of type {interface.type.value}"
+        )
     await _plug(board, interface, lambda launch, steps: _write_interface(launch, steps, interface))
 
 
@@ -243,6 +270,8 @@ async def _attach_hostdev(board: Board, hostdev: Hostdev) -> None:
         HostdevType.MDEV,
     ):
         raise OperationUnsupported(f"hotplug is not supported for hostdev subsys type '{hostdev.type.value}'")
+    if hostdev.type is HostdevType.PCI and not board.has_vfio():
+        raise ConfigUnsupported("host doesn't support passthrough of host PCI devices")
     if any(one.source == hostdev.source for one in board.domain.devices.hostdevs):
         raise DomainStateError("device is already in the domain configuration")
     if isinstance(hostdev.address, DriveAddress) and hostdev.type is HostdevType.SCSI:
@@ -256,7 +285,7 @@ async def _attach_hostdev(board: Board, hostdev: Hostdev) -> None:
 
 async def _attach_port(board: Board, port: CharDevice) -> None:
     if isinstance(port, Console) and (port.target is None or port.target.type in (None, "serial")):
-        raise OperationUnsupported("attaching serial console is not supported")
+        raise ConfigUnsupported("unsupported console target type serial")
     if any(is_same_port(one, port) for one in siblings(board.domain, port)):
         raise DomainStateError("chardev already exists")
     if isinstance(port, Channel):

@@ -51,6 +51,8 @@ class Board:
     read_chain: Callable[[Disk], Awaitable[None]]
     """Completes what a disk's image stands on."""
     guest_id: int = -1
+    has_vfio: Callable[[], bool] = lambda: True
+    """Can the host give its own PCI devices away?"""
 
     def launch(self, device: Element) -> Launch:
         """What the writers of command lines need for this device alone."""

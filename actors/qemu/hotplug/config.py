@@ -80,7 +80,7 @@ def _check_new(config: Domain, device: Device) -> None:
     match device:
         case Disk():
             if any(one.target.dev == device.target.dev for one in others):
-                raise DomainStateError(f"target {device.target.dev} already exists.")
+                raise DomainStateError(f"target {device.target.dev} already exists")
         case Hostdev():
             if any(one.source == device.source for one in others):
                 raise DomainStateError("device is already in the domain configuration")
@@ -116,20 +116,51 @@ def detach(config: Domain, wanted: Element, rules: QemuRules) -> None:
 
 
 def choose(config: Domain, wanted: Element) -> Any:
-    """The device of a definition that a document means. Raises DeviceMissing, OperationUnsupported."""
+    """The device of a definition that a document means. Raises DeviceMissing, OperationUnsupported and others."""
     match wanted:
         case Disk():
             found = next((one for one in config.devices.disks if one.target.dev == wanted.target.dev), None)
             if found is None:
                 raise DeviceMissing(f"no target device {wanted.target.dev}")
             return found
-        case Sound():
-            sound = next((one for one in config.devices.sounds if one.model == wanted.model), None)
-            if sound is None:
+        case Console() if wanted.target is None or wanted.target.type in (None, "serial"):
+            raise DomainStateError("detaching serial console is not supported")
+        case Watchdog():
+            if config.devices.watchdog is None:
+                raise DeviceMissing("domain has no watchdog")
+            return config.devices.watchdog
+        case Sound() | Lease():
+            known = next((one for one in siblings(config, wanted) if _is_same(one, wanted)), None)
+            if known is None:
                 raise DeviceMissing("device not present in domain configuration")
-            return sound
+            return known
         case _:
-            return find(config, wanted, "persistent detach")
+            try:
+                return find(config, wanted, "persistent detach")
+            except DeviceMissing as exc:
+                raise _missing(wanted, exc) from None
+
+
+def _is_same(known: Element, wanted: Element) -> bool:
+    if isinstance(known, Sound) and isinstance(wanted, Sound):
+        return known.model == wanted.model
+    return known == wanted
+
+
+def _missing(wanted: Element, error: DeviceMissing) -> DeviceMissing | InvalidArguments:
+    """A definition lacks a device in other words than a running guest."""
+    text = "device not present in domain configuration"
+    match wanted:
+        case CharDevice():
+            return _invalid(text)
+        case Controller():
+            return DeviceMissing(text)
+        case MemoryDevice():
+            return DeviceMissing("matching memory device was not found")
+        case Shmem():
+            return DeviceMissing("matching shmem device was not found")
+        case _:
+            return error
 
 
 def drop(config: Domain, device: Element, rules: QemuRules) -> None:
@@ -150,8 +181,6 @@ def change(config: Domain, wanted: Element, rules: QemuRules) -> None:
     check_fits(config, wanted, instead=known)
     if isinstance(known, Device) and isinstance(wanted, Device):
         wanted.alias = wanted.alias if wanted.alias is not None and is_user_alias(wanted.alias) else None
-        if wanted.address is None or (isinstance(known, Interface) and type(wanted.address) is type(known.address)):
-            wanted.address = wanted.address or known.address
     replace(config, known, wanted)
     _complete(config, rules)
 
@@ -161,18 +190,28 @@ def _known(config: Domain, wanted: Element) -> Element:
         case Disk():
             found = next((one for one in config.devices.disks if one.target.dev == wanted.target.dev), None)
             if found is None:
-                error = InvalidArguments()
-                error.message = f"invalid argument: target {wanted.target.dev} doesn't exist."
-                raise error
+                raise _invalid(f"target {wanted.target.dev} doesn't exist.")
             return found
         case Graphics():
-            return update.find_display(config, wanted)
+            display = next((one for one in config.devices.graphics if one.type is wanted.type), None)
+            if display is None:
+                raise _invalid(f"cannot find existing graphics type '{wanted.type.value}' device to modify")
+            return display
         case Interface():
             return find_interface(config, wanted)
         case MemoryDevice():
-            return update.find_module(config, wanted)
+            module = update.find_module(config, wanted)
+            if module is None:
+                raise _invalid("memory not found")
+            return module
         case _:
             raise OperationUnsupported(f"persistent update of device '{kind_of(wanted)}' is not supported")
+
+
+def _invalid(text: str) -> InvalidArguments:
+    error = InvalidArguments()
+    error.message = f"invalid argument: {text}"
+    return error
 
 
 def _complete(config: Domain, rules: QemuRules) -> None:

@@ -34,6 +34,8 @@ _DISKS: Final = (DiskBus.VIRTIO, DiskBus.USB, DiskBus.SCSI)
 
 def choose(domain: Domain, wanted: Element) -> Device:
     """The device to take out. Raises DeviceMissing, and OperationUnsupported for what cannot be taken out."""
+    if isinstance(wanted, Controller) and wanted.type is not ControllerType.SCSI:
+        raise OperationUnsupported(f"'{wanted.type.value}' controller cannot be hot unplugged.")
     device: Device = find(domain, wanted, "live detach")
     check_removable(domain, device)
     return device

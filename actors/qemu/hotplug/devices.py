@@ -16,12 +16,13 @@ from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import attach, config, detach, update
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.hotplug.guest_board import added, commit, commit_surely, open_board, removed, rules_of, text_of
-from actors.qemu.hotplug.lists import by_alias
+from actors.qemu.hotplug.lists import by_alias, remove
 from actors.runtime.calls import Calls
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.documents import parse_device
 from conf.domain.domain import Domain
+from conf.domain.small_devices import Lease
 from conf.flags import ParseFlags
 from schema.enums.domain import DomainDeviceModifyFlags as ModifyFlags
 from schema.enums.domain import DomainModificationImpact as Impact
@@ -56,7 +57,12 @@ async def domain_attach_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
     async with host.intents.change("attach", facts) as intent:
         async with open_board(host, guest, intent) as board:
             wanted = parse_device(xml, board.domain, board.rules, ParseFlags.ABI_UPDATE)
-            device = await attach.attach(board, wanted)
+            try:
+                device = await attach.attach(board, wanted)
+            except BaseException:
+                # controllers that came for a disk that did not come stay
+                await asyncio.shield(_keep_parts(host, guest, board.domain))
+                raise
         await commit_surely(host, guest, board.domain, draft, [added(guest, device)])
     host.log.info("a device was plugged in", guest=guest.name, device=device.tag_name)
 
@@ -80,6 +86,11 @@ async def domain_detach_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
         await commit(host, guest, config=draft, completes=True)
         return
     wanted = parse_device(xml, guest.live, await rules_of(host, guest, live=True), _MATCHING)
+    if isinstance(wanted, Lease):
+        live = guest.live.copy()
+        remove(live, config.choose(live, wanted))
+        await commit(host, guest, live=live, config=draft, completes=True)
+        return
     device = detach.choose(guest.live, wanted)
     await _detach(host, guest, device, draft)
 
@@ -170,7 +181,7 @@ async def domain_update_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
                 await update.update(board, wanted, force=bool(flags & ModifyFlags.FORCE))
             except BaseException:
                 # a drive whose old medium is out has none, although the new one did not get in
-                await asyncio.shield(_keep_drives(host, guest, board.domain))
+                await asyncio.shield(_keep_parts(host, guest, board.domain))
                 raise
         await commit_surely(host, guest, board.domain, draft)
 
@@ -181,10 +192,10 @@ def _check_idle(guest: Guest, wanted: Disk) -> None:
             check_no_job(guest, disk)
 
 
-async def _keep_drives(host: QemuHost, guest: Guest, live: Domain) -> None:
+async def _keep_parts(host: QemuHost, guest: Guest, live: Domain) -> None:
     if guest.run is None or live == guest.live:
         return
     try:
         await commit(host, guest, live=live)
     except (HostSystemError, NoSuchDomain) as exc:
-        host.log.warning("a guest's drives could not be written", guest=guest.name, error=exc.message)
+        host.log.warning("a guest's devices could not be written", guest=guest.name, error=exc.message)

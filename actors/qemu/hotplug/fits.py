@@ -68,17 +68,12 @@ def _check_memory(domain: Domain, module: MemoryDevice) -> None:
 
 
 def check_disk_apart(domain: Domain, disk: Disk) -> None:
-    """Raises XmlError when another disk of the guest has the name, the identity or the place of this one."""
+    """Raises XmlError when another disk of the guest has the name or the place of this one."""
     for other in domain.devices.disks:
-        names = f"Disks '{disk.target.dev}' and '{other.target.dev}'"
         if other.target.dev == disk.target.dev:
             raise XmlError(
                 f"target '{disk.target.dev}' duplicated for disk sources '{_path(other)}' and '{_path(disk)}'"
             )
-        if disk.wwn is not None and other.wwn == disk.wwn:
-            raise XmlError(f"{names} have identical WWN")
-        if disk.serial and other.serial == disk.serial:
-            raise XmlError(f"{names} have identical serial")
         address = disk.address
         if isinstance(address, DriveAddress) and other.address == address and other.target.bus is disk.target.bus:
             raise XmlError(

@@ -94,6 +94,11 @@ async def rules_of(host: QemuHost, guest: Guest, *, live: bool) -> QemuRules:
     return host.rules(await host.emulator_for(config.os.kind.arch, config.devices.emulator))
 
 
+def _has_vfio() -> bool:
+    groups = Path("/sys/kernel/iommu_groups")
+    return Path("/dev/vfio/vfio").exists() and groups.is_dir() and any(groups.iterdir())
+
+
 class Plans:
     """What an intent holds of a change: the devices that are about to be, and what takes back their parts."""
 
@@ -135,6 +140,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         expect=lambda alias: GuestDeparture(guest, alias, host.config.qemu.unplug_wait_s),
         read_chain=read_chain,
         guest_id=guest.id,
+        has_vfio=_has_vfio,
     )
     try:
         yield board

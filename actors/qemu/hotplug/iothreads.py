@@ -14,7 +14,7 @@ from conf.domain.defaults_processor import iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.vcpu import IoThread, IoThreadIds
 from schema.enums.domain import DomainModificationImpact as Impact
-from schema.errors import ConfigUnsupported, InvalidArguments
+from schema.errors import DomainStateError, InvalidArguments, OperationUnsupported
 from schema.objects import DomainRef, TypedParam
 
 calls: Calls[QemuHost] = Calls()
@@ -80,8 +80,8 @@ async def domain_set_iothread_params(
 ) -> None:
     """Changes how a thread polls, and the size of its pool.
 
-    Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported, ConfigUnsupported for what is not kept
-    in definitions.
+    Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported, and OperationUnsupported for what is
+    not kept in definitions.
     """
     check_flags(flags, AFFECT, "qemuDomainSetIOThreadParams")
     if iothread_id == 0:
@@ -94,9 +94,11 @@ async def domain_set_iothread_params(
     which = impact(guest, flags)
     live, draft = _drafts(guest, which)
     if draft is not None and any(name in _POLLING for name in given):
-        raise ConfigUnsupported("configuring persistent polling values is not supported")
+        raise OperationUnsupported("configuring persistent polling values is not supported")
     for definition in (live, draft):
         if definition is not None:
+            if not has_thread(definition, iothread_id):
+                raise _invalid(f"cannot find IOThread '{iothread_id}' in iothreadids")
             _set_pool(_need(definition, iothread_id), given)
     if live is not None:
         path = f"/objects/{_alias(iothread_id)}"
@@ -178,7 +180,7 @@ def _set_pool(thread: IoThread, given: dict[str, Any]) -> None:
             setattr(thread, name, int(given[name]))
     low, high = thread.thread_pool_min, thread.thread_pool_max
     if low is not None and high is not None and low > high >= 0:
-        raise _invalid("thread_pool_min must be smaller or equal to thread_pool_max")
+        raise DomainStateError(f"thread_pool_min ({low}) can't be greater than thread_pool_max ({high})")
 
 
 def _invalid(text: str) -> InvalidArguments:

@@ -94,10 +94,22 @@ def remove(domain: Domain, device: Element) -> None:
     """Takes that very device out."""
     name = _NAMES[type(device)]
     known = getattr(domain.devices, name)
+    if isinstance(device, Serial):
+        _forget_console(domain, device)
     if isinstance(known, list):
         setattr(domain.devices, name, [one for one in known if one is not device])
     else:
         setattr(domain.devices, name, None)
+
+
+def _forget_console(domain: Domain, port: Serial) -> None:
+    """The first console stands for the first serial port, and goes with it."""
+    devices = domain.devices
+    if not devices.serials or devices.serials[0] is not port or not devices.consoles:
+        return
+    target = devices.consoles[0].target
+    if target is None or target.type in (None, "serial"):
+        del devices.consoles[0]
 
 
 def replace(domain: Domain, known: Element, other: Element) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from actors.qemu.hotplug.lists import kind_of, siblings
 from conf.domain.address import Address, PciAddress
-from conf.domain.chardev import Channel, CharDevice, CharType, Console, Parallel, PtySource, Serial, UnixSource
+from conf.domain.chardev import Channel, CharDevice, Console, Parallel, PtySource, Serial, UnixSource
 from conf.domain.chardev_users import RedirDev, Rng
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.device import Device
@@ -20,9 +20,10 @@ from conf.domain.memory_device import MemoryDevice
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, Vsock, Watchdog
 from conf.element import Element
-from schema.errors import DeviceMissing, OperationFailed, OperationUnsupported
+from schema.errors import DeviceMissing, DomainStateError, OperationFailed, OperationUnsupported
 
 D = TypeVar("D", bound=Device)
+_NULL = "(<null>)"
 
 
 def find(domain: Domain, wanted: Element, doing: str) -> Any:
@@ -36,13 +37,15 @@ def find(domain: Domain, wanted: Element, doing: str) -> Any:
         case Interface():
             return find_interface(domain, wanted)
         case Controller():
-            found = find_controller(domain, wanted.type, wanted.index or 0)
-            return _need(found, f"controller {wanted.type.value}:{wanted.index or 0} not found")
+            number = -1 if wanted.index is None else wanted.index
+            found = find_controller(domain, wanted.type, number)
+            return _need(found, f"controller {wanted.type.value}:{number} not found")
         case Hostdev():
             return _need(_first(domain.devices.hostdevs, lambda one: _is_same_source(one, wanted)), _no_hostdev(wanted))
         case CharDevice():
             found_port = _first(siblings(domain, wanted), lambda one: is_same_port(one, wanted))
-            return _need(found_port, "device not present in domain configuration")
+            missing = f"chr type '{wanted.tag_name}' device not present in domain configuration"
+            return _need(found_port, missing)
         case Shmem():
             missing = f"model '{wanted.model}' shmem device not present in domain configuration"
             return _need(_first(domain.devices.shmems, lambda one: _is_same_shmem(one, wanted)), missing)
@@ -52,7 +55,7 @@ def find(domain: Domain, wanted: Element, doing: str) -> Any:
                 raise DeviceMissing("watchdog device not present in domain configuration")
             is_same = (watchdog.model, watchdog.action) == (wanted.model, wanted.action) and _agrees(watchdog, wanted)
             if not is_same:
-                raise DeviceMissing(f"model '{wanted.model}' watchdog device not present in domain configuration")
+                raise DeviceMissing(f"model '{watchdog.model}' watchdog device not present in domain configuration")
             return watchdog
         case Rng():
             missing = f"model '{wanted.model.value}' RNG device not present in domain configuration"
@@ -62,7 +65,9 @@ def find(domain: Domain, wanted: Element, doing: str) -> Any:
             return _need(_first(domain.devices.memories, lambda one: _is_same_memory(one, wanted)), missing)
         case RedirDev():
             found_redir = _first(domain.devices.redirdevs, lambda one: _is_same_redirected(one, wanted))
-            return _need(found_redir, "no matching redirdev was not found")
+            if found_redir is None:
+                raise DomainStateError("no matching redirdev was not found")
+            return found_redir
         case Input():
             found_input = _first(domain.devices.inputs, lambda one: _is_same_input(one, wanted))
             return _need(found_input, "matching input device not found")
@@ -74,7 +79,7 @@ def find(domain: Domain, wanted: Element, doing: str) -> Any:
             return vsock
         case Filesystem():
             found_fs = _first(domain.devices.filesystems, lambda one: one.target_dir == wanted.target_dir)
-            return _need(found_fs, "matching filesystem device was not found")
+            return _need(found_fs, "matching filesystem not found")
         case _:
             raise OperationUnsupported(f"{doing} of device '{kind_of(wanted)}' is not supported")
 
@@ -124,11 +129,13 @@ def find_interface(domain: Domain, wanted: Interface) -> Interface:
         for one in domain.devices.interfaces
         if (mac is None or (one.mac is not None and one.mac.address == mac)) and _agrees(one, wanted)
     ]
-    where = f" on {place}" if place is not None else ""
     if not found:
-        raise DeviceMissing(f"no device matching MAC address {mac} found{where}")
+        raise DeviceMissing(
+            f"no device found at address '{place or _NULL}' matching MAC address '{mac or _NULL}' "
+            f"and alias '{wanted.alias or _NULL}'"
+        )
     if len(found) > 1:
-        raise OperationFailed(f"multiple devices matching MAC address {mac} found{where}")
+        raise OperationFailed(f"multiple devices matching MAC address {mac} found")
     return found[0]
 
 
@@ -156,12 +163,8 @@ def _is_same_channel(port: Channel, wanted: Channel) -> bool:
 
 def _is_same_end(port: CharDevice, wanted: CharDevice) -> bool:
     mine, other = port.source, wanted.source
-    if port.type is CharType.PTY or other is None:
-        return True
-    if isinstance(mine, UnixSource) and isinstance(other, UnixSource):
-        return other.path is None or mine.path == other.path
-    if isinstance(mine, PtySource):
-        return True
+    if isinstance(mine, UnixSource | PtySource | None) and isinstance(other, UnixSource | PtySource | None):
+        return (mine.path if mine is not None else None) == (other.path if other is not None else None)
     return mine == other
 
 

@@ -76,8 +76,6 @@ def _take(drive: Disk, new: Disk, source: StorageSource | None) -> None:
     drive.backing_store = new.backing_store if source is not None else None
     if source is not None:
         drive.driver, drive.auth, drive.encryption = new.driver, new.auth, new.encryption
-    elif drive.driver is not None:
-        drive.driver.type = None
 
 
 async def _open_tray(board: Board, alias: str, *, force: bool) -> None:

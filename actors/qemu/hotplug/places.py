@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from actors.qemu import rules_machine
-from actors.qemu.hotplug.lists import insert, siblings
+from actors.qemu.hotplug.lists import insert, remove, siblings
 from actors.qemu.rules import QemuRules
 from actors.qemu.rules_addresses import is_virtio, pci_options
 from conf.domain.address import CcwAddress, DimmAddress, PciAddress, VirtioSerialAddress
@@ -70,18 +70,37 @@ def settle(domain: Domain, device: Device, rules: QemuRules) -> None:
         _give_slot(domain, device)
     if isinstance(device, Channel) and device.target is not None and device.target.type == "virtio":
         _check_serial_bus(domain)
-    hubs = len(domain.devices.hubs)
     insert(domain, device)
+    try:
+        _place_among(domain, device)
+    except BaseException:
+        remove(domain, device)
+        raise
+    if device.alias is None:
+        device.alias = new_alias(domain, device)
+
+
+def _place_among(domain: Domain, device: Device) -> None:
+    """Places that are found with the device among the others."""
     if isinstance(device.address, CcwAddress):
         assign_ccw(domain)
     elif isinstance(device, Channel):
         assign_virtio_serial(domain)
     elif any(one is device for one in usb_devices(domain)):
+        _take_port(domain, len(domain.devices.hubs))
+
+
+def _take_port(domain: Domain, hubs: int) -> None:
+    try:
         assign_usb(domain)
-        if len(domain.devices.hubs) > hubs:
-            raise XmlError("No free USB ports")
-    if device.alias is None:
-        device.alias = new_alias(domain, device)
+    except XmlError as exc:
+        if "No free USB ports" not in exc.message:
+            raise
+        raise RefusedDocument("No free USB ports") from exc
+    if len(domain.devices.hubs) > hubs:
+        # a running guest gets no hub
+        domain.devices.hubs = domain.devices.hubs[:hubs]
+        raise RefusedDocument("No free USB ports")
 
 
 def _place_before(domain: Domain, device: Device, rules: QemuRules) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from conf.domain.domain import Domain
 from conf.domain.vcpu import SingleVcpu, Vcpus
-from schema.errors import ConfigUnsupported, InvalidArguments
+from schema.errors import ConfigUnsupported, InvalidArguments, OperationUnsupported
 
 _PERIPHERAL = "/machine/peripheral/"
 
@@ -131,7 +131,7 @@ def the_one(entities: Sequence[Entity], numbers: frozenset[int], *, enable: bool
     total = sum(one.count for one in entities)
     for number in sorted(numbers):
         if number >= total:
-            raise _refused(f"vcpu '{number}' is not present in domain definition")
+            raise _refused(f"vcpu {number} is not present in live config")
     for entity in chosen:
         for number in range(entity.first, entity.first + entity.count):
             if number not in numbers:
@@ -143,7 +143,7 @@ def the_one(entities: Sequence[Entity], numbers: frozenset[int], *, enable: bool
         if entity.is_online == enable:
             raise _refused(f"vcpu '{entity.first}' is already in requested state")
         if not enable and entity.alias is None:
-            raise _refused(f"vcpu '{entity.first}' can't be hotunplugged")
+            raise OperationUnsupported(f"vcpu '{entity.first}' can't be unplugged")
     if len(chosen) != 1:
         raise _refused("only one hotpluggable entity can be selected")
     return chosen[0]
@@ -187,11 +187,9 @@ def set_in(config: Domain, numbers: frozenset[int], *, enable: bool) -> None:
     states = _states(config, current)
     for number in sorted(numbers):
         if number >= len(states):
-            raise _refused(f"vcpu '{number}' is not present in domain definition")
-        if number == 0 and not enable:
-            raise _refused("vCPU '0' must be enabled")
-        if states[number].enabled == enable:
-            raise _refused(f"vcpu '{number}' is already in requested state")
+            raise _refused(f"vcpu {number} is not present in persistent config")
+        if number == 0:
+            raise _refused("vCPU '0' can't be modified")
     for one in states:
         one.order = None
         if one.id in numbers:

@@ -17,7 +17,7 @@ from conf.domain.compat import check_device_compatible
 from conf.domain.device import Device
 from conf.domain.disk import Disk, DiskDevice
 from conf.domain.domain import Domain
-from conf.domain.graphics import Graphics, GraphicsType
+from conf.domain.graphics import Graphics, GraphicsType, ListenType
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryDevice, MemoryModel
 from conf.element import Element
@@ -48,7 +48,7 @@ async def update(board: Board, wanted: Element, *, force: bool = False) -> Eleme
         case MemoryDevice():
             return await _update_memory(board, wanted)
         case _:
-            raise OperationUnsupported(f"live update of device '{kind_of(wanted)}' is not supported")
+            raise ConfigUnsupported(f"live update of device '{kind_of(wanted)}' is not supported")
 
 
 def _check_alias(known: Device, wanted: Device) -> None:
@@ -134,7 +134,7 @@ async def _update_disk(board: Board, wanted: Disk, *, force: bool) -> Disk:
         known.snapshot = wanted.snapshot or known.snapshot
         return known
     if known.device not in (DiskDevice.CDROM, DiskDevice.FLOPPY):
-        raise OperationUnsupported("disk source can be changed only in removable drives")
+        raise ConfigUnsupported("disk source can be changed only in removable drives")
     await change_medium(board, known, wanted, force=force)
     return known
 
@@ -158,7 +158,7 @@ def check_display_change(known: Graphics, wanted: Graphics) -> None:
     for old, new in zip(known.listens, wanted.listens, strict=True):
         if old.type is not new.type:
             raise OperationUnsupported(f"cannot change the type of listen address on '{kind}' graphics")
-        if new.address is not None and not (old.from_config and new.address is None) and old.address != new.address:
+        if old.type is ListenType.ADDRESS and old.address != new.address:
             raise OperationUnsupported(f"cannot change listen address setting on '{kind}' graphics")
         if old.network != new.network:
             raise OperationUnsupported(f"cannot change listen address setting on '{kind}' graphics")
@@ -194,24 +194,22 @@ def _secrets(graphics: Graphics) -> tuple[str | None, str | None, str | None]:
 
 async def _update_memory(board: Board, wanted: MemoryDevice) -> MemoryDevice:
     known = find_module(board.domain, wanted)
+    if known is None:
+        raise ConfigUnsupported(f"memory '{wanted.alias or '(null)'}' not found")
     check_module_change(known, wanted)
     if known.target.requested_kib != wanted.target.requested_kib:
         await memory.resize(board, known, wanted)
     return known
 
 
-def find_module(domain: Domain, wanted: MemoryDevice) -> MemoryDevice:
-    """The module that a document means, whatever it is asked to be. Raises DeviceMissing."""
+def find_module(domain: Domain, wanted: MemoryDevice) -> MemoryDevice | None:
+    """The module that has the name or the place that a document says."""
     for known in domain.devices.memories:
-        if known.model is not wanted.model:
-            continue
-        if wanted.alias is not None and known.alias is not None and wanted.alias != known.alias:
-            continue
-        if wanted.address is not None and known.address is not None and wanted.address != known.address:
-            continue
-        if known.target.node == wanted.target.node or wanted.alias is not None:
+        by_name = wanted.alias is not None and wanted.alias == known.alias
+        by_place = wanted.address is not None and wanted.address == known.address
+        if known.model is wanted.model and (by_name or by_place):
             return known
-    raise DeviceMissing(f"model '{wanted.model.value}' memory device not present in the domain configuration")
+    return None
 
 
 def check_module_change(known: MemoryDevice, wanted: MemoryDevice) -> None:

@@ -24,6 +24,7 @@ from actors.qemu.hotplug.processors import (
 )
 from actors.runtime.calls import Calls
 from conf.domain.domain import Domain
+from conf.domain.vcpu import SingleVcpu
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainVcpuFlags as VcpuFlags
 from schema.errors import (
@@ -95,8 +96,10 @@ async def _set_maximum(host: QemuHost, guest: Guest, count: int, which: int) -> 
     config.vcpu.count = count
     config.vcpu.current = current if current < count else None
     if config.vcpus is not None:
-        config.vcpus.vcpus = [one for one in config.vcpus.vcpus if one.id < count]
-        count_in(config, min(current, count), hotpluggable=True)
+        kept = [one for one in config.vcpus.vcpus if one.id < count]
+        config.vcpus.vcpus = kept + [SingleVcpu(id=number, enabled=False) for number in range(len(kept), count)]
+        online = sum(one.enabled for one in kept)
+        config.vcpu.current = online if online != count else None
     await commit(host, guest, config=config, completes=True)
 
 

@@ -192,9 +192,11 @@ def test_processors_are_counted_up_and_down_in_groups() -> None:
         with pytest.raises(ConfigUnsupported):
             to_change(entities, impossible)
     assert the_one(entities, frozenset({2, 3}), enable=True).first == 2
-    for numbers, enable in (({2}, True), ({2, 3, 6, 7}, True), ({0, 1}, False), ({4, 5}, True), ({9}, True)):
+    for numbers, enable in (({2}, True), ({2, 3, 6, 7}, True), ({4, 5}, True), ({9}, True)):
         with pytest.raises(InvalidArguments):
             the_one(entities, frozenset(numbers), enable=enable)
+    with pytest.raises(OperationUnsupported):
+        the_one(entities, frozenset({0, 1}), enable=False)
 
 
 def test_processors_keep_the_order_in_which_they_came() -> None:
