@@ -45,6 +45,7 @@ def check(
     """Refuses a domain that QEMU cannot run. Raises ConfigUnsupported."""
     check_emulator(domain, capabilities, accelerators)
     rules_checks_machine.check(domain, capabilities, limits.arch)
+    rules_checks_devices.check_consoles(domain, capabilities)
     _check_tpms(domain)
     if len(domain.devices.smartcards) > 1:
         raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")

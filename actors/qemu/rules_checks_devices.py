@@ -28,7 +28,7 @@ from conf.domain.small_devices import (
     Watchdog,
 )
 from conf.domain.sound import Audio, AudioType, Sound, SoundModel
-from schema.errors import ConfigUnsupported, XmlError
+from schema.errors import ConfigUnsupported, InvalidArguments, XmlError
 
 
 def check(device: Device | Graphics | Audio, domain: Domain, capabilities: Capabilities) -> None:
@@ -53,7 +53,7 @@ def check(device: Device | Graphics | Audio, domain: Domain, capabilities: Capab
         case MemoryDevice():
             _check_memory(device, capabilities)
         case Rng():
-            _check_rng(device, capabilities)
+            _check_rng(device, domain, capabilities)
         case Smartcard():
             _check_spice(device.type, domain)
             _check_smartcard(device, capabilities)
@@ -92,7 +92,7 @@ def _check_port(device: CharDevice, domain: Domain) -> None:
     source = device.source
     again = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
     if again is not None and again.enabled and again.timeout_s == 0:
-        raise ConfigUnsupported("chardev reconnect source timeout cannot be '0'")
+        raise InvalidArguments("chardev reconnect source timeout cannot be '0'")
     _check_spice(device.type, domain)
     if isinstance(device, Parallel) and (rules_machine.is_s390(domain) or rules_machine.is_pseries(domain)):
         raise ConfigUnsupported("parallel ports are not supported")
@@ -100,6 +100,16 @@ def _check_port(device: CharDevice, domain: Domain) -> None:
         _check_serial(device, domain)
     elif isinstance(device, Console) and device.target is not None and device.target.type in _FOREIGN_CONSOLES:
         raise ConfigUnsupported(f"unsupported console target type {device.target.type}")
+
+
+def check_consoles(domain: Domain, capabilities: Capabilities) -> None:
+    """Refuses consoles of mainframes that the emulator does not have. Raises ConfigUnsupported."""
+    for console in domain.devices.consoles:
+        kind = console.target.type if console.target is not None else None
+        if kind == "sclp" and capabilities.lacks("s390-sclp"):
+            raise ConfigUnsupported("sclpconsole is not supported in this QEMU binary")
+        if kind == "sclplm" and capabilities.lacks("sclplmconsole"):
+            raise ConfigUnsupported("sclplmconsole is not supported in this QEMU binary")
 
 
 _FOREIGN_CONSOLES = ("xen", "uml", "lxc", "openvz")
@@ -231,7 +241,7 @@ def _check_watchdog(device: Watchdog, domain: Domain) -> None:
     if model == "i6300esb":
         if device.address is not None and not isinstance(device.address, PciAddress):
             raise ConfigUnsupported(f"{model} model of watchdog can go only on PCI bus")
-    elif model in ("ib700", "itco"):
+    elif model == "ib700":
         if device.address is not None:
             raise ConfigUnsupported(f"{model} model of watchdog does not support configuring the address")
     elif model == "diag288":
@@ -341,7 +351,8 @@ def _check_memory(device: MemoryDevice, capabilities: Capabilities) -> None:
         raise ConfigUnsupported("nvdimm readonly property is not available with this QEMU binary")
 
 
-def _check_rng(device: Rng, capabilities: Capabilities) -> None:
+def _check_rng(device: Rng, domain: Domain, capabilities: Capabilities) -> None:
+    _check_spice(device.backend.type, domain)
     if capabilities.lacks("virtio-rng"):
         raise ConfigUnsupported(f"domain configuration does not support rng model '{device.model.value}'")
     if capabilities.lacks(f"rng-{device.backend.model}"):

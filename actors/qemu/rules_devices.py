@@ -16,11 +16,12 @@ from conf.domain.interface import Interface, InterfaceType
 from conf.domain.memory_device import MemoryDevice
 from conf.domain.secrets import Encryption
 from conf.domain.shmem import Shmem, ShmemMsi, ShmemSize
-from conf.domain.small_devices import Panic, PanicModel, Vsock
+from conf.domain.small_devices import Panic, PanicModel, Vsock, VsockCid
 from conf.domain.sound import Audio
 from conf.domain.storage_source import SourceType
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
+from schema.errors import ConfigUnsupported
 
 
 def complete(
@@ -48,6 +49,7 @@ def complete(
             _complete_shmem(device)
         case Vsock():
             device.model = device.model or "virtio"
+            device.cid = device.cid or VsockCid(auto=True)
         case Tpm():
             _complete_tpm(device, domain)
         case MemoryDevice() if rules_machine.is_pseries(domain) and flags & ParseFlags.ABI_UPDATE:
@@ -229,6 +231,7 @@ _LMB_KIB = 256 * 1024
 
 
 def _complete_shmem(device: Shmem) -> None:
+    _check_shmem(device)
     if device.model == "ivshmem-doorbell":
         device.msi = device.msi or ShmemMsi()
         if device.msi.ioeventfd is None:
@@ -237,8 +240,23 @@ def _complete_shmem(device: Shmem) -> None:
         device.size = ShmemSize(value=4, unit="M")
 
 
+def _check_shmem(device: Shmem) -> None:
+    if device.model == "ivshmem-plain":
+        if device.server is not None:
+            raise ConfigUnsupported("shmem model 'ivshmem-plain' is supported only with server option disabled")
+        if device.msi is not None:
+            raise ConfigUnsupported("shmem model 'ivshmem-plain' doesn't support msi")
+    elif device.model == "ivshmem-doorbell":
+        if device.server is None:
+            raise ConfigUnsupported("shmem model 'ivshmem-doorbell' is supported only with server option enabled")
+        if device.size is not None:
+            raise ConfigUnsupported("shmem model 'ivshmem-doorbell' does not support size setting")
+
+
 def _complete_tpm(device: Tpm, domain: Domain) -> None:
     if device.model is None:
         device.model = TpmModel.SPAPR if rules_machine.is_pseries(domain) else TpmModel.TIS
+    if device.backend.type == "passthrough" and device.backend.device is None:
+        device.backend.device = "/dev/tpm0"
     if device.backend.type == "emulator" and device.backend.version in (None, "default"):
         device.backend.version = "2.0"

@@ -180,6 +180,10 @@ def shown_end(source: CharSource | None) -> CharSource | None:
     return None if isinstance(source, UnixSource) and source.path is None else source
 
 
+PROTOCOLS = words("raw", "telnet", "telnets", "tls")
+"""What is spoken over TCP."""
+
+
 class CharDevice(Device):
     """What all character devices have. A second `<source>` is UDP's other direction."""
 
@@ -194,7 +198,7 @@ class CharDevice(Device):
     )
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     surplus_source: UdpSource | None = child(UdpSource, default=None, tag="source", shown=lambda self, flags: None)
-    protocol: str | None = value("protocol", "type", str, default=None)
+    protocol: str | None = value("protocol", "type", PROTOCOLS, default=None, bad=unsupported("Unknown protocol '{}'"))
     log: CharLog | None = child(CharLog, default=None)
 
 

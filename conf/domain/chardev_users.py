@@ -64,6 +64,7 @@ class Smartcard(Device, tag="smartcard"):
     mode: str = attr("mode", words("host", "host-certificates", "passthrough"))
     type: CharType | None = attr("type", CharType, default=None)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     protocol: str | None = value("protocol", "type", str, default=None)
     log: CharLog | None = child(CharLog, default=None)
     certificates: list[str] = texts("certificate", str, default=[])
@@ -76,6 +77,7 @@ class RedirDev(Device, tag="redirdev"):
     bus: str = attr("bus", words("usb"), default="usb")
     type: CharType = attr("type", CharType)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
+    second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     protocol: str | None = value("protocol", "type", str, default=None)
     log: CharLog | None = child(CharLog, default=None)
 

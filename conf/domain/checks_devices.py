@@ -14,7 +14,7 @@ from conf.domain.disk import Disk
 from conf.domain.domain import Domain, VirtType
 from conf.domain.filesystem import Filesystem, FilesystemType
 from conf.domain.graphics import Graphics, ListenType
-from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, MdevSource, ScsiHostSource
+from conf.domain.hostdev import Hostdev, HostdevMode, HostdevType, MdevSource, ScsiHostSource, UsbHostSource
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryDevice, MemoryDeviceTarget, MemoryModel
 from conf.domain.os import OsType
@@ -86,11 +86,13 @@ def _check_tpm(device: Tpm) -> None:
         raise XmlError("<active_pcr_banks/> requires TPM version '2.0'")
     if backend.type == "external":
         source = backend.source
-        if source is not None and source.type is not CharType.UNIX:
+        if source is None:
+            raise XmlError("missing external TPM backend type")
+        if source.type is not CharType.UNIX:
             raise XmlError("only source type 'unix' is supported for external TPM device")
-        if source is not None and source.mode == "bind":
+        if source.mode == "bind":
             raise XmlError("only 'client' mode is supported for external TPM device")
-        if source is None or source.path is None:
+        if source.path is None:
             raise XmlError("missing socket path for external TPM device")
 
 
@@ -152,9 +154,9 @@ def _check_virtio_mem(target: MemoryDeviceTarget) -> None:
 
 def _check_shmem(device: Shmem) -> None:
     if "/" in device.name:
-        raise XmlError("shmem name cannot include '/' character")
+        raise ConfigUnsupported("shmem name cannot include '/' character")
     if device.name in (".", ".."):
-        raise XmlError(f"shmem name cannot be equal to '{device.name}'")
+        raise ConfigUnsupported(f"shmem name cannot be equal to '{device.name}'")
     if device.msi is not None and device.server is None:
         raise XmlError("msi option is only supported with a server")
 
@@ -162,18 +164,18 @@ def _check_shmem(device: Shmem) -> None:
 def _check_input(device: Input, domain: Domain) -> None:
     kind, bus = device.type, device.bus
     is_whole = domain.os.kind.type == OsType.HVM and domain.type not in (VirtType.PARALLELS, VirtType.VZ)
-    if is_whole and bus in (InputBus.XEN, InputBus.PARALLELS):
+    if is_whole and bus is InputBus.XEN:
         raise RefusedDocument(f"unsupported input bus {bus.value}")
     if bus is InputBus.PS2 and kind not in (InputType.MOUSE, InputType.KEYBOARD):
         raise RefusedDocument(f"ps2 bus does not support {kind.value} input device")
     if bus is InputBus.XEN and kind not in (InputType.MOUSE, InputType.KEYBOARD):
         raise RefusedDocument(f"xen bus does not support {kind.value} input device")
     if kind is InputType.PASSTHROUGH and bus is not InputBus.VIRTIO:
-        raise XmlError("only bus 'virtio' is supported for 'passthrough' input devices")
+        raise ConfigUnsupported("only bus 'virtio' is supported for 'passthrough' input devices")
     if kind is InputType.EVDEV and bus not in (None, InputBus.NONE):
-        raise XmlError("input evdev doesn't support bus element")
+        raise ConfigUnsupported("input evdev doesn't support bus element")
     if device.model is not None and bus is not InputBus.VIRTIO:
-        raise XmlError(f"only bus 'virtio' is supported for input model '{device.model}'")
+        raise ConfigUnsupported(f"only bus 'virtio' is supported for input model '{device.model}'")
 
 
 def _check_iommu(device: Iommu) -> None:
@@ -193,7 +195,9 @@ def _check_filesystem(device: Filesystem) -> None:
     if device.source is None and device.type is not FilesystemType.RAM:
         raise VirtError(device.target_dir or "", code=ErrorCode.NO_SOURCE)
     if device.target_dir is None:
-        raise VirtError(getattr(device.source, "dir", None) or "", code=ErrorCode.NO_TARGET)
+        parts = vars(device.source) if device.source is not None else {}
+        name = next((str(one) for key in ("dir", "dev", "file", "name") if (one := parts.get(key))), "")
+        raise VirtError(name, code=ErrorCode.NO_TARGET)
 
 
 def _check_video(device: Video, domain: Domain) -> None:
@@ -264,6 +268,10 @@ _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": P
 def _check_hostdev(device: Hostdev) -> None:
     if device.source is None:
         raise XmlError("Missing <source> element in hostdev device")
+    if device.sgio == "unfiltered":
+        raise ConfigUnsupported("unfiltered sgio is no longer supported")
+    if isinstance(device.source, UsbHostSource) and (device.source.vendor is None) != (device.source.product is None):
+        raise RefusedDocument(f"missing {'vendor' if device.source.vendor is None else 'product'}")
     if isinstance(device.source, ScsiHostSource) and device.source.protocol != "iscsi":
         if device.source.address is None:
             raise XmlError("'address' must be specified for scsi hostdev source")

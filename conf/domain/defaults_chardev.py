@@ -45,9 +45,15 @@ def complete_source(device: Device | Graphics | Audio) -> None:
 def complete(device: CharDevice, domain: Domain) -> None:
     """Fills in the host end and the port.
 
-    Raises XmlError when there are too many host ends.
+    Raises XmlError when there are too many host ends or a channel has no target, ConfigUnsupported for a host end that
+    only channels can have.
     """
+    is_virtio = isinstance(device, Channel) and device.target is not None and device.target.type == "virtio"
+    if device.type is CharType.SPICEVMC and not is_virtio:
+        raise ConfigUnsupported("spicevmc device type only supports virtio")
     _complete_end(device)
+    if isinstance(device, Channel):
+        _check_channel(device)
     if isinstance(device, Serial):
         device.target = device.target or SerialTarget()
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.serials])
@@ -68,14 +74,23 @@ def _port(
     return 1 + max((one.port for one in others if one is not None and one.port is not None), default=-1)
 
 
+def _check_channel(device: Channel) -> None:
+    if device.target is None:
+        raise XmlError("target type must be specified for channel device")
+    if device.target.type == "guestfwd":
+        if device.target.address is None:
+            raise XmlError("guestfwd channel does not define a target address")
+        if device.target.port is None:
+            raise XmlError("guestfwd channel does not define a target port")
+
+
 CharEnd = CharDevice | RngBackend | Smartcard | RedirDev
 
 
 def _complete_end(end: CharEnd) -> None:
     source = end.source
     if end.type is CharType.UDP:
-        if isinstance(end, CharDevice | RngBackend):
-            _order_directions(end)
+        _order_directions(end)
     elif end.type is CharType.UNIX and isinstance(source, UnixSource):
         source.mode = source.mode or CharMode.CONNECT
     if end.type is CharType.TCP:
@@ -99,7 +114,7 @@ _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z").match
 def _check_end(end: CharEnd, *, needs_path: bool) -> None:
     source = end.source
     match end.type:
-        case CharType.UDP if isinstance(end, CharDevice | RngBackend):
+        case CharType.UDP:
             connected = end.second_source or source
             if not isinstance(connected, UdpSource) or connected.mode is CharMode.BIND or connected.service is None:
                 raise RefusedDocument("Missing source service attribute for char device")
@@ -117,10 +132,10 @@ def _check_end(end: CharEnd, *, needs_path: bool) -> None:
         case CharType.NMDM:
             if isinstance(source, NmdmSource) and (source.master is None) != (source.slave is None):
                 raise RefusedDocument("Should define both master and slave path attributes for nmdm device")
-        case CharType.SPICEPORT:
+        case CharType.SPICEPORT | CharType.DBUS:
             channel = source.channel if isinstance(source, SpicePortSource) else None
             if channel is None:
-                raise RefusedDocument("Missing source channel attribute for char device")
+                raise ConfigUnsupported("Missing source channel attribute for char device")
             if _CHANNEL_NAME(channel) is None:
                 raise InvalidArguments("Invalid character in source channel for char device")
         case _:
@@ -130,7 +145,7 @@ def _check_end(end: CharEnd, *, needs_path: bool) -> None:
         raise RefusedDocument("chardev reconnect is possible only for connect mode")
 
 
-def _order_directions(end: CharDevice | RngBackend) -> None:
+def _order_directions(end: CharEnd) -> None:
     """UDP's directions are written with the bound one first."""
     ends = [one for one in (end.source, end.second_source) if isinstance(one, UdpSource)]
     if isinstance(end, CharDevice) and end.surplus_source is not None:
@@ -156,7 +171,7 @@ def complete_consoles(domain: Domain) -> None:
         return
     if devices.consoles and _stands_for_serial(devices.consoles[0]):
         for other in devices.consoles[1:]:
-            if other.target is not None and other.target.type == "serial":
+            if _stands_for_serial(other):
                 raise ConfigUnsupported("Only the first console can be a serial port")
         console = devices.consoles[0]
         target = console.target or ConsoleTarget()

@@ -14,7 +14,7 @@ from conf.domain.hostdev import HostdevType
 from conf.domain.memory import MemTune
 from conf.domain.os import ARCHITECTURES, LoaderType, OsType
 from conf.domain.small_devices import InputType, RedirFilter
-from conf.domain.sound import Audio, AudioSettings, AudioType
+from conf.domain.sound import Audio, AudioSettings, AudioType, SoundModel
 from conf.domain.sysinfo import Sysinfo
 from conf.flags import ParseFlags
 from conf.values import bytes_per_unit
@@ -65,9 +65,16 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
             smartcard.type = smartcard.source = smartcard.protocol = None
     for audio in domain.devices.audios:
         _normalize_audio(audio)
+    for sound in domain.devices.sounds:
+        if sound.model not in (SoundModel.ICH6, SoundModel.ICH9):
+            sound.codecs = []
     for entry in domain.devices.inputs:
         if entry.type not in (InputType.PASSTHROUGH, InputType.EVDEV):
             entry.source = None
+        elif entry.source is not None:
+            path = entry.source.evdev if entry.type is InputType.PASSTHROUGH else entry.source.dev
+            if path is None:
+                raise XmlError("Missing evdev path for input device")
     for hostdev in domain.devices.hostdevs:
         if hostdev.type is not HostdevType.SCSI:
             hostdev.readonly = hostdev.shareable = False
@@ -202,9 +209,24 @@ _AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
 """What directions of each backend have beyond the rest."""
 
 
+_BACKEND_PARTS: dict[AudioType, tuple[str, ...]] = {
+    AudioType.OSS: ("try_mmap", "exclusive", "dsp_policy"),
+    AudioType.PULSEAUDIO: ("server_name",),
+    AudioType.SDL: ("driver",),
+    AudioType.FILE: ("path",),
+}
+"""What each backend has beyond the rest."""
+
+
 def _normalize_audio(audio: Audio) -> None:
     """Keeps what the backend knows."""
+    if not audio.id:
+        raise XmlError("Invalid value for attribute 'id' in element 'audio': Zero is not permitted")
     kept = _AUDIO_PARTS.get(audio.type, ())
+    for kind, names in _BACKEND_PARTS.items():
+        for name in names:
+            if name not in _BACKEND_PARTS.get(audio.type, ()) and kind is not audio.type:
+                setattr(audio, name, None)
     for direction in (audio.input, audio.output):
         if direction is None:
             continue

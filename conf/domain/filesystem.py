@@ -109,7 +109,12 @@ FILESYSTEM_SOURCES = (
 )
 
 
-class Filesystem(Device, tag="filesystem"):
+class _LimitsLast(Device, trailing=True):
+    space_hard_limit_bytes: int | None = size("space_hard_limit", default=None, unit="bytes")
+    space_soft_limit_bytes: int | None = size("space_soft_limit", default=None, unit="bytes")
+
+
+class Filesystem(_LimitsLast, tag="filesystem"):
     """Something the guest mounts; `target_dir` is a path in containers, a tag elsewhere."""
 
     type: FilesystemType = attr("type", FilesystemType, default=FilesystemType.MOUNT)
@@ -123,8 +128,6 @@ class Filesystem(Device, tag="filesystem"):
     source: FilesystemSource | None = one_of(*FILESYSTEM_SOURCES, by_parent="type", default=None)
     target_dir: str | None = value("target", "dir", str, default=None)
     readonly: bool = flag("readonly", default=False)
-    space_hard_limit_bytes: int | None = size("space_hard_limit", default=None, unit="bytes")
-    space_soft_limit_bytes: int | None = size("space_soft_limit", default=None, unit="bytes")
 
 
 def filesystem_at(filesystems: Iterable[Filesystem], target: str) -> Filesystem | None:

@@ -110,7 +110,7 @@ class VhostScsiSource(HostdevSource, case="scsi_host"):
     """A vhost SCSI target."""
 
     protocol: str = attr("protocol", words("none", "vhost"))
-    wwpn: str = attr("wwpn", str)
+    wwpn: str = attr("wwpn", str, missing=lacking(XmlError, "missing vhost-scsi hostdev source wwpn"))
 
 
 class SourceMdevAddress(Element, tag="address"):

@@ -2,7 +2,9 @@
 
 from conf.domain.device import Device
 from conf.element import Element, attr, child, content, value
+from conf.faults import lacking
 from conf.values import ON_OFF, UINT, ULONG, words
+from schema.errors import XmlError
 
 
 class ShmemSize(Element, tag="size"):
@@ -28,7 +30,7 @@ class ShmemServer(Element, tag="server"):
 class Shmem(Device, tag="shmem"):
     """Memory shared between guests."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "shmem element must contain 'name' attribute"))
     role: str | None = attr("role", words("master", "peer"), default=None)
     model: str | None = value("model", "type", words("ivshmem", "ivshmem-plain", "ivshmem-doorbell"), default=None)
     size: ShmemSize | None = child(ShmemSize, default=None)

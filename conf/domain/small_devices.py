@@ -90,10 +90,13 @@ class Watchdog(Device, tag="watchdog"):
 
     model: str = attr(
         "model",
-        words("i6300esb", "ib700", "diag288", "itco"),
+        words("i6300esb", "ib700", "diag288"),
         missing=lacking(RefusedDocument, "watchdog must contain model name"),
+        bad=unsupported("unknown watchdog model '{}'"),
     )
-    action: WatchdogAction = attr("action", WatchdogAction, default=WatchdogAction.RESET)
+    action: WatchdogAction = attr(
+        "action", WatchdogAction, default=WatchdogAction.RESET, bad=unsupported("unknown watchdog action '{}'")
+    )
 
 
 class MemBalloon(DriverLast, tag="memballoon"):
