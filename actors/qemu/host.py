@@ -274,6 +274,10 @@ class QemuHost(Host):
                     await self.store.remove(path, completes=completes)
             except VirtError as exc:
                 self.log.warning("the end of a guest could not be written", guest=guest.name, error=exc.message)
+            if run.backup is not None:
+                from actors.qemu.block.backup import end_with_guest
+
+                end_with_guest(self, guest)
             self._let_go(guest, run)
             guest.adopt(record)
             if guest.is_persistent:

@@ -96,6 +96,8 @@ class BlockJob(msgspec.Struct, frozen=True, omit_defaults=True):
     reuses: bool = False
     bitmap: str = ""
     """The recording that a backup reads, which goes with it."""
+    left: tuple[tuple[int, str], ...] = ()
+    """Images that it leaves, with their files: they are closed once QEMU has forgotten it."""
     snapshot: str = ""
     """The snapshot that is deleted by it."""
 

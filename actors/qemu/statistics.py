@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from actors.qemu.agent.processors import count_in_use
+from actors.qemu.block.counters import count_lower, lower_stats, written_to
 from actors.qemu.disk_stats import iothread_stats
 from actors.qemu.flags import AFFECT, check_flags, one_impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.memory import memory_stats_of
+from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
 from actors.qemu.taps import link_counters
@@ -54,6 +56,8 @@ _KNOWN: Final = int(
     | StatsTypes.PERF
     | StatsTypes.DIRTYRATE
 )
+_BACKING: Final = 1 << 32
+"""Beside the kinds of counters: those of the images below are wanted too."""
 _BULK_FLAGS: Final = int(StatsFlags.ENFORCE_STATS | StatsFlags.NOWAIT | StatsFlags.BACKING)
 _RUNNING_VCPU: Final = 1
 _STRING_OKAY: Final = 4  # the client understands typed parameters that are strings
@@ -290,6 +294,8 @@ async def connect_get_all_domain_stats(
     if stats & ~_KNOWN and flags & StatsFlags.ENFORCE_STATS:
         raise OperationUnsupported(f"Stats types bits 0x{stats & ~_KNOWN:x} are not supported by this daemon")
     wanted = stats & _KNOWN or _KNOWN
+    if flags & StatsFlags.BACKING:
+        wanted |= _BACKING
     if doms:
         guests = [host.guest(one) for one in doms]
     else:
@@ -336,7 +342,10 @@ async def _asked(guest: Guest, wanted: int) -> dict[StatsTypes, list[TypedParam]
         return {}
     try:
         async with asyncio.timeout(BULK_ANSWER_S):
-            parts = await asyncio.gather(*(_ASKED[kind](guest) for kind in kinds))
+            asking = dict(_ASKED)
+            if wanted & _BACKING:
+                asking[StatsTypes.BLOCK] = _block_stats_with_backing
+            parts = await asyncio.gather(*(asking[kind](guest) for kind in kinds))
     except (TimeoutError, VirtError):
         return {}
     return dict(zip(kinds, parts, strict=True))
@@ -384,15 +393,20 @@ _BULK_BLOCK: Final = (
 )
 
 
-async def _block_stats(guest: Guest) -> list[TypedParam]:
+async def _block_stats(guest: Guest, *, with_backing: bool = False) -> list[TypedParam]:
     disks = guest.live.devices.disks
-    found = [TypedParam.of_uint("block.count", len(disks))]
+    found = [TypedParam.of_uint("block.count", len(disks) + (count_lower(guest) if with_backing else 0))]
     if not disks:
         return found
-    stats, nodes = await guest.ask_all([("query-blockstats", None), ("query-named-block-nodes", {"flat": True})])
+    questions: list[Command] = [("query-blockstats", None), ("query-named-block-nodes", {"flat": True})]
+    if with_backing:
+        questions.append(("query-blockstats", {"query-nodes": True}))
+    stats, nodes, *written = await guest.ask_all(questions)
     counters = _by_alias(stats)
     images = {str(one.get("node-name")): one.get("image") or {} for one in nodes}
-    for number, disk in enumerate(disks):
+    place = 0
+    for disk in disks:
+        number, place = place, place + 1
         found.append(TypedParam.of_string(f"block.{number}.name", disk.target.dev))
         path = source_path(disk)
         if path:
@@ -409,7 +423,15 @@ async def _block_stats(guest: Guest) -> list[TypedParam]:
             found.append(TypedParam.of_ullong(f"block.{number}.allocation", highest))
             found.append(TypedParam.of_ullong(f"block.{number}.capacity", int(image.get("virtual-size", 0))))
             found.append(TypedParam.of_ullong(f"block.{number}.physical", int(image.get("actual-size", 0))))
+        if with_backing:
+            lower = lower_stats(guest, disk.target.dev, place, images, written_to(written[0]))
+            found += lower
+            place += sum(1 for one in lower if one.field.endswith(".backingIndex"))
     return found
+
+
+async def _block_stats_with_backing(guest: Guest) -> list[TypedParam]:
+    return await _block_stats(guest, with_backing=True)
 
 
 _ASKED: Final = {

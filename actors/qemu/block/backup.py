@@ -19,7 +19,8 @@ import msgspec
 from actors.qemu.block import bitmaps
 from actors.qemu.block.backup_plan import Part, ask_server, complete_plan, plan_parts, server_address
 from actors.qemu.block.bitmaps_live import ask_nodes
-from actors.qemu.block.chain import Image, disk_of_target, images_of
+from actors.qemu.block.chain import Image, disk_of_target, images_of, path_of
+from actors.qemu.block.jobs import CANCELED, COMPLETED, FAILED, tell_job
 from actors.qemu.block.keeping import drop_job, keep_now, put_job, set_backup
 from actors.qemu.block.nodes import (
     close_images,
@@ -294,9 +295,12 @@ async def end_part(host: QemuHost, guest: Guest, job: BlockJob, error: str | Non
         if backup is None or not backup.exports:
             with contextlib.suppress(VirtError):
                 await guest.ask("block-dirty-bitmap-remove", {"node": node, "name": job.bitmap})
-    drop_job(guest, job.name)
     with contextlib.suppress(HypervisorGone):
         await dismiss_job(guest, job.name)
+    drop_job(guest, job.name)
+    status = COMPLETED if error is None else CANCELED if error == _CANCELED or job.state == "aborting" else FAILED
+    disk = disk_of_target(guest.live, job.disk)
+    tell_job(host, guest, job, status, path_of(disk.source) if disk is not None else None)
     run = guest.need_run()
     if backup is None:
         return
@@ -346,7 +350,7 @@ async def _finish(host: QemuHost, guest: Guest, last: BlockJob) -> None:
     status: dict[str, Any] = {
         "disk": {"total": total, "transferred": 0 if pulls else total},
         "pulls": pulls,
-        "success": not error,
+        "success": not error or (pulls and error == _CANCELED),
         "error": error,
     }
     set_backup(guest, None)
@@ -357,6 +361,24 @@ async def _finish(host: QemuHost, guest: Guest, last: BlockJob) -> None:
     job.status = status
     job.ended_ms = job.elapsed_ms
     guest.completed_job, guest.job = job, None
+    try:
+        entry = host.need_domain(guest.key)
+    except VirtError:
+        return
+    host.emit("domain_event_job_completed", {"dom": guest.ref, "params": _told(job)}, object=entry, origin="guest")
+
+
+def end_with_guest(host: QemuHost, guest: Guest) -> None:
+    """The guest has ended, and its backup with it: what was made for it goes, and subscribers hear of it."""
+    run = guest.run
+    if run is None or run.backup is None:
+        return
+    for path in run.backup.made:
+        remove_file(path)
+    job = guest.job if guest.job is not None and guest.job.operation is Operation.BACKUP else None
+    job = job or Job(Operation.BACKUP, "backup job", tell=_told)
+    job.status = {"success": False}
+    guest.job = None
     try:
         entry = host.need_domain(guest.key)
     except VirtError:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from actors.qemu.block.bitmaps_live import merge_committed, merge_copied
 from actors.qemu.block.chain import (
     Image,
@@ -15,13 +17,14 @@ from actors.qemu.block.chain import (
     mirror_images,
     put_images,
 )
-from actors.qemu.block.keeping import keep_now
+from actors.qemu.block.keeping import find_job, keep_now, put_job
 from actors.qemu.block.nodes import close_images, remove_file
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.records import BlockJob
-from conf.domain.disk import Disk
+from conf.domain.disk import BackingStore, Disk
 from conf.domain.domain import Domain
+from conf.domain.storage_source import FileSource
 
 
 async def complete(host: QemuHost, guest: Guest, job: BlockJob) -> list[Image]:
@@ -31,6 +34,9 @@ async def complete(host: QemuHost, guest: Guest, job: BlockJob) -> list[Image]:
         return []
     # the numbers of images that go are not given again
     guest.adopt(guest.running(images=max(guest.need_run().images, highest_number(guest.live))), live=guest.live)
+    if job.left:
+        # the last process wrote down what the job did, and did not come to this
+        return [Image(FileSource(file=path), "raw", number) for number, path in job.left]
     match job.kind:
         case "pull":
             return await _pulled(host, guest, disk, job)
@@ -63,6 +69,8 @@ async def is_done(guest: Guest, job: BlockJob) -> bool:
     disk = disk_of_target(guest.live, job.disk)
     if disk is None:
         return False
+    if job.left:
+        return True
     images = images_of(disk)
     if job.kind == "pull":
         base = next((one for one in images if one.index == job.base), None)
@@ -113,7 +121,7 @@ async def _pulled(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> li
     gone = images[top + 1 : base]
     config = _config_with_chain(guest, disk, images, lambda now: now[: top + 1] + now[base:])
     put_images(disk, images[: top + 1] + images[base:])
-    await _keep_config(host, guest, config)
+    await _keep_config(host, guest, config, job, gone)
     return gone
 
 
@@ -126,7 +134,7 @@ async def _committed(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) ->
     await merge_committed(host, guest, disk, images, top, base)
     config = _config_with_chain(guest, disk, images, lambda now: now[:top] + now[base:])
     put_images(disk, images[:top] + images[base:])
-    await _keep_config(host, guest, config)
+    await _keep_config(host, guest, config, job, gone)
     return gone
 
 
@@ -139,7 +147,7 @@ async def _committed_active(host: QemuHost, guest: Guest, disk: Disk, job: Block
     config = config_with_source(guest, disk, images[base])
     disk.mirror = None
     put_images(disk, images[base:])
-    await _keep_config(host, guest, config)
+    await _keep_config(host, guest, config, job, images[:base])
     return images[:base]
 
 
@@ -151,9 +159,10 @@ async def _copied(host: QemuHost, guest: Guest, disk: Disk, job: BlockJob) -> li
     config = config_with_source(guest, disk, copies[0])
     disk.mirror = None
     put_images(disk, copies)
-    await _keep_config(host, guest, config)
     kept = {image.index for image in copies}
-    return [image for image in images if image.index not in kept]
+    gone = [image for image in images if image.index not in kept]
+    await _keep_config(host, guest, config, job, gone)
+    return gone
 
 
 def config_with_source(guest: Guest, disk: Disk, image: Image) -> Domain | None:
@@ -185,10 +194,31 @@ def _config_with_chain(
     ):
         other.backing_store = None  # it is found out anew at the next start
         return config
+    ended = _is_ended(other.backing_store)
     put_images(other, [one.numbered(0) for one in change(known)])
+    if not ended:
+        _open_end(other)
     return config
 
 
-async def _keep_config(host: QemuHost, guest: Guest, config: Domain | None) -> None:
+def _is_ended(store: BackingStore | None) -> bool:
+    while store is not None and store.source is not None:
+        store = store.backing_store
+    return store is not None
+
+
+def _open_end(disk: Disk) -> None:
+    """A chain that was not said to end is not said to end now."""
+    above: Disk | BackingStore = disk
+    while above.backing_store is not None and above.backing_store.source is not None:
+        above = above.backing_store
+    above.backing_store = None
+
+
+async def _keep_config(
+    host: QemuHost, guest: Guest, config: Domain | None, job: BlockJob, gone: Sequence[Image]
+) -> None:
     # before any image is closed or deleted: the configuration must never name what is gone
+    left = tuple((image.index, image.path or "") for image in gone)
+    put_job(guest, msgspec.structs.replace(find_job(guest, job.name) or job, left=left))
     await keep_now(host, guest, config=config)

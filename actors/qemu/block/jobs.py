@@ -172,13 +172,13 @@ async def settle_job(host: QemuHost, guest: Guest, job: BlockJob) -> int:
     await finish.let_go(host, guest, job, left, done=status == COMPLETED)
     if guest.run is None:
         return status
-    with contextlib.suppress(HostSystemError):
-        await keep_end(host, guest, job.name)
     if job.snapshot and status == COMPLETED:
         from actors.qemu.moments.delete import forget_if_gone
 
         with contextlib.suppress(HostSystemError):
             await forget_if_gone(host, guest, job.snapshot)
+    with contextlib.suppress(HostSystemError):
+        await keep_end(host, guest, job.name)
     host.publish(guest)
     tell_job(host, guest, job, status, _path_of(disk_of_target(guest.live, job.disk)))
     return status
@@ -318,6 +318,10 @@ async def _settle_lost(host: QemuHost, guest: Guest, name: str, *, known: bool) 
             done = await finish.is_done(guest, job)
             left = await finish.complete(host, guest, job) if done else finish.abandon(guest, job)
             await finish.let_go(host, guest, job, left, done=done)
+            if job.snapshot and done:
+                from actors.qemu.moments.delete import forget_if_gone
+
+                await forget_if_gone(host, guest, job.snapshot)
             await keep_end(host, guest, name)
             host.publish(guest)
             if job.state != "new" or done:
