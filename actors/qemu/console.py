@@ -130,7 +130,7 @@ async def relay(stream: Stream, descriptor: int) -> None:
 
 async def _from_guest(stream: Stream, descriptor: int) -> None:
     while True:
-        await _ready(descriptor, writing=False)
+        await ready(descriptor, writing=False)
         try:
             data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
@@ -146,7 +146,7 @@ async def _to_guest(stream: Stream, descriptor: int) -> None:
     while data := await stream.read():
         view = memoryview(data)
         while view:
-            await _ready(descriptor, writing=True)
+            await ready(descriptor, writing=True)
             try:
                 view = view[os.write(descriptor, view) :]
             except BlockingIOError:
@@ -155,7 +155,7 @@ async def _to_guest(stream: Stream, descriptor: int) -> None:
                 return
 
 
-async def _ready(descriptor: int, *, writing: bool) -> None:
+async def ready(descriptor: int, *, writing: bool) -> None:
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
 

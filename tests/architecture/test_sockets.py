@@ -40,6 +40,7 @@ OPENERS: Final = {
     "actors/qemu/monitor/link.py": "QEMU's monitor",
     "actors/qemu/agent/link.py": "the agent in a guest",
     "actors/qemu/migration/places.py": "whether a port is free",
+    "actors/qemu/migration/tunnel.py": "a guest's memory on its way through this process",
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",
     "actors/qemu/resources.py": "the listening end of a guest's monitor",
     "actors/qemu/taps.py": "ioctls for tap devices",

@@ -84,13 +84,22 @@ def running(uri: str) -> list[str]:
     return virsh(uri, "list", "--name", "--state-running").split()
 
 
-@pytest.mark.parametrize("way", [("--live",), ("--p2p", "--live"), ("--live", "--change-protection", "--parallel")])
+@pytest.mark.parametrize(
+    "way",
+    [
+        ("--live",),
+        ("--p2p", "--live"),
+        ("--live", "--change-protection", "--parallel"),
+        ("--p2p", "--tunnelled", "--live"),
+    ],
+)
 def test_between_two_agents(way: tuple[str, ...], folder: Path) -> None:
     with two_agents() as (here, there):
         source, destination = here.uri(URI), there.uri(URI)
         with started(source, folder) as guest:
             place = f"unix://{folder}/m.sock"
-            arguments = (*way, "--persistent", "--undefinesource", guest.name, destination, "--migrateuri", place)
+            more = () if "--tunnelled" in way else ("--migrateuri", place)
+            arguments = (*way, "--persistent", "--undefinesource", guest.name, destination, *more)
             virsh(source, "migrate", *arguments)
             assert virsh(destination, "domstate", guest.name, "--reason") == "running (migrated)"
             assert guest.name not in virsh(source, "list", "--all", "--name").split()
@@ -139,7 +148,7 @@ def test_a_driver_dies_during_a_migration_from_driver_to_driver(victim: str, del
             wait_for("the other side to give up", lambda: qemu_pid(guest.uuid) is None, LIMIT_S)
 
 
-@pytest.mark.parametrize("mode", [("--live",), ("--p2p", "--live")])
+@pytest.mark.parametrize("mode", [("--live",), ("--p2p", "--live"), ("--p2p", "--tunnelled", "--live")])
 @pytest.mark.parametrize("way", ["to libvirtd", "from libvirtd"])
 def test_with_a_real_libvirtd(way: str, mode: tuple[str, ...], folder: Path) -> None:
     try:
@@ -156,7 +165,8 @@ def test_with_a_real_libvirtd(way: str, mode: tuple[str, ...], folder: Path) -> 
         try:
             with started(source, folder) as guest:
                 place = f"unix://{folder}/m.sock"
-                more = ("--persistent", "--undefinesource", guest.name, destination, "--migrateuri", place)
+                by = () if "--tunnelled" in mode else ("--migrateuri", place)
+                more = ("--persistent", "--undefinesource", guest.name, destination, *by)
                 virsh(source, "migrate", *mode, *more)
                 assert virsh(destination, "domstate", guest.name, "--reason") == "running (migrated)"
                 assert guest.name not in virsh(source, "list", "--all", "--name").split()

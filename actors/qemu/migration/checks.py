@@ -15,6 +15,7 @@ from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import ArgumentUnsupported, DomainStateError, InvalidArguments, MigrateUnsafe
 
 KNOWN_FLAGS: Final = int(sum(Flags))
+_COPIES: Final = Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC
 _SAFE_CACHES: Final = ("none", "directsync")
 _MAGIC: Final = {
     0x6969: "nfs",
@@ -40,6 +41,8 @@ def check_flags_together(flags: int) -> None:
         )
     if flags & Flags.TUNNELLED and not flags & Flags.PEER2PEER:
         raise InvalidArguments("tunnelled migration requires peer2peer flag to be set")
+    if flags & Flags.TUNNELLED and flags & (Flags.PARALLEL | Flags.POSTCOPY | _COPIES):
+        raise ArgumentUnsupported("a tunnel carries one stream one way: no parallel, post-copy or storage migration")
     if flags & Flags.OFFLINE:
         if flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
             raise DomainStateError("offline migration cannot handle non-shared storage")
@@ -48,7 +51,6 @@ def check_flags_together(flags: int) -> None:
         if flags & Flags.TUNNELLED:
             raise DomainStateError("tunnelled offline migration does not make sense")
     for flag, what in (
-        (Flags.TUNNELLED, "tunnelled migration"),
         (Flags.TLS, "migration over TLS"),
         (Flags.RDMA_PIN_ALL, "migration by RDMA"),
         (Flags.POSTCOPY_RESUME, "resuming a failed post-copy migration"),

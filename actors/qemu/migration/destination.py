@@ -45,7 +45,13 @@ _WORD: Final = "migration in job"
 
 
 async def prepare(
-    host: QemuHost, xml: str, params: MigrationParameters, cookie_in: bytes, flags: int
+    host: QemuHost,
+    xml: str,
+    params: MigrationParameters,
+    cookie_in: bytes,
+    flags: int,
+    *,
+    is_tunnel: bool = False,
 ) -> tuple[bytes, str | None]:
     """Makes a process for the guest that waits for its memory; gives our cookie and where to send it.
 
@@ -72,7 +78,7 @@ async def prepare(
             config = cookie.persistent if cookie is not None and cookie.persistent is not None else definition
             host.arrivals[guest.key] = write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
             return write_cookie(own_cookie(definition, origin, host.state_folder)), address_for(host, params)[1]
-        return await _wait_here(host, guest, definition, params, cookie, flags, origin)
+        return await _wait_here(host, guest, definition, params, cookie, flags, origin, is_tunnel)
 
 
 async def _wait_here(
@@ -83,6 +89,7 @@ async def _wait_here(
     cookie: MigrationCookie | None,
     flags: int,
     origin: str,
+    is_tunnel: bool,
 ) -> tuple[bytes, str | None]:
     is_new = guest.key not in host.guests
     sizes = _sizes(cookie, flags)
@@ -100,7 +107,8 @@ async def _wait_here(
     move = Move("in", "waiting", flags=flags, name=origin, persists=persists)
     host.add(guest)
     try:
-        wish = Wish(paused=True, incoming=Path("migration"), move=move, result={"cookie_out": data, "uri_out": uri_out})
+        result = data if is_tunnel else {"cookie_out": data, "uri_out": uri_out}
+        wish = Wish(paused=True, incoming=Path("migration"), move=move, result=result)
         await start_guest(host, guest, definition, wish)
         try:
             await configure(guest, params, flags, incoming=True)

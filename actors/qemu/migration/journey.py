@@ -14,6 +14,7 @@ from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import Peer, peer_of
 from actors.qemu.migration.source import begin, check_begin, confirm, go_on, send, write_move
+from actors.qemu.migration.tunnel import Tunnel
 from actors.qemu.records import Move
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainState
@@ -71,8 +72,15 @@ async def _all_steps(
             if not flags & Flags.OFFLINE:
                 # a successor of this process knows whom to tell that nothing came of it
                 await write_move(host, guest, move)
-            cookie, uri = await peer.prepare(name, xml, params, cookie, over_there)
-            if not flags & Flags.OFFLINE:
+            if flags & Flags.TUNNELLED:
+                cookie, stream = await peer.prepare_tunnel(name, xml, params, cookie, over_there)
+                async with Tunnel(guest.folder / "tunnel.sock", stream) as tunnel:
+                    sending = msgspec.structs.replace(move, phase="sending", uri=tunnel.uri)
+                    cookie = await send(host, guest, params, cookie, flags, sending, tunnel.drain)
+                uri = None
+            else:
+                cookie, uri = await peer.prepare(name, xml, params, cookie, over_there)
+            if not flags & (Flags.OFFLINE | Flags.TUNNELLED):
                 params.uri = uri or params.uri
                 if params.uri is None:
                     raise OperationFailed("domainMigratePrepare3 did not set uri")

@@ -10,10 +10,13 @@ from typing import Any, Final
 
 from actors.qemu.migration.parameters import MigrationParameters, write_migration_parameters
 from remoting.connection import DaemonConnection, connect_daemon
+from remoting.stream import DaemonStream
 from rpc.uri import UriError, parse_remote_uri
+from schema.body import args_struct
 from schema.enums.domain_state import DomainState
 from schema.errors import HostSystemError, InvalidArguments, NoSuchDomain, OperationUnsupported
 from schema.objects import DomainRef
+from schema.table import need_procedure
 
 _MIGRATION_PARAMS: Final = 13
 _P2P: Final = 4
@@ -46,6 +49,17 @@ class Peer:
             timeout=_LONG_S,
         )
         return bytes(answer.cookie_out), answer.uri_out
+
+    async def prepare_tunnel(
+        self, name: str, xml: str, params: MigrationParameters, cookie: bytes, flags: int
+    ) -> tuple[bytes, DaemonStream]:
+        """The same where memory goes through this connection: the stream that takes it. Raises what it raises."""
+        told = _for_destination(params, name)
+        told.dest_xml, told.uri = xml, None
+        procedure = need_procedure("domain_migrate_prepare_tunnel3_params")
+        values = args_struct(procedure)(params=write_migration_parameters(told), cookie_in=cookie, flags=flags)
+        answer, stream = await self._conn.open_stream(procedure, values, timeout=_LONG_S)
+        return bytes(answer.cookie_out), stream
 
     async def finish(
         self, name: str, params: MigrationParameters, cookie: bytes, flags: int, *, cancelled: bool

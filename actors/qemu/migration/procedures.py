@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from typing import Any
 
 from actors.qemu.host import QemuHost
 from actors.qemu.migration import destination, journey, source
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters, read_migration_parameters
+from actors.qemu.migration.tunnel import pour
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
+from actors.runtime.streams import Streamed
+from broker.stream import Stream
 from schema.enums.domain_state import DomainShutoffReason
 from schema.errors import InternalError
 from schema.objects import DomainRef, TypedParam
@@ -37,6 +41,31 @@ async def domain_migrate_prepare3_params(
         raise InternalError("no domain XML passed")
     cookie, uri = await destination.prepare(host, wanted.dest_xml, wanted, cookie_in, flags)
     return {"cookie_out": cookie, "uri_out": uri}
+
+
+@calls.handles()
+async def domain_migrate_prepare_tunnel3_params(
+    host: QemuHost, params: list[TypedParam], cookie_in: bytes, flags: int
+) -> Streamed:
+    """The same where memory comes through this connection. Raises as `destination.prepare` does."""
+    wanted = read_migration_parameters(params)
+    if wanted.dest_xml is None:
+        raise InternalError("no domain XML passed")
+    return await _prepare_tunnel(host, wanted.dest_xml, wanted, cookie_in, flags)
+
+
+async def _prepare_tunnel(
+    host: QemuHost, xml: str, params: MigrationParameters, cookie_in: bytes, flags: int
+) -> Streamed:
+    host.run_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = host.run_folder / f"tunnel-{secrets.token_hex(4)}"
+    params.uri = f"unix://{path}"
+    cookie, _ = await destination.prepare(host, xml, params, cookie_in, flags, is_tunnel=True)
+
+    async def serve(stream: Stream) -> None:
+        await pour(stream, path)
+
+    return Streamed(serve, cookie)
 
 
 @calls.handles()
@@ -116,6 +145,14 @@ async def domain_migrate_prepare3(
     params = MigrationParameters(dname=dname, uri=uri_in, bandwidth=resource or None)
     cookie, uri = await destination.prepare(host, dom_xml, params, cookie_in, flags)
     return {"cookie_out": cookie, "uri_out": uri}
+
+
+@calls.handles()
+async def domain_migrate_prepare_tunnel3(
+    host: QemuHost, cookie_in: bytes, flags: int, dname: str | None, resource: int, dom_xml: str
+) -> Streamed:
+    """As `domain_migrate_prepare_tunnel3_params`."""
+    return await _prepare_tunnel(host, dom_xml, MigrationParameters(dname=dname), cookie_in, flags)
 
 
 @calls.handles()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -119,9 +120,17 @@ async def write_move(host: QemuHost, guest: Guest, move: Move | None) -> None:
 
 
 async def send(
-    host: QemuHost, guest: Guest, params: MigrationParameters, cookie_in: bytes, flags: int, move: Move
+    host: QemuHost,
+    guest: Guest,
+    params: MigrationParameters,
+    cookie_in: bytes,
+    flags: int,
+    move: Move,
+    drain: Callable[[], Awaitable[None]] | None = None,
 ) -> bytes:
     """Sends the guest's memory, and its disks if asked for; afterwards it stands still and only the other side may run.
+
+    `drain` waits for what carries the memory, if that is not QEMU alone.
 
     Raises OperationFailed, OperationAborted when it did not come to that: then it goes on here.
     """
@@ -152,6 +161,8 @@ async def send(
             except asyncio.CancelledError:
                 await asyncio.shield(asyncio.ensure_future(_cancel(guest)))
                 raise
+            if drain is not None:
+                await drain()
         guest.expected.discard("STOP")
         sent = msgspec.structs.replace(move, phase="sent")
         was_running = guest.state is DomainState.RUNNING
