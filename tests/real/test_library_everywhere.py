@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 import virtroupe
+from client.console import read_stream
 from remoting.connection import connect_daemon
 from schema.errors import HypervisorGone
 from tests.bench.libvirtd import Libvirtd
 from tests.bench.report import CannotRun
 from tests.process.agent import Agent
+from tests.real.two_sides import first_whole
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -127,13 +129,14 @@ async def test_networks_and_pools_are_there(place: Place) -> None:
 
 
 async def test_a_stream_comes_whole(place: Place) -> None:
-    from client.console import read_stream
-
     async with place.connect() as conn:
         guest = await conn.domain("test")
-        told = await conn.called("domain_screenshot", {"dom": guest.ref, "screen": 0})
-        async with asyncio.timeout(60):
-            picture = await read_stream(told.ticket)
+
+        async def take() -> bytes:
+            told = await conn.called("domain_screenshot", {"dom": guest.ref, "screen": 0})
+            return await read_stream(told.ticket)
+
+        picture = await first_whole(take)
         assert picture.startswith(b"\x89PNG")
         assert picture.endswith(b"IEND\xaeB`\x82")
 
