@@ -39,6 +39,8 @@ async def domain_get_disk_errors(host: QemuHost, dom: DomainRef, maxerrors: int,
 async def iothread_stats(guest: Guest) -> list[TypedParam]:
     """How a running guest's input/output threads poll. Raises as `Guest.ask` does."""
     threads = await guest.ask("query-iothreads")
+    if not threads:
+        return []
     found = [TypedParam.of_uint("iothread.count", len(threads))]
     for one in threads:
         number = str(one["id"]).removeprefix("iothread")

@@ -96,17 +96,18 @@ async def detach(board: Board, device: Device, *, waits: bool = True) -> Removal
     Raises OperationFailed when the guest refuses, InternalError when QEMU does.
     """
     alias = device.alias or ""
-    # QEMU may tell of the end before it answers
-    departure = board.expect(alias)
+    # QEMU may tell of the end before it answers; where nobody waits, what it tells is taken up as it comes
+    departure = board.expect(alias) if waits else None
     try:
         await board.talk.ask("device_del", {"id": alias})
-        outcome = await departure.wait() if waits else Removal.PENDING
+        outcome = await departure.wait() if departure is not None else Removal.PENDING
     except InternalError as exc:
         if "not found" not in exc.message:
             raise
         outcome = Removal.GONE  # it went away unheard
     finally:
-        departure.close()
+        if departure is not None:
+            departure.close()
     if outcome is Removal.REFUSED:
         raise OperationFailed("unplug of device was rejected by the guest")
     if outcome is Removal.GONE:
