@@ -34,13 +34,23 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_that_is_cut_short_at_some_steps(change: str, root: Path) -> None:
+    await _cut(change, root, 5)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_that_is_cut_short_at_any_step(change: str, root: Path) -> None:
+    await _cut(change, root, 1)
+
+
+async def _cut(change: str, root: Path, stride: int) -> None:
     step = 1
     while step < MOST_STEPS:
         folder = Path(tempfile.mkdtemp(prefix="c", dir=root))
         if not await _cut_at(change, step, folder):
             break
-        step += 1
+        step += stride
     assert 5 < step < MOST_STEPS, f"the change had {step} steps"
 
 
