@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from conf.domain.address import PciAddress
 from conf.domain.addresses.connect import USB2_MODELS, Needs, has_pcie_root, pci_needs
-from conf.domain.addresses.pci_buses import NEEDS, Connect, PciBuses, new_bus
+from conf.domain.addresses.pci_buses import NEEDS, TYPES, Connect, PciBuses, new_bus
 from conf.domain.controller import Controller, ControllerType, PciModel, PciTarget
 from conf.domain.defaults import walk
 from conf.domain.defaults_controller import ensure_controller, has_controller
@@ -40,6 +41,9 @@ class PciOptions:
     groups: Mapping[int, int] = field(default_factory=dict)
 
 
+_TYPES: Final = int(TYPES)
+
+
 class Placing:
     """One run over a guest's devices. A dry run takes places but tells no device."""
 
@@ -53,7 +57,7 @@ class Placing:
 
     def is_wanted(self, device: Device) -> bool:
         """Is the device to get a place, and has none yet?"""
-        if id(device) in self._placed or not self.needs(device) & ~(Connect.HOTPLUG | Connect.AGGREGATE):
+        if id(device) in self._placed or not int(self.needs(device)) & _TYPES:
             return False
         if isinstance(device.address, PciAddress):
             return device.address.is_empty
