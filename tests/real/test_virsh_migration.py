@@ -145,7 +145,8 @@ def test_a_driver_dies_during_a_migration_from_driver_to_driver(victim: str, del
             where = source if guest.name in running(source) else destination
             assert "running" in virsh(where, "qemu-monitor-command", guest.name, "--hmp", "info status")
             virsh(where, "destroy", guest.name)
-            wait_for("the other side to give up", lambda: qemu_pid(guest.uuid) is None, LIMIT_S)
+            # at the latest when nothing has come for a minute
+            wait_for("the other side to give up", lambda: qemu_pid(guest.uuid) is None, 2 * LIMIT_S)
 
 
 @pytest.mark.parametrize("mode", [("--live",), ("--p2p", "--live"), ("--p2p", "--tunnelled", "--live")])

@@ -37,7 +37,7 @@ from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, D
 from schema.errors import DomainStateError, InvalidArguments, NoSuchDomain, OperationFailed, VirtError
 from schema.objects import DomainRef
 
-PATIENCE_S: Final = 120.0
+PATIENCE_S: Final = 60.0
 """How long a guest for which nothing comes waits here for the last call of its migration."""
 _LOOK_S: Final = 2.0
 _POLL_S: Final = 0.05

@@ -30,7 +30,7 @@ from actors.qemu.records import Move
 from schema.errors import NoSuchDomain, VirtError
 
 _RETRY_S: Final = 0.5
-_TELLS: Final = 6
+_TELLS: Final = 20
 _POST_COPY: Final = ("postcopy-active", "postcopy-paused", "postcopy-recover")
 
 
