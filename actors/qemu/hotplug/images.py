@@ -35,10 +35,22 @@ def _image(source: StorageSource, number: int, *, is_encrypted: bool) -> list[Co
         commands.append(_node(f"{name}-slice-sto"))
     commands.append(_node(f"{name}-storage"))
     if is_encrypted or getattr(source, "encryption", None) is not None:
-        commands.append(("object-del", {"id": f"{name}-format-encryption-secret0"}))
+        commands.append(_object(f"{name}-format-encryption-secret0"))
     if getattr(source, "auth", None) is not None:
-        commands.append(("object-del", {"id": f"{name}-storage-auth-secret0"}))
+        commands.append(_object(f"{name}-storage-auth-secret0"))
+    if getattr(source, "cookies", None):
+        commands.append(_object(f"{name}-storage-httpcookie-secret0"))
+    if getattr(source, "tls", None):
+        tls = f"obj{name}-storage_tls0"
+        commands += [_object(tls), _object(f"{tls}-secret0")]
+    reservations = getattr(source, "reservations", None)
+    if reservations is not None and not reservations.managed:
+        commands.append(_object(f"pr-helper-{name}-storage"))
     return commands
+
+
+def _object(name: str) -> Command:
+    return "object-del", {"id": name}
 
 
 def _node(name: str) -> Command:

@@ -39,9 +39,11 @@ from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputBus, Vsock, Watchdog
 from conf.domain.storage_source import FileSource, SourceType
 from conf.flags import ParseFlags
-from schema.errors import HypervisorGone, OperationFailed, VirtError
+from schema.errors import OperationFailed, VirtError
 
 KINDS: Final = ("attach", "detach", "update", "vcpus", "iothread")
+ANSWER_S: Final = 5.0
+"""How long a guest may hold up other changes of it by not saying what devices it has."""
 _PERIPHERAL: Final = "/machine/peripheral"
 
 
@@ -277,13 +279,14 @@ async def look_after(host: QemuHost, guest: Guest) -> None:
         if guest.run is None or host.guests.get(guest.key) is not guest:
             return
         try:
-            names = await peripheral(guest)
+            async with asyncio.timeout(ANSWER_S):
+                names = await peripheral(guest)
             for device in [one for one in guest.live.devices.all() if _is_plugged(one) and one.alias not in names]:
                 await finish(host, guest, device.alias or "")
             if guest.live.vcpus is not None and await _differs(guest):
                 await refresh_vcpus(host, guest)
-        except (HypervisorGone, VirtError) as exc:
-            host.log.warning("a guest does not say what devices it has", guest=guest.name, error=exc.message)
+        except (TimeoutError, VirtError) as exc:
+            host.log.warning("a guest does not say what devices it has", guest=guest.name, error=str(exc))
 
 
 async def _differs(guest: Guest) -> bool:
