@@ -25,6 +25,8 @@ STOP_S: Final = 30.0
 TERM_S: Final = 10.0
 LOOK_S: Final = 0.02
 SOCKET_HOLDER: Final = "gateway-sockets"
+FIRST_GIVEN: Final = 3
+"""The first descriptor that systemd gives."""
 
 _PASSED_ON: Final = frozenset({"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"})
 _PASSED_ON_GROUPS: Final = ("LC_", "XDG_", "VIRTROUPE_")
@@ -67,6 +69,7 @@ def start_tree(paths: Paths, root: Path | None) -> int:
     """
     check_startable(paths)
     _make_folders(paths)
+    _hand_over_sockets(root)
     _write_configuration(paths)
     said = paths.run / "supervisord.out"
     with said.open("wb") as out:
@@ -90,6 +93,25 @@ def start_tree(paths: Paths, root: Path | None) -> int:
     process.kill()
     process.wait()
     raise CannotStart(f"supervisord did not answer within {START_S:g} s; '{paths.supervisor_log}' may say why")
+
+
+def _hand_over_sockets(root: Path | None) -> None:
+    """libvirt's sockets, where systemd listens on them and has started this process for them."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal() or count == "0":
+        return
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "gateway.activation", count],
+        pass_fds=range(FIRST_GIVEN, FIRST_GIVEN + int(count)),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd="/",
+        env=environment(root, os.environ),
+        check=False,
+    )
+    if done.returncode:
+        raise CannotStart(f"the sockets that this process was given cannot be used: {done.stderr.strip()}")
 
 
 def stop_tree(paths: Paths) -> bool:

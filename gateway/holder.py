@@ -5,8 +5,8 @@ accepts nothing and serves nobody: it hands its descriptors to a gateway of the 
 (orderly stop of the gateway, SIGTERM), or when its control socket is not its own any more. It imports little, for it
 stays in memory.
 
-Arguments: descriptor numbers of the control socket and of the two listening sockets, then the three paths and that of
-the lock file which names this process.
+Arguments: descriptor numbers of the control socket and of the two listening sockets, the lock file which names this
+process, the control socket's path, and the paths that go at the end with it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     """Holds until told to end."""
     control = socket.socket(fileno=int(arguments[0]))
     held = [int(arguments[1]), int(arguments[2])]
-    control_path, *paths = arguments[3:6]
-    lock = os.open(arguments[6], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    control_path, *paths = arguments[4:]
+    lock = os.open(arguments[3], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -12,6 +12,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +35,9 @@ class Listening:
         self._holder: subprocess.Popen[bytes] | None = None
         self.lifeline: socket.socket | None = None
         taken = self._take()
+        if taken is None:
+            given_mark(paths).unlink(missing_ok=True)
+        self._are_given = taken is not None and given_mark(paths).exists()
         self.read_write, self.read_only = taken if taken is not None else self._make()
         if self.lifeline is None:
             self.start_holder()
@@ -42,7 +46,7 @@ class Listening:
 
     @property
     def _control_path(self) -> Path:
-        return self._paths.role_run("gateway") / "sockets"
+        return _control_path(self._paths)
 
     @property
     def _socket_paths(self) -> tuple[Path, Path]:
@@ -86,25 +90,9 @@ class Listening:
         if self._holder is not None:
             self._holder.poll()
         self.drop_lifeline()
-        control_path = self._control_path
-        control_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self._paths.lock(HOLDER_ROLE)
-        lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        control = bind_unix(control_path, 0o600)
-        fds = (control.fileno(), self.read_write.fileno(), self.read_only.fileno())
-        self._holder = subprocess.Popen(
-            [sys.executable, "-I", "-m", "gateway.holder", *map(str, fds)]
-            + [os.fspath(path) for path in (control_path, *self._socket_paths, lock)],
-            pass_fds=fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            cwd="/",
+        self._holder, self.lifeline = hold_sockets(
+            self._paths, self.read_write, self.read_only, () if self._are_given else self._socket_paths
         )
-        control.close()
-        self.lifeline = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.lifeline.connect(os.fspath(control_path))
         self.lifeline.setblocking(False)
 
     def drop_lifeline(self) -> None:
@@ -119,13 +107,48 @@ class Listening:
             with contextlib.suppress(OSError):
                 self.lifeline.sendall(END)
         self.drop_lifeline()
-        for path in self._socket_paths:
+        for path in () if self._are_given else self._socket_paths:
             path.unlink(missing_ok=True)
         self.read_write.close()
         self.read_only.close()
         if self._holder is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._holder.wait(1.0)
+
+
+def _control_path(paths: Paths) -> Path:
+    return paths.role_run("gateway") / "sockets"
+
+
+def given_mark(paths: Paths) -> Path:
+    """The file that says that the sockets which the holder has are somebody else's, who goes on listening on them."""
+    return paths.role_run("gateway") / "given"
+
+
+def hold_sockets(
+    paths: Paths, read_write: socket.socket, read_only: socket.socket, owned: Sequence[Path]
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Starts a process that holds the sockets, and removes the owned paths at its end; it, and a connection to it."""
+    control_path = _control_path(paths)
+    control_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = paths.lock(HOLDER_ROLE)
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    control = bind_unix(control_path, 0o600)
+    fds = (control.fileno(), read_write.fileno(), read_only.fileno())
+    holder = subprocess.Popen(
+        [sys.executable, "-I", "-m", "gateway.holder", *map(str, fds)]
+        + [os.fspath(path) for path in (lock, control_path, *owned)],
+        pass_fds=fds,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    control.close()
+    lifeline = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    lifeline.connect(os.fspath(control_path))
+    return holder, lifeline
 
 
 def bind_unix(path: Path, mode: int, group: int = -1) -> socket.socket:

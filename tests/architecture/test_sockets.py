@@ -23,6 +23,7 @@ OPENERS: Final = {
     "broker/subscriber.py": "the event socket",
     "broker/unsent.py": "writes for both ends of ZMTP",
     "broker/peer.py": "the ZeroMQ context of subscriptions",
+    "gateway/activation.py": "libvirt's listening sockets, given by systemd",
     "gateway/admin/client.py": "administrators",
     "gateway/auth/proofs.py": "the addresses of both ends of a client's connection, for SASL",
     "gateway/auth/sasl.py": "libvirt's clients, encrypted by SASL",
