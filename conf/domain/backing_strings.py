@@ -247,8 +247,9 @@ def _lists(values: Any) -> Any:
 
 
 def _object(values: Values, text: str, depth: int) -> Described:
-    inner = values.get("file")
-    if isinstance(inner, dict) and (depth == 0 or values.get("driver") in _FORMATS or "driver" not in values):
+    inner, driver = values.get("file"), values.get("driver")
+    is_format = isinstance(driver, str) and driver in _FORMATS
+    if isinstance(inner, dict) and (depth == 0 or is_format or "driver" not in values):
         part = _part(values) if values.get("driver") == "raw" else None
         if depth > _NESTED_MAX:
             raise RefusedDocument(f"JSON backing volume definition '{text}' is nested too deeply")
@@ -256,7 +257,6 @@ def _object(values: Values, text: str, depth: int) -> Described:
         if part is not None and hasattr(found.source, "slices"):
             found.source.slices = [part]
         return found
-    driver = values.get("driver")
     if not isinstance(driver, str):
         name = values.get("filename")
         if isinstance(name, str):
