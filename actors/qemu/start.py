@@ -51,6 +51,7 @@ from actors.runtime.context import find_call
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.domain.resources import Resource
+from conf.domain.seclabel import Seclabel, SeclabelType
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError, VirtError
 from settings.paths import check_socket_length
@@ -191,6 +192,7 @@ async def _launch(
         # where its control groups are once it has limits
         resource = live.resource = live.resource or Resource()
         resource.partition = DEFAULT_PARTITION
+    _note_owner(host, live)
     prepare_nvram(live, reset=wish.resets_nvram)
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
@@ -263,6 +265,19 @@ def _live_xml(live: Domain, number: int) -> str:
     from conf.flags import XmlFlags
 
     return write_domain(live, XmlFlags.SECURE, id=number)
+
+
+def _note_owner(host: QemuHost, live: Domain) -> None:
+    """A running guest's definition says as whom it runs, where the driver could choose that."""
+    if os.geteuid() != 0 or any(one.model == "dac" for one in live.seclabels):
+        return
+    user = _guest_user(host) or (0, 0)
+    label = f"+{user[0]}:+{user[1]}"
+    # images are not given to another user: a guest of another user's needs images that are that user's
+    image = label if user == (0, 0) else None
+    live.seclabels.append(
+        Seclabel(type=SeclabelType.DYNAMIC, model="dac", relabel=image is not None, label=label, imagelabel=image)
+    )
 
 
 def _make_folder(folder: Path) -> None:

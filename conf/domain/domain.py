@@ -31,7 +31,7 @@ from conf.domain.namespaces import (
 from conf.domain.numatune import NumaTune
 from conf.domain.os import Os
 from conf.domain.resources import BlkioTune, IdMap, KeyWrap, LaunchSecurity, Perf, PowerManagement, Resource
-from conf.domain.seclabel import Seclabel
+from conf.domain.seclabel import Seclabel, shown_seclabels
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import (
     Crypto,
@@ -211,7 +211,7 @@ class Domain(Element, tag="domain", root=True):
     perf: Perf | None = child(Perf, default=None)
     devices: Devices = child(Devices, default_factory=Devices)
     seclabels: list[Seclabel] = children(
-        Seclabel, default=[], shown=lambda self, flags: [one for one in self.seclabels if one.type is not None]
+        Seclabel, default=[], shown=lambda self, flags: shown_seclabels(self.seclabels, flags)
     )
     keywrap: KeyWrap | None = child(KeyWrap, default=None)
     launch_security: LaunchSecurity | None = child(LaunchSecurity, default=None)

@@ -28,6 +28,16 @@ class Seclabel(Element, tag="seclabel"):
     baselabel: str | None = text("baselabel", str, default=None)
 
 
+def shown_seclabels(labels: "list[Seclabel]", flags: int) -> "list[Seclabel]":
+    """The labels as they are written: one that a driver chose for a running guest is no part of its definition."""
+    return [
+        one
+        for one in labels
+        if one.type is not None
+        and not (flags & _INACTIVE and one.type is SeclabelType.DYNAMIC and one.label and not one.baselabel)
+    ]
+
+
 def visible_labels(labels: "list[SourceSeclabel]", flags: int) -> "list[SourceSeclabel]":
     """The labels that say something; that labelling failed is known of running guests only."""
     return [
