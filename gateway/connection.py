@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from gateway.auth.proofs import Proof
     from gateway.server import Gateway
 
+UNPROVED_MAX: Final = 512 << 10  # no message that proves who somebody is is longer
 OUT_MAX: Final = 64 << 20  # nor is it told more events: it is disconnected, which it notices, unlike a lost event
 
 
@@ -159,6 +160,10 @@ class Connection(StreamSide):
                     self._hole(event)  # type: ignore[arg-type]
         except (PacketError, RemoteProtocolError) as exc:
             self.gateway.log.info("client broke the protocol", reason=str(exc), **self._who())
+            link.abort()
+            return
+        if self.proof is not None and self.owes_proof and session.buffered > UNPROVED_MAX:
+            self.gateway.log.warning("a client says too much before it has proved who it is", **self._who())
             link.abort()
             return
         self._pause_or_resume()

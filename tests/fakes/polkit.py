@@ -34,6 +34,8 @@ def main(address: str, answers: str, asked: str) -> None:
             who = {name: value for name, (_, value) in details.items()}
             file.write(json.dumps({"kind": kind, "action": action, **who}) + "\n")
         word = json.loads(Path(answers).read_text())[action]
+        if word == "silent":
+            continue
         if word == "broken":
             connection.send(new_error(message, "org.freedesktop.PolicyKit1.Error.Failed", "s", ("it is broken",)))
         else:

@@ -177,6 +177,40 @@ def test_a_refusal_is_told_in_libvirts_words(
     assert polkit()
 
 
+def test_a_client_that_leaves_while_polkit_thinks_is_forgotten(
+    place: Place, polkit: Callable[..., list[dict[str, object]]]
+) -> None:
+    polkit(manage="silent")
+    asked = place.folder / "asked"
+    for _ in range(3):
+        waiting = subprocess.Popen(
+            ["virsh", "-c", place.house.uri(), "list"], user=SOMEBODY, group=SOMEBODY, extra_groups=[],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LC_ALL": "C"},
+        )  # fmt: skip
+        try:
+            wait_for("polkit is asked", lambda: asked.read_text() != "")
+            assert unproved(place.house) == 1
+        finally:
+            waiting.kill()
+            waiting.wait(timeout=20)
+        asked.write_text("")
+        wait_for("the client is forgotten", lambda: unproved(place.house) == 0)
+    polkit(manage="allowed")
+    assert place.virsh("list").returncode == 0
+
+
+def unproved(house: GatewayHouse) -> int:
+    """How many clients there are that have not proved who they are."""
+    uri = f"libvirtd:///system?socket={house.paths.libvirt_admin_socket}"
+    done = subprocess.run(
+        ["virt-admin", "-c", uri, "server-clients-info", "libvirtd"],
+        capture_output=True, text=True, timeout=30, check=True, env={**os.environ, "LC_ALL": "C"},
+    )  # fmt: skip
+    lines = dict(line.split(":") for line in done.stdout.splitlines() if ":" in line)
+    return next(int(value) for name, value in lines.items() if name.strip() == "nclients_unauth")
+
+
 def test_the_real_one(place: Place) -> None:
     if not POLKITD.exists() or not ACTIONS.exists():
         pytest.skip("polkit is not installed")

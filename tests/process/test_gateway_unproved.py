@@ -65,6 +65,13 @@ async def test_streams_and_descriptors_change_nothing(house: House) -> None:
         assert (await client.call("auth_list")).types
 
 
+async def test_long_messages_are_not_waited_for(house: House) -> None:
+    async with await house.client() as client:
+        client.writer.write((30 << 20).to_bytes(4, "big") + bytes(1 << 20))
+        assert await client.is_closed()
+    await house.until(lambda: not house.gateway.connections)
+
+
 async def test_there_is_a_limit_in_time_and_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.server.PROVE_S", 0.3)
     monkeypatch.setattr("gateway.server.SWEEP_S", 0.02)
