@@ -11,6 +11,7 @@ from actors.qemu.capabilities.store import host_arch
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.migration.compatible import without_implied
 from actors.qemu.moments.keeping import forget_moments
 from actors.qemu.records import Record
 from actors.runtime.calls import Calls
@@ -145,10 +146,13 @@ def domain_get_xml_desc(host: QemuHost, dom: DomainRef, flags: int) -> str:
     guest = host.guest(dom)
     kept = WriteFlags(flags & (WriteFlags.SECURE | WriteFlags.MIGRATABLE | WriteFlags.UPDATE_CPU))
     if guest.is_active and not (flags & XmlFlags.INACTIVE and guest.is_persistent):
-        if flags & (XmlFlags.INACTIVE | XmlFlags.MIGRATABLE):
+        if flags & XmlFlags.MIGRATABLE:
+            return write_domain(without_implied(guest.live), kept | WriteFlags.INACTIVE)
+        if flags & XmlFlags.INACTIVE:
             return write_domain(guest.live, kept | WriteFlags.INACTIVE)
         return write_domain(guest.live, kept, id=guest.id)
-    return write_domain(guest.config, kept | WriteFlags.INACTIVE)
+    config = without_implied(guest.config) if flags & XmlFlags.MIGRATABLE else guest.config
+    return write_domain(config, kept | WriteFlags.INACTIVE)
 
 
 @calls.handles(key="dom")
