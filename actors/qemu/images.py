@@ -7,19 +7,19 @@ image that stands on another one: whoever can write the image could make it any 
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from actors.qemu.block.chain import Image, images_below, path_of
+from actors.qemu.block.heads import Head, read_head
 from conf.domain.backing_strings import beside, is_path, parse_backing
 from conf.domain.disk import BackingStore, Disk, DiskDevice, ImageFormat
 from conf.domain.domain import Domain
 from conf.domain.storage_source import BlockSource, DirSource, FileSource, SourceType, StartupPolicy, StorageSource
-from conf.storage.image_header import HEAD_BYTES, BrokenHeader, ImageFacts, probe_format, read_image
-from schema.errors import HostSystemError, OperationFailed
+from conf.storage.image_header import BrokenHeader, ImageFacts, probe_format, read_image
+from schema.errors import OperationFailed
 
 DEPTH_MAX: Final = 200
 _READ: Final = frozenset({"qcow2", "qcow", "qed", "vmdk"})
@@ -46,23 +46,12 @@ class Layer:
     """What is below it was found out."""
 
 
-def read_head(path: str) -> bytes:
-    """The first bytes of an image; none of a folder. Raises HostSystemError."""
-    try:
-        if stat.S_ISDIR(Path(path).stat().st_mode):
-            return b""
-        with Path(path).open("rb") as file:
-            return file.read(HEAD_BYTES)
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"Cannot access storage file '{path}'") from exc
-
-
 def read_backing(path: str, kind: str) -> Backing | None:
     """What an image stands on; None for one that stands alone, or a format that cannot stand on another.
 
     Raises HostSystemError when it cannot be read, OperationFailed when it is not of that format.
     """
-    facts = _facts(path, read_head(path), kind)
+    facts = _facts(path, read_head(path).data, kind)
     return None if facts.backing is None else Backing(facts.backing, facts.backing_format)
 
 
@@ -75,7 +64,7 @@ def _facts(path: str, head: bytes, kind: str) -> ImageFacts:
 
 def image_format(path: str) -> str:
     """The format that an image's first bytes tell. Raises HostSystemError."""
-    return probe_format(read_head(path))
+    return probe_format(read_head(path).data)
 
 
 def read_chain(path: str, kind: str) -> list[Layer]:
@@ -84,10 +73,9 @@ def read_chain(path: str, kind: str) -> list[Layer]:
     Raises HostSystemError when one cannot be read, OperationFailed for one that is broken, stands on itself, or whose
     format is not written down although it stands on another one.
     """
-    source: StorageSource = _source_of(path)
-    facts = _facts(path, read_head(path), kind)
-    layers = [Layer(source, kind, facts)]
-    seen = {_identity(path)}
+    head = read_head(path)
+    layers = [Layer(_source_of(path, head), kind, _facts(path, head.data, kind))]
+    seen = {head.identity}
     while (name := layers[-1].facts.backing) is not None:
         if len(layers) > DEPTH_MAX:
             raise OperationFailed(f"the backing chain of '{path}' is too deep")
@@ -97,39 +85,29 @@ def read_chain(path: str, kind: str) -> list[Layer]:
             layers.append(Layer(parse_backing(name), form or "raw", ImageFacts(), is_known=(form or "raw") == "raw"))
             break
         below = beside(name, path_of(above.source) or "")
-        layers.append(_layer(below, form, above, None if name.startswith("/") else name))
-        identity = _identity(below)
-        if identity in seen:
+        head = read_head(below)
+        if head.identity in seen:
             raise OperationFailed(f"backing store for {below} ({name}) is self-referential")
-        seen.add(identity)
+        seen.add(head.identity)
+        layers.append(_layer(below, head, form, above, None if name.startswith("/") else name))
     return layers
 
 
-def _layer(path: str, kind: str | None, above: Layer, relative: str | None) -> Layer:
-    head = read_head(path)
-    form = kind or probe_format(head)
-    facts = _facts(path, head, form)
+def _layer(path: str, head: Head, kind: str | None, above: Layer, relative: str | None) -> Layer:
+    form = kind or probe_format(head.data)
+    facts = _facts(path, head.data, form)
     if kind is None and facts.backing is not None:
         raise OperationFailed(
             f"format of backing image '{path}' of image '{path_of(above.source)}' was not specified "
             "in the image metadata (See https://libvirt.org/kbase/backing_chains.html for troubleshooting)"
         )
-    return Layer(_source_of(path), form, facts, relative)
+    return Layer(_source_of(path, head), form, facts, relative)
 
 
-def _identity(path: str) -> tuple[int, int]:
-    facts = Path(path).stat()
-    return facts.st_dev, facts.st_ino
-
-
-def _source_of(path: str) -> StorageSource:
-    try:
-        mode = Path(path).stat().st_mode
-    except OSError:
-        return FileSource(file=path)
-    if stat.S_ISBLK(mode):
+def _source_of(path: str, head: Head) -> StorageSource:
+    if head.is_block_device:
         return BlockSource(dev=path)
-    return DirSource(dir=path) if stat.S_ISDIR(mode) else FileSource(file=path)
+    return DirSource(dir=path) if head.is_folder else FileSource(file=path)
 
 
 def chain_below(path: str, kind: str) -> list[Image]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.qemu.block import heads
 from actors.qemu.images import Backing, complete_chains, read_backing
 from conf.domain.disk import Disk
-from schema.errors import HostSystemError, OperationFailed
+from schema.errors import HostSystemError, OperationFailed, OperationTimeout
 from tests.unit.qemu.test_command import domain_of
 
 
@@ -100,3 +102,30 @@ def test_a_backing_image_on_a_server_is_left_to_the_emulator(tmp_path: Path) -> 
     assert below.backing_store is not None and below.backing_store.source is None
     below = disk_on(image(tmp_path / "top", "nbd://host/export", "qcow2")).backing_store
     assert below is not None and below.backing_store is None, "only QEMU can say what is below it"
+
+
+def test_images_of_other_hosts_are_known_by_their_mount_and_read_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        f"2 1 0:40 / {tmp_path}/far rw shared:1 - nfs4 server:/x rw\n"
+        f"3 2 8:2 / {tmp_path}/far/near rw - ext4 /dev/sdb1 rw\n",
+        encoding="utf-8",
+    )
+    assert heads.is_foreign(f"{tmp_path}/far/image", mounts) and heads.is_foreign(f"{tmp_path}/far", mounts)
+    assert not heads.is_foreign(f"{tmp_path}/far/near/image", mounts), "another mount is above it"
+    assert not heads.is_foreign(f"{tmp_path}/farther", mounts) and not heads.is_foreign("/x", tmp_path / "absent")
+    (tmp_path / "far").mkdir()
+    path = image(tmp_path / "far" / "image", "base", "raw")
+    own = Path(path).stat()
+    head = heads.read_head(path, mounts)
+    assert head.identity == (own.st_dev, own.st_ino) and head.data == Path(path).read_bytes()
+    assert heads.read_head(f"{tmp_path}/far", mounts).is_folder
+    with pytest.raises(HostSystemError, match="Cannot access storage file"):
+        heads.read_head(f"{tmp_path}/far/absent", mounts)
+    os.mkfifo(tmp_path / "far" / "silent")
+    monkeypatch.setattr(heads, "PATIENCE_S", 0.2)
+    with pytest.raises(OperationTimeout, match="its file system does not answer"):
+        heads.read_head(f"{tmp_path}/far/silent", mounts)
