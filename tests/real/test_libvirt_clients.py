@@ -99,7 +99,8 @@ def test_python_without_an_event_loop(place: Place) -> None:
     assert found["uri"] == place.uri, "libvirt's client tells what it was given"
     assert found["lib"] == 9_000_000
     assert found["states"] == [0, 1, 1, 3, 5]
-    assert found["error"] == [42, found["error"][1], f"no domain with matching name '{name}'"]
+    detail = {"test": None, "qemu": f"no domain with matching name '{name}'"}[place.name]
+    assert found["error"] == [42, found["error"][1], detail], "libvirt's test driver says no more than the code"
     assert found["read only"] == 29
     assert found["autostart"] == 1
     assert all(found[key] for key in ("xml", "listed", "by uuid", "counted", "second", "cpus"))
