@@ -8,23 +8,23 @@ from typing import Final
 from schema.enums.error import ErrorDomain
 
 _PARTS: Final = (
-    (re.compile(r"Qemu|Lxc|^virAdm"), ErrorDomain.NONE),
-    (re.compile(r"Checkpoint"), ErrorDomain.DOMAIN_CHECKPOINT),
-    (re.compile(r"Snapshot"), ErrorDomain.DOMAIN_SNAPSHOT),
-    (re.compile(r"^virDomain|^virConnect\w*Domain"), ErrorDomain.DOMAIN),
-    (re.compile(r"NWFilter"), ErrorDomain.NWFILTER),
-    (re.compile(r"NodeDev|^virNodeNumOfDevices|^virNodeListDevices"), ErrorDomain.NODEDEV),
-    (re.compile(r"Secret"), ErrorDomain.SECRET),
-    (re.compile(r"Storage"), ErrorDomain.STORAGE),
-    (re.compile(r"Network"), ErrorDomain.NETWORK),
-    (re.compile(r"Interface"), ErrorDomain.INTERFACE),
-    (re.compile(r"^virConnect|^virNode"), ErrorDomain.DOMAIN),
+    (r"Qemu|Lxc|^virAdm", ErrorDomain.NONE),
+    (r"Checkpoint", ErrorDomain.DOMAIN_CHECKPOINT),
+    (r"Snapshot", ErrorDomain.DOMAIN_SNAPSHOT),
+    (r"^virDomain|^virConnect\w*Domain", ErrorDomain.DOMAIN),
+    (r"NWFilter", ErrorDomain.NWFILTER),
+    (r"NodeDev|^virNodeNumOfDevices|^virNodeListDevices", ErrorDomain.NODEDEV),
+    (r"Secret", ErrorDomain.SECRET),
+    (r"Storage", ErrorDomain.STORAGE),
+    (r"Network", ErrorDomain.NETWORK),
+    (r"Interface", ErrorDomain.INTERFACE),
+    (r"^virConnect|^virNode", ErrorDomain.DOMAIN),
 )
 
 
 def domain_of_function(function: str) -> ErrorDomain:
     """The error domain of the part of the API that a public function belongs to."""
     for pattern, domain in _PARTS:
-        if pattern.search(function):
+        if re.search(pattern, function):  # compiled when it is needed: every process imports this
             return domain
     return ErrorDomain.NONE
