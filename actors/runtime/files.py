@@ -49,17 +49,14 @@ async def _fetch(ticket: dict[str, Any]) -> list[int]:
     count = ticket.get("count")
     if not isinstance(count, int) or not 0 <= count <= FILES_MAX:
         raise InvalidMessage("a ticket for files says how many there are")
-    fds: list[int] = []
-    try:
-        async with asyncio.timeout(FETCH_S), await open_ticket(ticket) as stream:
-            while len(fds) < count:
-                fds.append(await stream.read_descriptor())
-    except (OSError, WireError, TimeoutError) as exc:
-        for fd in fds:
-            os.close(fd)
-        raise OperationFailed(f"the files that belong to the call cannot be had: {exc}") from exc
-    except BaseException:
-        for fd in fds:
-            os.close(fd)
-        raise
+    with contextlib.ExitStack() as undo:
+        fds: list[int] = []
+        try:
+            async with asyncio.timeout(FETCH_S), await open_ticket(ticket) as stream:
+                while len(fds) < count:
+                    fds.append(await stream.read_descriptor())
+                    undo.callback(os.close, fds[-1])
+        except (OSError, WireError, TimeoutError) as exc:
+            raise OperationFailed(f"the files that belong to the call cannot be had: {exc}") from exc
+        undo.pop_all()
     return fds
