@@ -20,6 +20,7 @@ from util.cpuset import bits_from_cpuset, cpuset_from_bits, parse_cpuset, write_
 calls: Calls[TestHost] = Calls()
 
 _CPU_MAP_BYTES: Final = 1
+_POLL_MAX_NS: Final = 32768
 _POLLING: Final = {
     "poll_max_ns": "ullong",
     "poll_grow": "uint",
@@ -54,6 +55,8 @@ async def domain_add_iothread(host: TestHost, dom: DomainRef, iothread_id: int, 
     threads = _threads(definition)
     threads.append(IoThread(id=iothread_id))
     definition.iothreads = len(threads)
+    # only of these libvirt's test driver tells how they poll, not of those in the definition
+    draft.set(polling=draft.value("polling") | {str(iothread_id): [_POLL_MAX_NS, 0, 0]})
     await host.commit(draft)
 
 
@@ -69,6 +72,7 @@ async def domain_del_iothread(host: TestHost, dom: DomainRef, iothread_id: int, 
     if definition.cputune is not None:
         pins = definition.cputune.iothreadpins
         definition.cputune.iothreadpins = [pin for pin in pins if pin.iothread != iothread_id]
+    draft.set(polling={number: told for number, told in draft.value("polling").items() if number != str(iothread_id)})
     await host.commit(draft)
 
 
@@ -94,7 +98,7 @@ async def domain_pin_iothread(host: TestHost, dom: DomainRef, iothreads_id: int,
 async def domain_set_iothread_params(
     host: TestHost, dom: DomainRef, iothread_id: int, params: list[TypedParam], flags: int
 ) -> None:
-    """How long a thread polls is taken, and told nowhere.
+    """How long a thread polls, which statistics tell of threads that were added.
 
     Raises NoSuchDomain, DomainStateError, InvalidArguments, ArgumentUnsupported.
     """
@@ -105,7 +109,12 @@ async def domain_set_iothread_params(
     thread = _find(draft.one(flags), iothread_id)
     if thread is None:
         raise InvalidArguments(f"cannot find IOThread '{iothread_id}' in iothreadids")
-    Parameters(params, _POLLING)
+    given = Parameters(params, _POLLING).values
+    polling = draft.value("polling").get(str(iothread_id))
+    if polling is not None:
+        changed = [given.get(name, old) for name, old in zip(_POLLING, polling, strict=True)]
+        draft.set(polling=draft.value("polling") | {str(iothread_id): changed})
+        await host.commit(draft)
 
 
 def _threads(definition: Domain) -> list[IoThread]:

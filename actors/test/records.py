@@ -31,6 +31,7 @@ class DomainRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     autostart: bool = False
     managed_save: bool = False
     frozen: list[str] = []  # mount points that are frozen
+    polling: dict[str, list[int]] = {}  # of threads that were added, by number: how long they poll, grow, shrink
     snapshots: dict[str, MomentRecord] = {}
     checkpoints: dict[str, MomentRecord] = {}
     current_snapshot: str | None = None

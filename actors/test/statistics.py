@@ -36,7 +36,7 @@ _CAPACITY: Final = 1099506450432
 _CPU_TIMES_NS: Final = ((24386308517, 23151740627), (24386308518, 23151740628))
 _USER_NS: Final = 5540000000
 _SYSTEM_NS: Final = 6460000000
-_KNOWN_STATS: Final = int(StatsTypes.STATE)
+_KNOWN_STATS: Final = int(StatsTypes.STATE | StatsTypes.IOTHREAD)
 _FILTERS: Final = 0xFF  # active to other: what a list can select by, without its files
 _STATS_FLAGS: Final = int(StatsFlags.ENFORCE_STATS | StatsFlags.NOWAIT | StatsFlags.BACKING)
 
@@ -228,7 +228,7 @@ def domain_get_launch_security_info(host: TestHost, dom: DomainRef, flags: int) 
 def connect_get_all_domain_stats(
     host: TestHost, doms: list[DomainRef], stats: int, flags: int
 ) -> list[DomainStatsRecord]:
-    """The states of the guests named, or of all that the list flags select; other statistics there are none.
+    """State and added threads of the guests named, or of all that the list flags select; there is nothing else.
 
     Raises ArgumentUnsupported when others are insisted on.
     """
@@ -243,12 +243,20 @@ def connect_get_all_domain_stats(
 
 
 def _stats_of(guest: Guest, stats: int) -> list[TypedParam]:
-    if not stats & StatsTypes.STATE:
-        return []
-    return [
-        TypedParam.of_int("state.state", guest.record.state),
-        TypedParam.of_int("state.reason", guest.record.reason),
-    ]
+    found: list[TypedParam] = []
+    if stats & StatsTypes.STATE:
+        found = [
+            TypedParam.of_int("state.state", guest.record.state),
+            TypedParam.of_int("state.reason", guest.record.reason),
+        ]
+    polling = guest.record.polling
+    if stats & StatsTypes.IOTHREAD and polling and guest.is_active:
+        found.append(TypedParam.of_uint("iothread.count", len(polling)))
+        for number, (longest, grow, shrink) in polling.items():
+            found.append(TypedParam.of_ullong(f"iothread.{number}.poll-max-ns", longest))
+            found.append(TypedParam.of_uint(f"iothread.{number}.poll-grow", grow))
+            found.append(TypedParam.of_uint(f"iothread.{number}.poll-shrink", shrink))
+    return found
 
 
 def _need_disk(guest: Guest, path: str, message: str) -> Disk:
