@@ -46,7 +46,8 @@ def check(domain: Domain, capabilities: Capabilities, host_arch: str | None) -> 
     _check_modules(domain)
     _check_sysinfo(domain)
     _check_launch_security(domain, capabilities)
-    if domain.cputune is not None and domain.cputune.cachetunes and domain.type is not VirtType.KVM:
+    tune = domain.cputune
+    if tune is not None and (tune.cachetunes or tune.memorytunes) and domain.type is not VirtType.KVM:
         raise ConfigUnsupported("cachetune is only supported for KVM domains")
 
 
@@ -215,7 +216,7 @@ def _check_timer(timer: Timer, domain: Domain, capabilities: Capabilities) -> No
             if not rules_machine.is_x86(domain) and timer.present is not False:
                 raise ConfigUnsupported(f"Configuring the '{timer.name}' timer is not supported for {guests}")
         case "rtc":
-            if timer.track in ("boot", "realtime"):
+            if timer.track == "boot":
                 raise ConfigUnsupported(f"unsupported rtc timer track '{timer.track}'")
             if timer.tickpolicy in ("merge", "discard"):
                 raise ConfigUnsupported(f"unsupported rtc timer tickpolicy '{timer.tickpolicy}'")

@@ -79,7 +79,9 @@ class MaxPhysAddr(Element, tag="maxphysaddr"):
 class CpuFeature(Element, tag="feature"):
     """A processor feature."""
 
-    policy: FeaturePolicy | None = attr("policy", FeaturePolicy, default=None)
+    policy: FeaturePolicy | None = attr(
+        "policy", FeaturePolicy, default=None, bad=unsupported("Invalid CPU feature policy")
+    )
     name: str = attr("name", str, missing=lacking(XmlError, "Invalid CPU feature name"))
 
 
@@ -126,7 +128,7 @@ class NumaCell(Element, tag="cell"):
 
     id: int | None = attr("id", UINT, default=None)
     cpus: str | None = attr("cpus", str, default=None)
-    memory: int = attr("memory", ULONG)
+    memory: int = attr("memory", ULONG, missing=lacking(XmlError, "missing element or attribute './@memory'"))
     unit: str | None = attr("unit", str, default=None)
     mem_access: str | None = attr("memAccess", words("shared", "private"), default=None)
     discard: bool | None = attr("discard", YES_NO, default=None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from conf.cpu.cpu import NumaCell
-from conf.domain import checks_devices, checks_disks, checks_firmware
+import re
+
+from conf.domain import checks_devices, checks_disks, checks_firmware, checks_machine
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import walk
-from conf.domain.defaults_processor import cpuset, iothread_ids
+from conf.domain.defaults_processor import cpuset
 from conf.domain.device import Device
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics, GraphicsType
@@ -14,16 +15,14 @@ from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.values import parse_uuid
 from schema.enums.error import ErrorDomain
-from schema.errors import ConfigUnsupported, RefusedDocument, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, XmlDetailError, XmlError
 from util.cpuset import parse_cpuset
 
 
 def check_text(domain: Domain, rules: DomainRules) -> None:
     """Refuses a text that contradicts itself, before anything is filled in."""
     _check_name(domain, rules)
-    _check_vcpus(domain)
-    _check_nodes(domain)
-    _check_processors(domain)
+    checks_machine.check_text(domain)
     _check_sysinfo(domain)
     _check_labels(domain)
     _check_usb(domain)
@@ -81,13 +80,6 @@ def _check_boot_order(domain: Domain) -> None:
         raise ConfigUnsupported("per-device boot elements cannot be used together with os/boot elements")
 
 
-def _check_vcpus(domain: Domain) -> None:
-    vcpus = domain.vcpus.vcpus if domain.vcpus is not None else []
-    for vcpu in vcpus:
-        if vcpu.id >= domain.vcpu.count:
-            raise XmlError(f"vcpu id '{vcpu.id}' is out of range of maximum vcpu count")
-
-
 def _check_memory(domain: Domain) -> None:
     biggest = domain.max_memory
     if biggest is None:
@@ -101,77 +93,14 @@ def _check_memory(domain: Domain) -> None:
 def _check_hugepages(domain: Domain) -> None:
     pages = domain.memory_backing.hugepages if domain.memory_backing is not None else None
     # without nodes of its own, the guest is node 0 as a whole
-    whole = (None,) if _cells(domain) else (None, "0")
-    for page in pages.pages if pages is not None and _cells(domain) else ():
+    whole = (None,) if checks_machine.cells_of(domain) else (None, "0")
+    for page in pages.pages if pages is not None else ():
         for number in parse_cpuset(cpuset(page.nodeset)) if page.nodeset is not None else ():
-            if number >= len(_cells(domain)):
+            if number >= len(checks_machine.cells_of(domain)):
                 raise XmlDetailError(f"hugepages: node {number} not found", domain=ErrorDomain.DOMAIN)
     masters = [page.size for page in pages.pages if page.nodeset in whole] if pages is not None else []
     if len(masters) > 1:
         raise XmlDetailError(f"two master hugepages detected: {masters[1]} and {masters[0]}", domain=ErrorDomain.DOMAIN)
-
-
-def _cells(domain: Domain) -> list[NumaCell]:
-    return domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
-
-
-def _check_nodes(domain: Domain) -> None:
-    cells = _cells(domain)
-    if [cell.id for cell in cells] != list(range(len(cells))):
-        raise XmlError(
-            "Exactly one 'cell' element per guest NUMA cell allowed, non-contiguous ranges or ranges not starting "
-            "from 0 are not allowed"
-        )
-    seen: set[int] = set()
-    for cell in cells:
-        cpus = parse_cpuset(cell.cpus) if cell.cpus else frozenset()
-        if cpus & seen:
-            raise XmlError("NUMA cells must not share processors")
-        seen |= cpus
-    if len(seen) > domain.vcpu.count:
-        raise RefusedDocument("Number of CPUs in <numa> exceeds the <vcpu> count")
-    if seen and max(seen) >= domain.vcpu.count:
-        raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
-    tune = domain.numatune
-    if tune is None:
-        return
-    if tune.memnodes and not cells:
-        raise XmlError("Element 'memnode' is invalid without any guest NUMA cells")
-    whole = tune.memory.mode if tune.memory is not None else None
-    tuned: set[int] = set()
-    for node in tune.memnodes:
-        if node.cellid in tuned:
-            raise XmlError(f"Multiple memnode elements with cellid {node.cellid}")
-        tuned.add(node.cellid)
-        if node.cellid >= len(cells):
-            raise XmlError("Argument 'cellid' in memnode element must correspond to existing guest's NUMA cell")
-        if (whole == "restrictive") != (node.mode == "restrictive") and whole is not None:
-            raise XmlError(
-                "'restrictive' mode is required in memnode element when mode is 'restrictive' in memory element"
-            )
-
-
-def _check_processors(domain: Domain) -> None:
-    tune = domain.cputune
-    if tune is None:
-        return
-    vcpus: set[str] = set()
-    for sched in tune.vcpuscheds:
-        if sched.vcpus in vcpus:
-            raise XmlDetailError("'vcpusched' attributes 'vcpus' must not overlap", domain=ErrorDomain.DOMAIN)
-        vcpus.add(sched.vcpus)
-    known = set(iothread_ids(domain))
-    threads: set[str] = set()
-    for thread in tune.iothreadscheds:
-        for number in parse_cpuset(cpuset(thread.iothreads)):
-            if number not in known:
-                raise ConfigUnsupported(f"Cannot find 'iothread' : {number}")
-        if thread.iothreads in threads:
-            raise XmlDetailError("'iothreadsched' attributes 'iothreads' must not overlap", domain=ErrorDomain.DOMAIN)
-        threads.add(thread.iothreads)
-    for pin in tune.iothreadpins:
-        if pin.iothread not in known:
-            raise ConfigUnsupported(f"Cannot find 'iothread' : {pin.iothread}")
 
 
 def _check_timers(domain: Domain) -> None:
@@ -189,8 +118,19 @@ def _check_timers(domain: Domain) -> None:
             raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer track")
 
 
+_DATE = re.compile(r"(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/([0-9]{2}|[0-9]{4})$")
+
+
 def _check_sysinfo(domain: Domain) -> None:
     for info in domain.sysinfos:
+        for entry in info.entries if info.type == "fwcfg" else ():
+            if entry.name is None:
+                raise XmlError("Firmware entry is missing 'name' attribute")
+            if not entry.value and not entry.file:
+                raise XmlError("Firmware entry must have either value or 'file' attribute")
+        date = next((one.value for one in info.bios.entries if one.name == "date"), None) if info.bios else None
+        if date is not None and _DATE.match(date) is None:
+            raise XmlDetailError("Invalid BIOS 'date' format", domain=ErrorDomain.DOMAIN)
         text = info.system.get("uuid") if info.system is not None else None
         if text is None:
             continue
@@ -253,7 +193,7 @@ def _check_tunables(domain: Domain) -> None:
         if device.path is None:
             raise ConfigUnsupported("missing per-device path")
         if device.path in paths:
-            raise XmlError(f"duplicate blkio device path '{device.path}'")
+            raise ConfigUnsupported(f"duplicate blkio device path '{device.path}'")
         paths.add(device.path)
 
 

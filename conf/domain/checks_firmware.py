@@ -71,11 +71,8 @@ def _check_named(domain: Domain) -> None:
         return
     if loader.path is None:
         raise _refuse("no loader path specified and firmware auto selection disabled")
-    if loader.type is not LoaderType.PFLASH:
-        if system.nvram is not None:
-            raise _refuse("Only pflash loader type permits NVRAM")
-        if loader.stateless is False:
-            raise _refuse("Only pflash loader type permits NVRAM")
+    if loader.type is not LoaderType.PFLASH and loader.stateless is False:
+        raise _refuse("Only pflash loader type permits NVRAM")
     _check_stateless(domain)
 
 

@@ -157,6 +157,12 @@ def complete_device(device: Device | Graphics | Audio, domain: Domain, rules: Do
 
 def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flags: ParseFlags) -> Seclabel:
     inactive = bool(flags & ParseFlags.INACTIVE)
+    if label.type is SeclabelType.NONE and label.relabel:
+        raise ConfigUnsupported("resource relabeling is not compatible with 'none' label type")
+    if label.type is SeclabelType.DYNAMIC and label.relabel is False:
+        raise ConfigUnsupported("dynamic label type must use resource relabeling")
+    if label.type is SeclabelType.STATIC and label.label is None:
+        raise XmlError("security label is missing")
     if label.model is None and len(domain.seclabels) == 1:
         label.model = rules.security_model
     if label.model == "none" and inactive:
@@ -166,21 +172,15 @@ def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flag
         return label
     if label.type is SeclabelType.NONE:
         label.label = label.imagelabel = label.baselabel = None
-        if label.relabel:
-            raise ConfigUnsupported("resource relabeling is not compatible with 'none' label type")
         label.relabel = None
         return label
     if label.type is SeclabelType.DYNAMIC:
-        if label.relabel is False:
-            raise ConfigUnsupported("dynamic label type must use resource relabeling")
         label.relabel = True
         if inactive:
             label.label = label.imagelabel = None
     else:
         label.relabel = bool(label.relabel)
         label.baselabel = None
-        if label.label is None:
-            raise XmlError("security label is missing")
         if inactive:
             label.imagelabel = None
     return label

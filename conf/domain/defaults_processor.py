@@ -10,10 +10,13 @@ from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
 from conf.domain.vcpu import (
     CacheTune,
     CpuTune,
+    EmulatorSched,
     IoThread,
     IoThreadIds,
     IoThreadSched,
     Placement,
+    SingleVcpu,
+    Vcpus,
     VcpuSched,
 )
 from conf.values import bytes_per_unit
@@ -39,7 +42,9 @@ def normalize(domain: Domain) -> None:
         if memory is not None:
             _normalize_numatune(memory, domain)
         for node in domain.numatune.memnodes:
-            node.nodeset = cpuset(node.nodeset)
+            node.mode = node.mode or MemoryMode.STRICT
+            if node.nodeset is not None:
+                node.nodeset = cpuset(node.nodeset)
     if domain.cpu is not None:
         _normalize_cpu(domain.cpu)
 
@@ -58,6 +63,8 @@ def _normalize_vcpu(domain: Domain) -> None:
         raise XmlError(f"Invalid maximum number of vCPUs '{vcpu.count}'")
     if vcpu.count == 0:
         raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
+    if domain.vcpus is not None and domain.vcpus.vcpus:
+        vcpu.current = _normalize_states(domain.vcpus, vcpu.count)
     if vcpu.current is not None:
         if vcpu.current > vcpu.count:
             raise ConfigUnsupported("maximum vCPU count must not be less than current vCPU count")
@@ -69,6 +76,23 @@ def _normalize_vcpu(domain: Domain) -> None:
         vcpu.placement = Placement.STATIC
         if vcpu.cpuset is not None:
             vcpu.cpuset = cpuset(vcpu.cpuset)
+
+
+def _normalize_states(vcpus: Vcpus, count: int) -> int:
+    """Every processor has a state; those not named are off. Returns how many are on."""
+    known: dict[int, SingleVcpu] = {}
+    for one in vcpus.vcpus:
+        if one.id >= count:
+            raise XmlError(f"vcpu id '{one.id}' is out of range of maximum vcpu count")
+        known[one.id] = one
+        if one.hotpluggable is None:
+            one.hotpluggable = not one.enabled
+    vcpus.vcpus = [
+        known.get(number) or SingleVcpu(id=number, enabled=False, hotpluggable=True) for number in range(count)
+    ]
+    if not vcpus.vcpus[0].enabled:
+        raise ConfigUnsupported("vcpu 0 can't be offline")
+    return sum(one.enabled for one in vcpus.vcpus)
 
 
 def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
@@ -91,12 +115,15 @@ def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
 def _normalize_iothreads(domain: Domain) -> None:
     count = domain.iothreads or 0
     known = domain.iothreadids.iothreads if domain.iothreadids is not None else []
-    if len({one.id for one in known}) != len(known):
-        raise XmlError("duplicate iothread id found")
+    taken = [one.id for one in known]
+    for number in taken:
+        if number == 0:
+            raise XmlError("Invalid value for attribute 'id' in element 'iothread': Zero is not permitted")
+        if taken.count(number) > 1:
+            raise XmlError(f"duplicate iothread id '{number}' found")
     if count > MAX_VCPUS:
         raise XmlError(f"invalid iothreads count '{count}'")
     if known:
-        taken = {one.id for one in known}
         free = (number for number in range(1, count + len(known) + 1) if number not in taken)
         domain.iothreadids = IoThreadIds(iothreads=known + [IoThread(id=next(free)) for _ in range(count - len(known))])
         count = max(count, len(known))
@@ -130,8 +157,10 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
         VcpuSched(vcpus=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.vcpuscheds
         for number in parse_cpuset(cpuset(sched.vcpus))
-        if number < count
     ]
+    for sched in schedules:
+        if int(sched.vcpus) >= count:
+            raise ConfigUnsupported(f"vCPU '{sched.vcpus}' is not present in domain definition")
     tune.vcpuscheds = sorted(schedules, key=lambda sched: int(sched.vcpus))
     iothreads = [
         IoThreadSched(iothreads=str(number), scheduler=sched.scheduler, priority=_priority(sched))
@@ -150,13 +179,12 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     tune.memorytunes = [one for one in tune.memorytunes if one.vcpus]
 
 
-def _priority(sched: object) -> int | None:
-    scheduler, priority = getattr(sched, "scheduler"), getattr(sched, "priority")  # noqa: B009
-    if scheduler not in ("fifo", "rr"):
+def _priority(sched: VcpuSched | IoThreadSched | EmulatorSched) -> int | None:
+    if sched.scheduler not in ("fifo", "rr"):
         return None
-    if priority is None:
-        raise XmlError(f"Missing required attribute 'priority' in element '{getattr(sched, 'tag_name')}'")  # noqa: B009
-    return int(priority)
+    if sched.priority is None:
+        raise XmlError(f"Missing required attribute 'priority' in element '{sched.tag_name}'")
+    return sched.priority
 
 
 def _existing(text: str, count: int) -> str:

@@ -13,6 +13,7 @@ from conf.domain.features import Features
 from conf.domain.hostdev import HostdevType
 from conf.domain.memory import MemTune
 from conf.domain.os import ARCHITECTURES, LoaderType, OsType
+from conf.domain.resources import BlkioTune
 from conf.domain.small_devices import InputType, RedirFilter
 from conf.domain.sound import Audio, AudioSettings, AudioType, SoundModel
 from conf.domain.sysinfo import Sysinfo
@@ -43,6 +44,8 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
         bootmenu.timeout_ms = None
     if domain.memtune is not None:
         _normalize_memtune(domain.memtune)
+    if domain.blkiotune is not None:
+        _normalize_blkio(domain.blkiotune)
     if domain.features is not None:
         _normalize_features(domain.features)
     if domain.os.kind.type != OsType.EXE:
@@ -105,6 +108,9 @@ def _normalize_features(features: Features) -> None:
     for one in (features.vmcoreinfo, features.hap, features.pvspinlock, features.pmu, features.smm):
         if one is not None and one.state is None:
             one.state = True
+    ring = features.kvm.dirty_ring if features.kvm is not None else None
+    if ring is not None and not ring.state:
+        ring.size = None
     tseg = features.smm.tseg if features.smm is not None else None
     if tseg is not None and tseg.value is not None:
         factor = bytes_per_unit(tseg.unit or "MiB")
@@ -134,11 +140,33 @@ def _normalize_filter(filter: RedirFilter) -> None:
 
 def _normalize_memory_backing(domain: Domain) -> None:
     backing = domain.memory_backing
-    if backing is None or backing.hugepages is None:
+    if backing is None:
         return
-    for page in backing.hugepages.pages:
+    if backing.allocation is not None and not backing.allocation.threads:
+        backing.allocation.threads = None
+        if backing.allocation.mode is None:
+            backing.allocation = None
+    numa = domain.cpu.numa if domain.cpu is not None else None
+    for page in backing.hugepages.pages if backing.hugepages is not None else ():
         page.size = kib(page.size, page.unit)
         page.unit = "KiB"
+        if (numa is None or not numa.cells) and page.nodeset == "0":
+            # the guest as a whole
+            page.nodeset = None
+
+
+def _normalize_blkio(tune: BlkioTune) -> None:
+    """Nothing is a share or limit of 0; a device with none of them is not kept."""
+    tune.weight = tune.weight or None
+    for device in tune.devices:
+        for name, amount in list(vars(device).items()):
+            if amount == 0:
+                setattr(device, name, None)
+    tune.devices = [
+        one
+        for one in tune.devices
+        if one.path is None or any(amount is not None for name, amount in vars(one).items() if name != "path")
+    ]
 
 
 def kib(amount: int, unit: str | None) -> int:

@@ -38,7 +38,9 @@ class Stimer(Element, tag="stimer"):
     direct: bool | None = value("direct", "state", ON_OFF, default=None)
 
 
-class Hyperv(Element, tag="hyperv", empty=Empty.OPEN):
+class Hyperv(
+    Element, tag="hyperv", empty=Empty.OPEN, unknown=unsupported("unsupported HyperV Enlightenment feature: {}")
+):
     """Hyper-V enlightenments."""
 
     mode: str | None = attr("mode", words("custom", "passthrough"), default=None)
@@ -66,7 +68,7 @@ class DirtyRing(Element, tag="dirty-ring"):
     size: int | None = attr("size", UINT, default=None)
 
 
-class Kvm(Element, tag="kvm", empty=Empty.OPEN):
+class Kvm(Element, tag="kvm", empty=Empty.OPEN, unknown=unsupported("unsupported KVM feature: {}")):
     """KVM's own features."""
 
     hidden: bool | None = value("hidden", "state", ON_OFF, default=None)

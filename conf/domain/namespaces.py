@@ -1,7 +1,9 @@
 """What only one hypervisor understands: `<qemu:commandline>`, `<qemu:override>`, `<lxc:namespace>`, and the like."""
 
 from conf.element import Element, Empty, attr, child, children, content
+from conf.faults import lacking
 from conf.values import words
+from schema.errors import RefusedDocument, XmlError
 
 QEMU = ("qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
 BHYVE = ("bhyve", "http://libvirt.org/schemas/domain/bhyve/1.0")
@@ -13,13 +15,13 @@ XEN = ("xen", "http://libvirt.org/schemas/domain/xen/1.0")
 class QemuArgument(Element, tag="arg", namespace=QEMU):
     """A word of the command line."""
 
-    value: str = attr("value", str)
+    value: str = attr("value", str, missing=lacking(RefusedDocument, "No qemu command-line argument specified"))
 
 
 class QemuVariable(Element, tag="env", namespace=QEMU):
     """A variable of the environment."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(RefusedDocument, "No qemu environment name specified"))
     value: str | None = attr("value", str, default=None)
 
 
@@ -33,13 +35,13 @@ class QemuCommandLine(Element, tag="commandline", namespace=QEMU, empty=Empty.OM
 class AddedCapability(Element, tag="add", namespace=QEMU):
     """A capability QEMU is said to have."""
 
-    capability: str = attr("capability", str)
+    capability: str = attr("capability", str, missing=lacking(RefusedDocument, "missing capability name"))
 
 
 class RemovedCapability(Element, tag="del", namespace=QEMU):
     """A capability QEMU is said to lack."""
 
-    capability: str = attr("capability", str)
+    capability: str = attr("capability", str, missing=lacking(RefusedDocument, "missing capability name"))
 
 
 class QemuCapabilitiesOverride(Element, tag="capabilities", namespace=QEMU):
@@ -66,7 +68,7 @@ class OverrideFrontend(Element, tag="frontend", namespace=QEMU):
 class OverrideDevice(Element, tag="device", namespace=QEMU):
     """A device by alias."""
 
-    alias: str = attr("alias", str)
+    alias: str = attr("alias", str, missing=lacking(XmlError, "missing 'alias' attribute for qemu:device"))
     frontends: list[OverrideFrontend] = children(OverrideFrontend, default=[])
 
 

@@ -32,7 +32,7 @@ class NumaMemNode(Element, tag="memnode"):
 
     cellid: int = attr("cellid", UINT)
     mode: MemoryMode | None = attr("mode", MemoryMode, default=None)
-    nodeset: str = attr("nodeset", str)
+    nodeset: str | None = attr("nodeset", str, default=None)
 
 
 class NumaTune(Element, tag="numatune", empty=Empty.OMIT):

@@ -4,8 +4,9 @@ from enum import StrEnum
 
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, children, content, one_of, text, texts, value
-from conf.faults import malformed, unsupported
+from conf.faults import lacking, malformed, unsupported
 from conf.values import INT, UINT, YES_NO, words
+from schema.errors import XmlError
 
 ARCHITECTURES = frozenset(
     (
@@ -79,7 +80,12 @@ class NvramStore(Element, tag="nvram", empty=Empty.OMIT):
 class AcpiTable(Element, tag="table"):
     """An extra ACPI table."""
 
-    type: str = attr("type", words("slic"))
+    type: str = attr(
+        "type",
+        words("slic"),
+        missing=lacking(XmlError, "Missing acpi table type"),
+        bad=malformed("Unknown acpi table type: {}"),
+    )
     path: str = content(str)
 
 

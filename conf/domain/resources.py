@@ -1,7 +1,7 @@
 """A guest's shares of host resources that have no module of their own: block devices, partitions, perf events."""
 
 from conf.element import Element, Empty, attr, children, text, value
-from conf.values import UINT, ULONG, YES_NO
+from conf.values import UINT, ULONG, YES_NO, words
 
 
 class BlkioDevice(Element, tag="device"):
@@ -29,10 +29,37 @@ class Resource(Element, tag="resource", empty=Empty.OMIT):
     fibrechannel_appid: str | None = value("fibrechannel", "appid", str, default=None)
 
 
+PERF_EVENTS = (
+    "cmt",
+    "mbmt",
+    "mbml",
+    "cpu_cycles",
+    "instructions",
+    "cache_references",
+    "cache_misses",
+    "branch_instructions",
+    "branch_misses",
+    "bus_cycles",
+    "stalled_cycles_frontend",
+    "stalled_cycles_backend",
+    "ref_cpu_cycles",
+    "cpu_clock",
+    "task_clock",
+    "page_faults",
+    "context_switches",
+    "cpu_migrations",
+    "page_faults_min",
+    "page_faults_maj",
+    "alignment_faults",
+    "emulation_faults",
+)
+"""What the host can count for a guest."""
+
+
 class PerfEvent(Element, tag="event"):
     """One performance event."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", words(*PERF_EVENTS))
     enabled: bool = attr("enabled", YES_NO)
 
 
@@ -75,8 +102,8 @@ class PowerManagement(Element, tag="pm", empty=Empty.OMIT):
 class KeyWrapCipher(Element, tag="cipher"):
     """A protected-key cipher of s390."""
 
-    name: str = attr("name", str)
-    state: str = attr("state", str)
+    name: str = attr("name", words("aes", "dea"))
+    state: str = attr("state", words("on", "off"))
 
 
 class KeyWrap(Element, tag="keywrap", empty=Empty.OMIT):
@@ -88,7 +115,7 @@ class KeyWrap(Element, tag="keywrap", empty=Empty.OMIT):
 class LaunchSecurity(Element, tag="launchSecurity"):
     """Confidential computing: `sev` or `s390-pv`."""
 
-    type: str = attr("type", str)
+    type: str = attr("type", words("sev", "s390-pv"))
     kernel_hashes: bool | None = attr("kernelHashes", YES_NO, default=None)
     cbitpos: int | None = text("cbitpos", UINT, default=None)
     reduced_phys_bits: int | None = text("reducedPhysBits", UINT, default=None)

@@ -5,7 +5,7 @@ from enum import StrEnum
 from conf.element import Element, Empty, attr, child, children, content, text
 from conf.faults import lacking, malformed
 from conf.values import INT, UINT, ULONG, YES_NO, words
-from schema.errors import RefusedDocument
+from schema.errors import RefusedDocument, XmlError
 
 
 class Placement(StrEnum):
@@ -86,7 +86,7 @@ SCHEDULERS = words("batch", "idle", "fifo", "rr")
 class VcpuSched(Element, tag="vcpusched"):
     """The scheduling of some virtual processors."""
 
-    vcpus: str = attr("vcpus", str)
+    vcpus: str = attr("vcpus", str, missing=lacking(XmlError, "Missing attribute 'vcpus' in element 'vcpusched'"))
     scheduler: str = attr("scheduler", SCHEDULERS)
     priority: int | None = attr("priority", INT, default=None)
 
