@@ -8,6 +8,7 @@ from typing import Final
 
 from actors.qemu.capabilities.document import write_capabilities
 from actors.qemu.capabilities.domain_document import HostFacts, read_host_facts, write_domain_capabilities
+from actors.qemu.capabilities.model import Capabilities, Machine
 from actors.qemu.capabilities.store import host_arch
 from actors.qemu.definitions import emulator_named_in
 from actors.qemu.firmware import default_folders, load_descriptors
@@ -16,12 +17,14 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
-from schema.errors import InvalidArguments, NoConnection, VirtError
+from conf.cpu.names import check_architecture
+from schema.errors import ConfigUnsupported, InvalidArguments, NoConnection, VirtError
 
 calls: Calls[QemuHost] = Calls()
 
 _READ_ONLY: Final = 1
 _NO_ALIASES: Final = 2
+_X86: Final = frozenset(("x86_64", "i686"))
 _FEATURES: Final = frozenset({4, 6, 7, 9, 10, 11, 12, 13, 14, 15, 16})
 """libvirt's numbers of driver features: remote, close callbacks, program keepalive, typed parameters and the like."""
 
@@ -82,7 +85,8 @@ async def connect_get_capabilities(host: QemuHost) -> str:
             raise result
         else:
             found.append(result)
-    return write_capabilities(found)
+    await host.runtime.in_thread(host.emulators.processors)
+    return write_capabilities(found, host.emulators.host_processor)
 
 
 @calls.handles()
@@ -94,18 +98,7 @@ async def connect_get_domain_capabilities(
     Raises InvalidArguments and ConfigUnsupported for what this host does not have.
     """
     check_flags(flags, 0, "qemuConnectGetDomainCapabilities")
-    caps = await host.emulator_for(arch, emulatorbin)
-    if arch and arch != caps.arch:
-        raise _refused(f"architecture from emulator '{caps.arch}' doesn't match given architecture '{arch}'")
-    wanted = machine or caps.default_machine() or ""
-    found = caps.find_machine(wanted)
-    if found is None:
-        raise _refused(f"the machine '{wanted}' is not supported by emulator '{caps.emulator}'")
-    virt = virttype or ("kvm" if caps.kvm else "qemu")
-    if virt not in ("kvm", "qemu"):
-        raise _refused(f"unknown virttype: {virt}")
-    if virt == "kvm" and not caps.kvm:
-        raise _refused(f"KVM is not supported by '{caps.emulator}' on this host")
+    caps, found, virt = await find_emulation(host, emulatorbin, arch, machine, virttype)
     facts = await host.runtime.in_thread(_facts_of, host)
     return write_domain_capabilities(caps, found, virt, facts)
 
@@ -114,10 +107,30 @@ def _facts_of(host: QemuHost) -> HostFacts:
     return read_host_facts(host_arch(), load_descriptors(default_folders()), host.emulators.processors())
 
 
-def _refused(detail: str) -> InvalidArguments:
-    error = InvalidArguments()
-    error.message = f"invalid argument: {detail}"
-    return error
+async def find_emulation(
+    host: QemuHost, emulator: str | None, arch: str | None, machine: str | None, virt: str | None
+) -> tuple[Capabilities, Machine, str]:
+    """What a caller who asks of guests means: the emulator, the machine and the type of guests.
+
+    Raises InvalidArguments and ConfigUnsupported for what this host does not have.
+    """
+    if arch:
+        check_architecture(arch)
+        if not emulator and host.emulators.find_emulator(arch) is None:
+            raise ConfigUnsupported(f"unable to find any emulator to serve '{arch}' architecture")
+    caps = await host.emulator_for(arch, emulator)
+    if arch and arch != caps.arch and not {arch, caps.arch} <= _X86:
+        raise InvalidArguments(f"architecture from emulator '{caps.arch}' doesn't match given architecture '{arch}'")
+    virt = virt or ("kvm" if caps.kvm else "qemu")
+    if virt not in ("kvm", "qemu"):
+        raise InvalidArguments(f"unknown virttype: {virt}")
+    if virt == "kvm" and not caps.kvm:
+        raise InvalidArguments(f"KVM is not supported by '{caps.emulator}' on this host")
+    wanted = machine or caps.default_machine() or ""
+    found = caps.find_machine(wanted)
+    if found is None:
+        raise InvalidArguments(f"the machine '{wanted}' is not supported by emulator '{caps.emulator}'")
+    return caps, found, virt
 
 
 @calls.handles()
@@ -125,9 +138,7 @@ async def connect_get_max_vcpus(host: QemuHost, type: str | None) -> int:
     """The most processors that a guest can have. Raises InvalidArguments for an unknown type of guests."""
     virt = (type or "qemu").lower()
     if virt not in ("qemu", "kvm"):
-        error = InvalidArguments()
-        error.message = f"invalid argument: unknown type '{virt}'"
-        raise error
+        raise InvalidArguments(f"unknown type '{virt}'")
     caps = await host.emulator_for(None, None)
     machine = caps.find_machine(caps.default_machine() or "")
     return 16 if machine is None else machine.max_cpus
@@ -137,15 +148,6 @@ async def connect_get_max_vcpus(host: QemuHost, type: str | None) -> int:
 def connect_supports_feature(host: QemuHost, feature: int) -> int:
     """Whether a client may rely on a feature of the protocol."""
     return int(feature in _FEATURES)
-
-
-@calls.handles()
-async def connect_get_cpu_model_names(host: QemuHost, arch: str, need_results: int, flags: int) -> dict[str, object]:
-    """The processor models that an emulator knows. Raises UnsupportedFlags, ConfigUnsupported."""
-    check_flags(flags, 0, "qemuConnectGetCPUModelNames")
-    caps = await host.emulator_for(arch, None)
-    names = sorted({model.name for virt in caps.cpus for model in caps.cpus[virt] if model.is_plain})
-    return {"models": names if need_results else [], "ret": len(names)}
 
 
 @calls.handles()
@@ -163,9 +165,7 @@ async def connect_domain_xml_to_native(
 
     check_flags(flags, 0, "qemuConnectDomainXMLToNative")
     if nativeFormat != "qemu-argv":
-        error = InvalidArguments()
-        error.message = f"invalid argument: unsupported config type {nativeFormat}"
-        raise error
+        raise InvalidArguments(f"unsupported config type {nativeFormat}")
     arch, emulator = emulator_named_in(domainXml)
     caps = await host.emulator_for(arch, emulator)
     return preview_command(host, caps, domainXml)

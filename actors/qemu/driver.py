@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from actors.qemu import (
     attach,
+    comparing,
     connect,
     console,
     definitions,
@@ -61,6 +62,7 @@ class QemuActor(Actor[QemuHost]):
     schemes = ("qemu",)
     calls: ClassVar[tuple[Calls[Any], ...]] = (
         connect.calls,
+        comparing.calls,
         definitions.calls,
         disk_stats.calls,
         lifecycle.calls,

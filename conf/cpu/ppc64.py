@@ -9,7 +9,7 @@ from typing import Final
 from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, GuestCpu
 from conf.cpu.x86 import Verdict
 from conf.document import parse_document
-from schema.errors import ConfigUnsupported, InternalError, OperationFailed
+from schema.errors import ConfigUnsupported, OperationFailed, RefusedDocument
 
 _LEGACY: Final = {
     "POWER7_v2.1": "POWER7",
@@ -46,14 +46,14 @@ def convert_legacy(cpu: GuestCpu) -> None:
 
 def _need(name: str | None, table: Ppc64Map) -> str:
     if name not in table:
-        raise InternalError(f"Unknown CPU model {name}")
+        raise RefusedDocument(f"Unknown CPU model {name}")
     return name or ""
 
 
 def compare(host: GuestCpu, cpu: GuestCpu, table: Ppc64Map) -> tuple[Verdict, str]:
     """Whether the host's processor is what is wanted, or can look like it.
 
-    Raises InternalError for models and ways of looking that nobody knows.
+    Raises RefusedDocument for models and ways of looking that nobody knows.
     """
     if cpu.vendor is not None and cpu.vendor != host.vendor:
         return Verdict.INCOMPATIBLE, f"host CPU vendor does not match required CPU vendor {cpu.vendor}"
@@ -71,10 +71,10 @@ def _looks(own: str | None, wanted: str | None) -> tuple[Verdict, str]:
         return Verdict.IDENTICAL, ""
     host = _HOST(own or "")
     if host is None or not _OLDEST <= int(host[1]) <= _NEWEST:
-        raise InternalError("Host CPU does not support compatibility modes")
+        raise RefusedDocument("Host CPU does not support compatibility modes")
     mode = _COMPATIBLE(wanted)
     if mode is None or not _OLDEST <= int(mode[1]) <= _NEWEST:
-        raise InternalError(f"Unknown compatibility mode {wanted}")
+        raise RefusedDocument(f"Unknown compatibility mode {wanted}")
     if int(mode[1]) > int(host[1]):
         return Verdict.INCOMPATIBLE, ""
     return Verdict.IDENTICAL, ""

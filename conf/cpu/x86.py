@@ -9,7 +9,7 @@ from enum import StrEnum
 from conf.cpu.cpu import CpuFeature, CpuMatch, CpuMode, CpuModel, FeaturePolicy, GuestCpu
 from conf.cpu.x86_map import Model, Vendor, X86Map
 from conf.document import parse_document
-from schema.errors import ConfigUnsupported, InternalError, OperationFailed
+from schema.errors import ConfigUnsupported, OperationFailed, RefusedDocument
 
 _LEAF_SIGNATURE = 1
 _BROKEN_TSX = (60, 69, 70)
@@ -104,7 +104,7 @@ def decode(
     """The model and the features that come nearest to what a processor says of itself.
 
     `usable` are the models to choose from; with `only_adding` those that have a feature too many are out. Raises
-    InternalError when none will do.
+    RefusedDocument when none will do.
     """
     data = _without_broken_tsx(data, table)
     best: _Candidate | None = None
@@ -125,7 +125,7 @@ def decode(
         if best is None or candidate.is_better_than(best, data.signature):
             best = candidate
     if best is None:
-        raise InternalError("Cannot find suitable CPU model for given data")
+        raise RefusedDocument("Cannot find suitable CPU model for given data")
     features = [
         CpuFeature(
             name=name,
@@ -188,7 +188,7 @@ def data_of_properties(properties: Mapping[str, bool | int | str], table: X86Map
 def bits_of_cpu(cpu: GuestCpu, table: X86Map, policy: FeaturePolicy | None = None) -> int:
     """The features that a document names with one policy; None: all that the described processor has.
 
-    Raises InternalError for names that are in no table.
+    Raises RefusedDocument for names that are in no table.
     """
     bits = 0
     if cpu.model is not None and cpu.model.name and policy in (None, FeaturePolicy.REQUIRE):
@@ -210,7 +210,7 @@ def compare(host: GuestCpu, cpu: GuestCpu, table: X86Map, *, is_guest: bool = Tr
     """Whether the host's processor has what is wanted, and why not."""
     if cpu.vendor is not None and cpu.vendor != host.vendor:
         if cpu.vendor not in table.vendors:
-            raise InternalError(f"Unknown CPU vendor {cpu.vendor}")
+            raise RefusedDocument(f"Unknown CPU vendor {cpu.vendor}")
         return Verdict.INCOMPATIBLE, f"host CPU vendor does not match required CPU vendor {cpu.vendor}"
     there = bits_of_cpu(host, table)
     force, require, optional, disable, forbid = (bits_of_cpu(cpu, table, one) for one in _POLICIES)
@@ -255,7 +255,7 @@ def has_feature(cpu: GuestCpu, name: str, table: X86Map) -> bool:
 def update(guest: GuestCpu, host: GuestCpu, table: X86Map) -> None:
     """Settles what a guest's processor is on a host: host-model and minimum become its model and features.
 
-    Raises InternalError for names that are in no table.
+    Raises RefusedDocument for names that are in no table.
     """
     if guest.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
         return
@@ -320,7 +320,7 @@ def baseline(
         if one.vendor is not None:
             told = table.vendors.get(one.vendor)
             if told is None:
-                raise InternalError(f"Unknown CPU vendor {one.vendor}")
+                raise RefusedDocument(f"Unknown CPU vendor {one.vendor}")
             if model is not None and model.vendor is not None and told != model.vendor:
                 raise OperationFailed(
                     f"CPU vendor {model.vendor.name} of model {model.name} differs from vendor {told.name}"
@@ -340,8 +340,8 @@ def baseline(
         raise OperationFailed("CPUs are incompatible")
     same = names.pop() if len(names) == 1 else None
     data = X86Data(bits, vendor)
-    # of processors of hosts, what is told must be all that there is to say
-    are_hosts = cpus[0].match is None and cpus[0].mode is None
+    # of processors of hosts, what is told must be all that there is to say; guests can be kept from seeing some
+    are_hosts = usable is None and cpus[0].match is None and cpus[0].mode is None
     cpu = decode(data, table, usable, only_adding=are_hosts, preferred=same, migratable=migratable)
     assert cpu.model is not None
     cpu.model.fallback = "forbid" if cpu.model.name == same else "allow"

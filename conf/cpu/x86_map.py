@@ -6,13 +6,13 @@ All bits of all registers that any feature uses are places in one number, so tha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lxml import etree
 
 from conf.document import parse_document
-from schema.errors import InternalError
+from schema.errors import RefusedDocument
 
 _REGISTERS = ("eax", "ebx", "ecx", "edx")
 _WIDTH = 128
@@ -84,17 +84,17 @@ class X86Map:
         return self.features.get(name) or self.features.get(self.aliases.get(name, ""))
 
     def need_feature(self, name: str) -> Feature:
-        """As above. Raises InternalError when there is none."""
+        """As above. Raises RefusedDocument when there is none."""
         found = self.find_feature(name)
         if found is None:
-            raise InternalError(f"Unknown CPU feature {name}")
+            raise RefusedDocument(f"Unknown CPU feature {name}")
         return found
 
     def need_model(self, name: str) -> Model:
-        """Raises InternalError when there is none."""
+        """Raises RefusedDocument when there is none."""
         found = self.models.get(name)
         if found is None:
-            raise InternalError(f"Unknown CPU model {name}")
+            raise RefusedDocument(f"Unknown CPU model {name}")
         return found
 
     def vendor_of_text(self, text: str) -> Vendor | None:
@@ -112,8 +112,15 @@ class X86Map:
             if not grow:
                 return 0
             place = self._places[key] = len(self._places)
-        value = sum(_number(node, register) << 32 * number for number, register in enumerate(_REGISTERS))
-        return value << _WIDTH * place
+        return _packed([_number(node, register) for register in _REGISTERS]) << _WIDTH * place
+
+    def bits_in(self, kind: str, number: int, part: int, values: Sequence[int]) -> int:
+        """The bits of what one of `registers` holds: its four parts."""
+        return _packed(values) << _WIDTH * self._places[kind, number, part]
+
+    def registers(self) -> Iterator[tuple[str, int, int]]:
+        """What features stand in: `cpuid` with what is asked of it, `msr` with the register's number."""
+        yield from self._places
 
     def features_in(self, bits: int) -> Iterator[str]:
         """The names of the features in a set of bits; bits that one stands for are not looked at again."""
@@ -121,6 +128,10 @@ class X86Map:
             if feature.bits & ~bits == 0:
                 bits &= ~feature.bits
                 yield feature.name
+
+
+def _packed(values: Sequence[int]) -> int:
+    return sum(value << 32 * number for number, value in enumerate(values))
 
 
 def _number(node: etree._Element, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from actors.qemu.capabilities.host_processor import HostProcessor
 from actors.qemu.capabilities.model import Capabilities, Machine
 from actors.qemu.capabilities.store import host_arch
 from actors.runtime.host_facts.host_part import read_host_part
@@ -26,9 +27,11 @@ _WORD_SIZES: Final = {"x86_64": 64, "aarch64": 64, "ppc64": 64, "ppc64le": 64, "
 _TRANSPORTS: Final = ("tcp", "rdma")
 
 
-def write_capabilities(emulators: Sequence[Capabilities]) -> str:
+def write_capabilities(emulators: Sequence[Capabilities], processor: HostProcessor | None = None) -> str:
     """The document, as libvirt's clients read it. Raises HostSystemError."""
     host = read_host_part(host_arch(), transports=_TRANSPORTS, security_models=[SecurityModel(model="none", doi="0")])
+    if processor is not None and host.cpu is not None:
+        processor.describe(host.cpu)
     return documents.write_capabilities(HostCapabilities(host=host, guests=[guest_part(caps) for caps in emulators]))
 
 

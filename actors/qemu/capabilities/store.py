@@ -11,11 +11,13 @@ import contextlib
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from actors.qemu.capabilities.host_processor import HostProcessor, read_host_processor
 from actors.qemu.capabilities.model import OLDEST, Capabilities
 from actors.qemu.capabilities.probe import probe_emulator
 from actors.qemu.capabilities.processor_files import load_processors
@@ -59,6 +61,7 @@ class CapabilityStore:
         self._known: dict[str, Kept] = {}
         self._checked: dict[str, float] = {}
         self._processors: Processors | None = None
+        self.host_processor: HostProcessor | None = None
         self._running: dict[str, asyncio.Future[Capabilities]] = {}
 
     def find_emulator(self, arch: str) -> Path | None:
@@ -88,9 +91,11 @@ class CapabilityStore:
         return found
 
     def processors(self) -> Processors:
-        """What libvirt's tables say of processors."""
+        """What libvirt's tables say of processors, the host's among them."""
         if self._processors is None:
-            self._processors = load_processors(host_arch=host_arch())
+            found = load_processors(host_arch=host_arch())
+            own = self.host_processor = read_host_processor(found.x86) if found.x86 is not None else None
+            self._processors = replace(found, host=own.cpu) if own is not None else found
         return self._processors
 
     async def capabilities(self, emulator: str | Path) -> Capabilities:
