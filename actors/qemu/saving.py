@@ -62,6 +62,8 @@ _FLAGS: Final = int(SaveFlags.BYPASS_CACHE | SaveFlags.RUNNING | SaveFlags.PAUSE
 
 async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
     """Writes a guest's memory to a file and ends it. Leaves the guest as it was when it fails."""
+    if guest.need_run().jobs:
+        raise DomainStateError("domain has active block job")
     was_running = guest.state is DomainState.RUNNING
     running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
     xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)

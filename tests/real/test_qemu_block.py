@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 
 from actors.qemu.images import read_backing
-from schema.errors import ConfigUnsupported, InvalidArguments
+from schema.errors import BlockCopyActive, ConfigUnsupported, DomainStateError, InvalidArguments
 from schema.objects import TypedParam
 from tests.contract.house import House
 from tests.real.test_qemu_guests import Subject, driver, root, run, until
@@ -168,6 +168,10 @@ async def test_copy_is_finished_or_pivoted_to(root: Path) -> None:
         await house.call("domain_block_copy", **copy, destxml=dest.format(first), flags=0)
         await until("it is ready", lambda: ("vda", 2, 3) in block_events(house), 30)
         assert (await guest.job(house))[1:] == (8 << 20, 8 << 20)
+        with pytest.raises(DomainStateError, match="domain has active block job"):
+            await house.call("domain_save_flags", dom=guest.ref, to=str(root / "saved"), dxml=None, flags=0)
+        with pytest.raises(BlockCopyActive, match="disk 'vda' already in active block job"):
+            await house.call("domain_block_pull", dom=guest.ref, path="vda", bandwidth=0, flags=0)
         await house.call("domain_block_job_abort", dom=guest.ref, path="vda", flags=0)
         assert block_events(house)[-1] == ("vda", 2, 2)
         assert len(await guest.chain(house)) == 3
