@@ -197,6 +197,16 @@ def _acpi_status(host: QemuHost, guest: Guest, data: Data) -> None:
     on_acpi(host, guest, data)
 
 
+def _memory_resized(host: QemuHost, guest: Guest, data: Data) -> None:
+    """A guest has given back a part of a virtio module, or taken it."""
+    alias, size_kib = data.get("id"), int(data.get("size", 0)) // 1024
+    for module in guest.live.devices.memories:
+        if module.alias == alias and alias:
+            module.target.current_kib = size_kib
+            _tell(host, guest, "domain_event_memory_device_size_change", {"alias": alias, "size": size_kib})
+            host.keep_soon(guest)
+
+
 def _tray_moved(host: QemuHost, guest: Guest, data: Data) -> None:
     disk = find_disk(guest.live, str(data.get("id") or data.get("device") or ""), "")
     if disk is None:
@@ -309,6 +319,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "DEVICE_UNPLUG_GUEST_ERROR": _device_kept,
     "MEM_UNPLUG_ERROR": _device_kept,
     "ACPI_DEVICE_OST": _acpi_status,
+    "MEMORY_DEVICE_SIZE_CHANGE": _memory_resized,
     "DEVICE_TRAY_MOVED": _tray_moved,
     "GUEST_PANICKED": _guest_panicked,
     "SUSPEND": _suspend,

@@ -210,6 +210,27 @@ async def test_a_guest_sees_processors_come_and_memory_come_and_go(root: Path) -
         assert "memdimm0" not in {one["name"] for one in await hands.ask("qom-list", {"path": "/objects"})}
 
 
+async def test_a_guest_is_asked_to_take_memory_and_does(root: Path) -> None:
+    guest = Subject(root, PORTS, machine="q35", top=NUMA)
+    guest.xml = guest.xml.replace("<vcpu>1</vcpu>", "<vcpu>3</vcpu>").replace("'MiB'>128<", "'MiB'>256<")
+    module = (
+        "<memory model='virtio-mem'><target><size unit='MiB'>256</size><node>0</node><block unit='MiB'>2</block>"
+        "<requested unit='MiB'>{}</requested></target><alias name='virtiomem0'/></memory>"
+    )
+    async with running(root, guest) as hands:
+        await guest.ready()
+        await hands.attach(module.format(0))
+        assert "<requested unit='KiB'>0</requested>" in await hands.xml()
+        await hands.sees("ls /sys/bus/virtio/drivers/virtio_mem | grep -c virtio", "1")
+        await hands.update(module.format(128))
+        async with asyncio.timeout(SEEN_S):
+            while "<current unit='KiB'>131072</current>" not in await hands.xml():
+                await asyncio.sleep(0.1)
+        assert "domain_event_memory_device_size_change" in hands.house.broker.kinds()
+        with pytest.raises(VirtError, match="multiple of block size"):
+            await hands.update(module.format(3))
+
+
 async def test_what_a_paused_guest_is_asked_to_let_go_goes_when_it_runs(root: Path) -> None:
     disk = root / "disk.raw"
     disk.write_bytes(b"\0" * (1 << 20))

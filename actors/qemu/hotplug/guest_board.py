@@ -163,13 +163,16 @@ async def commit(
 ) -> None:
     """Writes what a guest has become, and tells it. Raises HostSystemError when the disk refuses."""
     record = guest.record
-    if live is not None:
-        catch_up(guest, live)
+    known = guest.live if live is not None else None
+    if live is not None and known is not None:
+        catch_up(known, live)
         xml = write_domain(live, XmlFlags.SECURE, id=guest.id)
         record = guest.running(xml=xml, facts=records.facts_of(live))
     if config is not None:
         record = msgspec.structs.replace(record, xml=text_of(config), facts=records.facts_of(config))
     await host.write(guest, record, live=live, config=config, completes=completes)
+    if live is not None and known is not None and guest.run is not None and catch_up(known, live):
+        host.keep_soon(guest)  # it did something while the disk was written
     if publishes:
         host.publish(guest, told, origin=origin)
 
@@ -197,13 +200,18 @@ def text_of(config: Domain | None) -> str:
     return "" if config is None else write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
 
 
-def catch_up(guest: Guest, live: Domain) -> None:
-    """What the guest did by itself while its definition was being changed stands in the changed one too."""
-    known = guest.live
+def catch_up(known: Domain, live: Domain) -> bool:
+    """What a guest did by itself while its definition was changed stands in the changed one too; was there any?"""
+    before = live.devices.copy()
     states = {one.alias: one.target.state for one in known.devices.channels if one.target is not None}
     for channel in live.devices.channels:
         if channel.target is not None and channel.alias in states:
             channel.target.state = states[channel.alias]
+    sizes = {one.alias: one.target.current_kib for one in known.devices.memories}
+    for module in live.devices.memories:
+        if sizes.get(module.alias) is not None:
+            module.target.current_kib = sizes[module.alias]
+    return before != live.devices
 
 
 def added(guest: Guest, device: Element) -> Told:

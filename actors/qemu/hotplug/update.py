@@ -216,6 +216,7 @@ def check_module_change(known: MemoryDevice, wanted: MemoryDevice) -> None:
     """Raises ConfigUnsupported and OperationUnsupported for what cannot change."""
     if known.model is not MemoryModel.VIRTIO_MEM:
         raise OperationUnsupported(f"cannot modify memory of model '{known.model.value}'")
+    wanted.address = wanted.address or known.address
     check_device_compatible(known, wanted)
     target = wanted.target
     if target.requested_kib is None:

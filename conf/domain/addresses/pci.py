@@ -141,7 +141,7 @@ def place_plugged(domain: Domain, device: Device, options: PciOptions) -> None:
     if isinstance(device.address, PciAddress) and not device.address.is_empty:
         buses.reserve(device.address, needs, from_definition=True)
     else:
-        placing.place(device)
+        placing.place(device, needs=needs | Connect.HOTPLUG)
 
 
 def _buses_of(domain: Domain, options: PciOptions, count: int, *, can_grow: bool = True) -> PciBuses:
