@@ -7,7 +7,7 @@ import contextlib
 from typing import Any
 
 from actors.qemu.block.backup import settle_backup
-from actors.qemu.block.chain import Image, disk_of_target
+from actors.qemu.block.chain import Image, disk_of_target, is_same_place
 from actors.qemu.block.jobs import BEGIN, END
 from actors.qemu.block.keeping import keep_now
 from actors.qemu.block.nodes import close_images, dismiss_job, remove_file, run_job
@@ -102,7 +102,7 @@ async def _settle_deletion(host: QemuHost, guest: Guest, intent: UnfinishedInten
 def _names_overlays(guest: Guest, snapshot: Snapshot) -> bool:
     for asked in snapshot.disks:
         disk = disk_of_target(guest.live, asked.name)
-        if asked.snapshot == EXTERNAL and (disk is None or disk.source != asked.source):
+        if asked.snapshot == EXTERNAL and (disk is None or not is_same_place(disk.source, asked.source)):
             return False
     return is_external(snapshot)
 
@@ -128,7 +128,7 @@ async def _look_off(host: QemuHost, guest: Guest, snapshot: Snapshot, data: dict
         return False
     for asked in snapshot.disks:
         disk = disk_of_target(config, asked.name)
-        if asked.snapshot == EXTERNAL and (disk is None or disk.source != asked.source):
+        if asked.snapshot == EXTERNAL and (disk is None or not is_same_place(disk.source, asked.source)):
             for path in data.get("made", ()):
                 remove_file(str(path))
             return False
