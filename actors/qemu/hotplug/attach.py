@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from actors.qemu.command import controllers, nets, passthrough, ports, small
 from actors.qemu.command.blockdev import disk_nodes, is_empty, topmost
 from actors.qemu.command.disks import disk_device
+from actors.qemu.command.launch import Launch
 from actors.qemu.hotplug import memory
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.fits import check_disk_apart, check_fits
@@ -99,7 +101,8 @@ async def attach(board: Board, device: Element) -> Element:
     return device
 
 
-Writer = Any
+Writer = Callable[[Launch, Steps], None]
+"""Writes the options of a device."""
 
 
 async def _plug(board: Board, device: Device, write: Writer) -> dict[str, Any]:
@@ -143,7 +146,7 @@ async def _attach_disk(board: Board, disk: Disk) -> Element:
     if isinstance(disk.address, DriveAddress) and bus is DiskBus.SCSI:
         await _ensure_scsi_controllers(board, disk.address.controller)
 
-    def write(launch: Any, steps: Steps) -> None:
+    def write(launch: Launch, steps: Steps) -> None:
         number_disk(board, disk)
         _need_controller(board, disk)
         _write_disk(board, launch, steps, disk)
@@ -176,7 +179,7 @@ def number_disk(board: Board, disk: Disk) -> None:
         below = below.backing_store
 
 
-def _write_disk(board: Board, launch: Any, steps: Steps, disk: Disk) -> None:
+def _write_disk(board: Board, launch: Launch, steps: Steps, disk: Disk) -> None:
     if wants_reservations(disk) and not any(
         wants_reservations(one) for one in board.domain.devices.disks if one is not disk
     ):
@@ -225,7 +228,7 @@ async def _attach_controller(board: Board, controller: Controller) -> None:
     await _plug(board, controller, lambda launch, steps: _write_controller(launch, steps, controller))
 
 
-def _write_controller(launch: Any, steps: Steps, controller: Controller) -> None:
+def _write_controller(launch: Launch, steps: Steps, controller: Controller) -> None:
     launch.domain.devices.controllers = [one for one in launch.domain.devices.controllers if one.type == "pci"]
     every = [*launch.domain.devices.controllers, controller]
     launch.domain.devices.controllers = every
@@ -252,7 +255,7 @@ async def _attach_interface(board: Board, interface: Interface) -> None:
     await _plug(board, interface, lambda launch, steps: _write_interface(launch, steps, interface))
 
 
-def _write_interface(launch: Any, steps: Steps, interface: Interface) -> None:
+def _write_interface(launch: Launch, steps: Steps, interface: Interface) -> None:
     nets.add_interfaces(launch, steps)
     if interface.link_state == "down":
         steps.add_command("set_link", {"name": interface.alias, "up": False})

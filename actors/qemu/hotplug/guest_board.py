@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class GuestTalk:
 
 
 @contextlib.contextmanager
-def _told(guest: Guest) -> Any:
+def _told(guest: Guest) -> Iterator[None]:
     try:
         yield
     except CommandRefused as exc:
