@@ -18,7 +18,7 @@ from tests.process.agent import Agent
 from tests.process.gateway_house import GatewayHouse, wait_for
 from tests.real.virsh_session import need_virsh
 
-pytestmark = [pytest.mark.process, pytest.mark.real]
+pytestmark = [pytest.mark.process, pytest.mark.real, pytest.mark.timeout(300)]
 
 GIVE = """
 import os, sys

@@ -65,6 +65,7 @@ async def one_of_many(house: GatewayHouse, number: int, together: asyncio.Barrie
 
 
 @pytest.mark.process
+@pytest.mark.timeout(300)
 async def test_five_hundred_clients_at_once(crowded: GatewayHouse) -> None:
     async with await Patient.connect(crowded.paths.libvirt_socket) as first:
         await first.open()

@@ -21,7 +21,7 @@ import pytest
 from tests.process.gateway_house import GatewayHouse, gateway_house, wait_for
 from tests.real.virsh_session import need_virsh
 
-pytestmark = [pytest.mark.process, pytest.mark.real]
+pytestmark = [pytest.mark.process, pytest.mark.real, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 SOMEBODY = 65534

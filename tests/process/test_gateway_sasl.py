@@ -24,7 +24,7 @@ from tests.process.sasl_users import write_users
 from tests.process.test_gateway_tls import free_port
 from tests.real.virsh_session import need_virsh, virsh_session
 
-pytestmark = [pytest.mark.process, pytest.mark.real]
+pytestmark = [pytest.mark.process, pytest.mark.real, pytest.mark.timeout(300)]
 
 POLICY = """
 [[rule]]

@@ -18,7 +18,7 @@ from tests.real.guest import RealGuest, needs_qemu, qemu_pid
 from tests.real.test_libvirt_clients import SCRIPTS, SYSTEM_PYTHON
 from tests.real.virsh_session import need_virsh
 
-pytestmark = [pytest.mark.real, pytest.mark.process]
+pytestmark = [pytest.mark.real, pytest.mark.process, pytest.mark.timeout(300)]
 
 SIZE = 3 << 20
 DEVICES = """<graphics type='vnc' port='-1' autoport='yes'/><video><model type='vga'/></video>

@@ -23,7 +23,7 @@ from tests.real.test_libvirt_clients import SCRIPTS, SYSTEM_PYTHON
 from tests.real.virsh_session import need_virsh
 from tests.unit.gateway.records import uuid_of
 
-pytestmark = [pytest.mark.real, pytest.mark.process]
+pytestmark = [pytest.mark.real, pytest.mark.process, pytest.mark.timeout(300)]
 
 SPARSE = 1
 CHUNK = 50_000

@@ -16,7 +16,7 @@ from tests.process.gateway_house import GatewayHouse, gateway_house, wait_for
 from tests.real.test_libvirt_clients import SCRIPTS, SYSTEM_PYTHON
 from tests.real.virsh_session import VirshSession, need_virsh, virsh_session
 
-pytestmark = [pytest.mark.real, pytest.mark.process]
+pytestmark = [pytest.mark.real, pytest.mark.process, pytest.mark.timeout(300)]
 
 PROMPT = "virsh # "
 READER = "virsh > "

@@ -13,7 +13,7 @@ from tests.process.gateway_house import GatewayHouse, gateway_house, wait_for
 from tests.real.guest import RealGuest, needs_qemu, qemu_pid
 from tests.real.virsh_session import need_virsh, virsh_session
 
-pytestmark = [pytest.mark.real, pytest.mark.process]
+pytestmark = [pytest.mark.real, pytest.mark.process, pytest.mark.timeout(300)]
 
 URI = "qemu:///system"
 VIDEO = "<video><model type='vga' heads='1'/></video></devices>"
