@@ -15,6 +15,7 @@ from conf.moment.documents import fit_checkpoint, parse_checkpoint, write_moment
 from conf.moment.moment import Parent
 from conf.moment.tree import MomentRecord
 from conf.origin import told_by
+from conf.schemas import SCHEMAS
 from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
 from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
 from schema.enums.domain_checkpoint import DomainCheckpointListFlags as Listed
@@ -43,7 +44,8 @@ async def domain_checkpoint_create_xml(
         raise OperationUnsupported("cannot create checkpoint while snapshot exists")
     if not guest.is_active:
         raise OperationUnsupported("cannot create checkpoint for inactive domain")
-    checkpoint = parse_checkpoint(xml_desc, rules.RULES, redefine=redefine)
+    # libvirt sees documents of checkpoints validate whatever the flags say
+    checkpoint = parse_checkpoint(xml_desc, rules.RULES, redefine=redefine, validate=SCHEMAS.is_dir())
     name = checkpoint.name = checkpoint.name or str(int(time.time()))
     if not redefine:
         current = guest.record.current_checkpoint

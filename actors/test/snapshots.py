@@ -21,7 +21,14 @@ from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed
 from schema.enums.domain_snapshot import DomainSnapshotRevertFlags as Revert
 from schema.enums.domain_snapshot import DomainSnapshotXMLFlags as XmlFlags
 from schema.enums.domain_state import DomainState
-from schema.errors import ConfigUnsupported, DomainStateError, ErrorDomain, NoSuchSnapshot, OperationUnsupported
+from schema.errors import (
+    ConfigUnsupported,
+    DomainStateError,
+    ErrorDomain,
+    NoSuchSnapshot,
+    OperationUnsupported,
+    RefusedDocument,
+)
 from schema.objects import DomainRef, DomainSnapshotRef
 
 calls: Calls[TestHost] = Calls()
@@ -50,6 +57,8 @@ async def domain_snapshot_create_xml(host: TestHost, dom: DomainRef, xml_desc: s
     snapshot = parse_snapshot(xml_desc, rules.RULES, redefine=redefine, validate=bool(flags & Create.VALIDATE))
     if not redefine:
         _take(guest, snapshot)
+    elif snapshot.domain is None:
+        raise RefusedDocument("missing domain in snapshot", domain=ErrorDomain.DOMAIN_SNAPSHOT)
     name = snapshot.name = snapshot.name or str(int(time.time()))
     parent = snapshot.parent.name if snapshot.parent is not None else None
     record = MomentRecord(xml=write_moment(snapshot, secure=True), parent=parent, state=snapshot.state or "")

@@ -242,7 +242,7 @@ class PortGroup(Element, tag="portgroup", empty=Empty.OPEN):
     """Settings that a guest's interface can choose."""
 
     name: str = attr("name", str, missing=lacking(XmlError, "Missing required name attribute in portgroup"))
-    default: bool | None = attr("default", YES_NO, default=None)
+    default: bool | None = attr("default", YES_NO, default=None, shown=lambda self, flags: self.default or None)
     trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
     vlan: Vlan | None = child(Vlan, default=None)
     virtualport: VirtualPort | None = child(VirtualPort, default=None)
