@@ -119,7 +119,7 @@ _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "connect_baseline_cpu": (_given("xmlCPUs"),),
     "connect_baseline_hypervisor_cpu": (_given("xmlCPUs"),),
     "domain_authorized_ssh_keys_set": (
-        _given("keys", when=lambda args: not args.flags or args.flags & 3 in (1, 3)),
+        _given("keys", when=lambda args: bool(args.flags & 3)),
         _apart("VIR_DOMAIN_AUTHORIZED_SSH_KEYS_SET_", ("APPEND", 1), ("REMOVE", 2)),
     ),
     "domain_checkpoint_create_xml": (
