@@ -15,6 +15,7 @@ from actors.qemu.command.blockdev import is_empty, number_images
 from actors.qemu.firmware import choose_firmware, load_descriptors
 from actors.qemu.processors import Processors, settle_cpu
 from actors.qemu.rules import QemuRules
+from conf.domain.addresses.mainframe import assign_zpci
 from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
 from conf.domain.domain import Domain
 from conf.domain.graphics import Gl, Graphics, GraphicsType, Listen, ListenType
@@ -67,6 +68,8 @@ def prepare_domain(
     choose_firmware(domain, load_descriptors(places.firmwares) if domain.os.firmware else (), places.nvram)
     if processors is not None:
         settle_cpu(domain, rules.capabilities, processors)
+    if rules_machine.is_s390(domain) and rules.capabilities.has("zpci"):
+        assign_zpci(domain, bridges=True)
     rules.assign_aliases(domain)
     if not incoming:
         align_memory(domain)

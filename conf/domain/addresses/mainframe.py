@@ -63,10 +63,11 @@ def assign_spapr_vio(domain: Domain, device: Device, first: int) -> None:
     device.address = SpaprVioAddress(reg=register)
 
 
-def assign_zpci(domain: Domain) -> None:
+def assign_zpci(domain: Domain, *, bridges: bool = False) -> None:
     """Gives PCI devices of a mainframe the two numbers by which its firmware knows them.
 
-    Raises XmlError when a number is taken twice or does not exist.
+    Bridges get theirs when the guest starts (`bridges`). Raises XmlError when a number does not exist, RefusedDocument
+    when it is taken twice.
     """
     addresses = [
         device.address
@@ -74,7 +75,7 @@ def assign_zpci(domain: Domain) -> None:
         if isinstance(device, Device)
         and isinstance(device.address, PciAddress)
         and not device.address.is_empty
-        and not (isinstance(device, Controller) and device.type is ControllerType.PCI)
+        and (bridges or not (isinstance(device, Controller) and device.type is ControllerType.PCI))
     ]
     uids: set[int] = set()
     fids: set[int] = set()
