@@ -18,7 +18,7 @@ from tests.process.test_gateway_fuzz import gateway_pid, rss_kib
 from tests.unit.gateway.records import summary, uuid_of
 
 CROWD = 500
-GUESTS = 10_000
+GUESTS = 5000
 PATIENCE_S = 100.0
 
 
@@ -106,12 +106,12 @@ async def test_long_answers_wait_for_their_reader_in_bounds() -> None:
         for serial in serials:
             packet = await slow.packet(PATIENCE_S)
             assert packet.serial == serial
-            assert len(packet.payload) + LENGTH_MIN > 300_000
+            assert len(packet.payload) + LENGTH_MIN > 150_000
         await house.until(lambda: not any(connection.link.buffered for connection in house.gateway.connections))
 
 
 async def test_the_slowest_go_when_all_together_hold_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.server.OUT_TOTAL_MAX", 12 << 20)
+    monkeypatch.setattr("gateway.server.OUT_TOTAL_MAX", 6 << 20)
     monkeypatch.setattr("gateway.server.SWEEP_S", 0.05)
     async with made_house(keepalive_interval_s=0.0) as house:
         fill(house)
@@ -122,7 +122,7 @@ async def test_the_slowest_go_when_all_together_hold_too_much(monkeypatch: pytes
             for _ in range(12):
                 client.send_call("connect_list_all_domains", need_results=1, flags=0)
         await house.until(lambda: len(house.gateway.connections) < 6, 60.0)
-        await house.until(lambda: sum(c.link.buffered for c in house.gateway.connections) <= 12 << 20, 60.0)
+        await house.until(lambda: sum(c.link.buffered for c in house.gateway.connections) <= 6 << 20, 60.0)
         assert (await quick.call("domain_lookup_by_uuid", uuid=uuid_of("guest-00001"))).dom.id == 1
         for client in slow:
             client.writer.close()

@@ -190,7 +190,7 @@ def test_a_client_that_leaves_while_polkit_thinks_is_forgotten(
         )  # fmt: skip
         try:
             wait_for("polkit is asked", lambda: asked.read_text() != "")
-            assert unproved(place.house) == 1
+            wait_for("it is counted", lambda: unproved(place.house) == 1)
         finally:
             waiting.kill()
             waiting.wait(timeout=20)

@@ -167,11 +167,14 @@ def test_the_administrator_sees_the_name(place: Place, bare: Bare) -> None:
 
         wait_for("the name is told", told)
         assert any("sasl_user_name" not in text for text in found), "of the one who has not proved it"
-        told_of = [line.split(":") for line in admin(place, "server-clients-info", "libvirtd").splitlines() if line]
-        limits = {name.strip(): int(value) for name, value in told_of}
-        assert limits["nclients_unauth"] == 1
+        wait_for("the one who has not proved it is counted", lambda: unproved(place) == 1)
         session.interrupt()
         session.wait()
+
+
+def unproved(place: Place) -> int:
+    told = [line.split(":") for line in admin(place, "server-clients-info", "libvirtd").splitlines() if line]
+    return {name.strip(): int(value) for name, value in told}["nclients_unauth"]
 
 
 def admin(place: Place, *words: str) -> str:
@@ -251,6 +254,7 @@ def test_steps_out_of_order_are_refused_and_three_end_the_connection(bare: Bare)
 
 
 def test_there_is_room_for_so_many_unknown_clients(place: Place) -> None:
+    wait_for("those before are gone", lambda: unproved(place) == 0)
     held = [Bare(place.port) for _ in range(12)]
     try:
         answered = 0
