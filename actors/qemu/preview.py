@@ -11,6 +11,7 @@ from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import Launch
 from actors.qemu.host import QemuHost
 from actors.qemu.prepare import prepare_domain
+from actors.qemu.resources import is_optical_drive
 from actors.qemu.start import options_of, places_of
 from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface
@@ -64,6 +65,9 @@ class PreviewResources:
 
     def volume(self, source: VolumeSource) -> StorageSource:
         return FileSource(file=f"{source.pool}/{source.volume}")
+
+    def is_optical(self, path: str) -> bool:
+        return is_optical_drive(path)
 
     def render_node(self) -> str:
         return "/dev/dri/renderD128"

@@ -6,6 +6,7 @@ Everything is opened before the guest's process is made, which inherits the desc
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -158,6 +159,10 @@ class StartResources:
         """Where a volume lies. Raises ConfigUnsupported."""
         return self._needs.volume(source)
 
+    def is_optical(self, path: str) -> bool:
+        """Whether a device is a drive for optical discs."""
+        return is_optical_drive(path)
+
     def render_node(self) -> str:
         """The host's first render node. Raises ConfigUnsupported when there is none."""
         return find_render_node()
@@ -195,6 +200,24 @@ def find_render_node() -> str:
     for path in sorted(Path("/dev/dri").glob("renderD*")):
         return str(path)
     raise ConfigUnsupported("no DRM render nodes available")
+
+
+_DRIVE_STATUS: Final = 0x5326
+"""`CDROM_DRIVE_STATUS`, which only drives for optical discs answer."""
+
+
+def is_optical_drive(path: str) -> bool:
+    """Whether a device of the host is a drive for optical discs; one that cannot be opened is not."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return fcntl.ioctl(descriptor, _DRIVE_STATUS, 0x7FFFFFFF) >= 0
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class HostPorts:

@@ -41,6 +41,7 @@ OPTIONS: Final = Options(
     huge_page_folder="libvirt/qemu",
     vnc_tls_folder="/etc/pki/libvirt-vnc",
     spice_tls=True,
+    spice_password=True,
     spice_tls_folder="/etc/pki/libvirt-spice",
     chardev_tls_folder="/etc/pki/libvirt-chardev",
     nbd_tls_folder="/etc/pki/libvirt-nbd/dummy,path",
@@ -116,6 +117,9 @@ class RecordedHost:
 
     def passt_socket(self, alias: str) -> str:
         return f"/bad-test-used-env-xdg-runtime-dir/libvirt/qemu/run/passt/-1-{self.name}-{alias}.socket"
+
+    def is_optical(self, path: str) -> bool:
+        return path.startswith("/dev/cdrom")
 
     def tpm_socket(self, alias: str) -> str:
         return "/dev/test"

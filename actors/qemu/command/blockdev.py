@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from actors.qemu.command.launch import Launch
+from actors.qemu.command.launch import HostResources, Launch
 from actors.qemu.command.line import NULL, CommandLine, Properties
 from actors.qemu.command.protocols import network_storage
 from conf.domain.disk import (
@@ -347,7 +347,7 @@ class _Layer:
                 path = f"/dev/fdset/{number}"
             return {"driver": "file", "filename": path, "aio": self.aio, **self._reservations(node, name)}
         if isinstance(source, BlockSource):
-            return self._block(node, name, source.dev or "")
+            return self._block(launch.host, node, name, source.dev or "")
         if isinstance(source, DirSource):
             return {
                 "driver": "vvfat",
@@ -365,8 +365,8 @@ class _Layer:
             return network_storage(launch, node.steps, name, source, self.auth, self.encryption, self._secret_name())
         raise ConfigUnsupported("this kind of disk source is not supported")
 
-    def _block(self, node: Node, name: str, path: str) -> Properties:
-        driver = "host_cdrom" if self.is_cdrom and path.startswith("/dev/cdrom") else "host_device"
+    def _block(self, host: HostResources, node: Node, name: str, path: str) -> Properties:
+        driver = "host_cdrom" if self.is_cdrom and host.is_optical(path) else "host_device"
         return {"driver": driver, "filename": path, "aio": self.aio, **self._reservations(node, name)}
 
     def _reservations(self, node: Node, name: str) -> Properties:

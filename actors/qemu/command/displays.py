@@ -160,6 +160,9 @@ def _add_spice(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
         words.append("sasl=on")
         if options.spice_sasl_folder:
             line.environment["SASL_CONF_PATH"] = options.spice_sasl_folder
+    # a password is set through the monitor; without one everybody would be refused
+    if graphics.passwd is None and not options.spice_password:
+        words.append("disable-ticketing=on")
     if has_secure:
         words.append(f"x509-dir={comma_doubled(options.spice_tls_folder)}")
     if graphics.default_mode == "secure":

@@ -57,6 +57,8 @@ class Options:
     vnc_sasl_folder: str = ""
     spice_tls: bool = False
     spice_tls_folder: str = "/etc/pki/qemu"
+    spice_password: bool = False
+    """Displays without a password of their own have one too."""
     spice_sasl: bool = False
     spice_sasl_folder: str = ""
     chardev_tls: bool = False
@@ -119,6 +121,9 @@ class HostResources(Protocol):
 
     def passt_socket(self, alias: str) -> str:
         """The socket of a program that gives the guest the host's network, which runs from then on."""
+
+    def is_optical(self, path: str) -> bool:
+        """Whether a device of the host is a drive for optical discs, which QEMU opens otherwise than a disk."""
 
     def render_node(self) -> str:
         """The host's first render node."""

@@ -183,7 +183,7 @@ class Backend:
             mode = tune.memory.mode
         if nodes is None and tune is not None:
             own = next((one for one in tune.memnodes if one.cellid == self.node), None)
-            if own is not None:
+            if own is not None and own.nodeset is not None:
                 nodes, mode = parse_cpuset(own.nodeset), own.mode or MemoryMode.STRICT
             elif tune.memory is not None and tune.memory.nodeset is not None:
                 nodes = parse_cpuset(tune.memory.nodeset)

@@ -193,3 +193,21 @@ def test_cookies_are_sealed() -> None:
     storage = json.loads(after(words, "-blockdev")[0])
     assert storage["cookie-secret"] == sealed["id"] == "libvirt-1-storage-httpcookie-secret0"
     assert "a=1" not in " ".join(words)
+
+
+def test_a_spice_display_without_a_password_lets_everybody_in() -> None:
+    with_spice = msgspec.structs.replace(capabilities(), flags=capabilities().flags | {"spice"})
+
+    rules = QemuRules(with_spice)
+
+    def shown(attributes: str) -> str:
+        display = f"<graphics type='spice' autoport='yes'{attributes}/>"
+        domain = parse_domain(domain_of().to_xml().replace("</devices>", f"{display}</devices>"), rules)
+        folder, host = Path("/run/vt/domain-1-web"), RecordedHost()
+        prepare_domain(
+            domain, rules, Places(folder=folder, channels=Path("/run/vt/channel")), RecordedPorts(), host.render_node
+        )
+        return after(build_command(Launch(domain, with_spice, Options(), folder, host, 9)).words, "-spice")[0]
+
+    assert "disable-ticketing=on" in shown("")
+    assert "disable-ticketing" not in shown(" passwd='secret'")
