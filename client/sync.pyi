@@ -1,47 +1,39 @@
 """Types of the library without `await`; written by `tests/unit/client/sync_stub.py`, do not edit."""
 
+import os
+from collections.abc import Collection, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, Unpack
+from uuid import UUID
+
 from broker.wire import Cursor
-from client.calling import CallOptions
-from client.calling import Called
+from client.calling import Called, CallOptions
 from client.errors import CallPending
-from client.event import Event
-from client.event import Resync
-from client.facts import DomainInfo
-from client.facts import DomainStateInfo
-from client.facts import NodeInfo
-from client.facts import Version
+from client.event import Event, Resync
+from client.facts import DomainInfo, DomainStateInfo, NodeInfo, Version
 from client.guests import Guest
 from client.link import WAIT_S
 from client.outcome import Outcome
 from client.snapshot import Snapshot
 from client.storage_pool import StoragePoolInfo
-from collections.abc import Collection
-from collections.abc import Iterator
-from collections.abc import Mapping
 from remoting.credentials import Asked
 from schema.enums.connect import ConnectListAllDomainsFlags
-from schema.enums.domain import DomainConsoleFlags
-from schema.enums.domain import DomainCreateFlags
-from schema.enums.domain import DomainDefineFlags
-from schema.enums.domain import DomainDestroyFlags
-from schema.enums.domain import DomainMetadataType
-from schema.enums.domain import DomainModificationImpact
-from schema.enums.domain import DomainRebootFlags
-from schema.enums.domain import DomainSaveRestoreFlags
-from schema.enums.domain import DomainShutdownFlags
-from schema.enums.domain import DomainUndefineFlags
-from schema.enums.domain import DomainXMLFlags
-from schema.enums.domain_resources import DomainMemoryModFlags
-from schema.enums.domain_resources import DomainMemoryStatTags
-from schema.enums.domain_resources import DomainVcpuFlags
+from schema.enums.domain import (
+    DomainConsoleFlags,
+    DomainCreateFlags,
+    DomainDefineFlags,
+    DomainDestroyFlags,
+    DomainMetadataType,
+    DomainModificationImpact,
+    DomainRebootFlags,
+    DomainSaveRestoreFlags,
+    DomainShutdownFlags,
+    DomainUndefineFlags,
+    DomainXMLFlags,
+)
+from schema.enums.domain_resources import DomainMemoryModFlags, DomainMemoryStatTags, DomainVcpuFlags
 from schema.enums.network import ConnectListAllNetworksFlags
 from schema.enums.storage_pool import ConnectListAllStoragePoolsFlags
-from types import TracebackType
-from typing import Any
-from typing import Self
-from typing import Unpack
-from uuid import UUID
-import os
 
 class Domain:
     @property
