@@ -131,13 +131,13 @@ class Backend:
             found["mem-path"] = f"{launch.options.memory_folder}/{short_name(launch)}/{self.name}"
         else:
             kind = "memory-backend-ram"
-        if kind == "memory-backend-file" and self.for_machine:
-            found["x-use-canonical-path-for-ramblock-id"] = False
         if kind == "memory-backend-memfd" and mount is not None:
             found["hugetlb"] = True
             found["hugetlbsize"] = mount.page_kib * 1024
         if shared is not None or kind == "memory-backend-memfd":
             found["share"] = bool(shared) if shared is not None else True
+        if self.for_machine and kind != "memory-backend-ram":
+            found["x-use-canonical-path-for-ramblock-id"] = False
         if self._wants_discard() and kind == "memory-backend-file":
             found["discard-data"] = True
         if prealloc:
