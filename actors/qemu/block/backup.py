@@ -44,6 +44,7 @@ from conf.domain.storage_source import FileSource
 from conf.moment.backup import BackupMode
 from conf.moment.backups import parse_backup, write_backup
 from conf.moment.documents import parse_checkpoint, write_moment
+from conf.moment.tree import MomentRecord
 from schema.enums.domain_job import DomainBackupBeginFlags as BeginFlags
 from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.errors import (
@@ -92,7 +93,13 @@ async def domain_backup_begin(
     if backup.mode is BackupMode.PULL:
         await host.runtime.in_thread(ask_server, backup, str(guest.folder))
     stores = [[part.image.index, "" if reuses else part.image.path or ""] for part in parts]
-    facts = {"uuid": guest.record.uuid, "jobs": [part.job for part in parts], "stores": stores}
+    kept = write_moment(checkpoint, secure=True) if checkpoint is not None else ""
+    facts = {
+        "uuid": guest.record.uuid,
+        "jobs": [part.job for part in parts],
+        "stores": stores,
+        "checkpoint": kept,
+    }
     async with host.intents.change(INTENT, facts), AsyncExitStack() as undo:
         run = BackupRun(xml=write_backup(backup), began=time.time())
         made = await _open_stores(host, guest, parts, reuses=reuses, pulls=backup.mode is BackupMode.PULL, undo=undo)
@@ -133,7 +140,7 @@ async def domain_backup_begin(
         set_backup(guest, msgspec.structs.replace(run, exports=tuple(exports)))
         await keep_now(host, guest)
         if checkpoint is not None:
-            await remember_checkpoint(host, guest, checkpoint, write_moment(checkpoint, secure=True))
+            await remember_checkpoint(host, guest, checkpoint, kept)
         undo.pop_all()
     host.keep_soon(guest)
 
@@ -422,6 +429,7 @@ async def settle_backup(host: QemuHost, guest: Guest, intent: UnfinishedIntent) 
     run = guest.run
     pulls = run.backup is not None and "mode='pull'" in run.backup.xml.partition("\n")[0]
     if run.backup is not None and all(name in known for name in jobs) and (not pulls or run.backup.exports):
+        await _settle_checkpoint(host, guest, str(intent.data.get("checkpoint", "")), begun=True)
         await intent.finish()
         return
     if run.backup is not None:
@@ -440,5 +448,24 @@ async def settle_backup(host: QemuHost, guest: Guest, intent: UnfinishedIntent) 
         await keep_now(host, guest)
     from actors.qemu.block.settling import take_back_stores
 
+    await _settle_checkpoint(host, guest, str(intent.data.get("checkpoint", "")), begun=False)
     await take_back_stores(guest, intent)
     await intent.undo()
+
+
+async def _settle_checkpoint(host: QemuHost, guest: Guest, xml: str, *, begun: bool) -> None:
+    """The checkpoint that was to begin with a backup has begun with it, or its recordings go."""
+    from actors.qemu.moments.checkpoints import read_checkpoint
+    from actors.qemu.moments.recording import remember_checkpoint
+
+    if not xml:
+        return
+    checkpoint = read_checkpoint(MomentRecord(xml=xml))
+    if begun:
+        if checkpoint.name not in guest.moments.checkpoints:
+            await remember_checkpoint(host, guest, checkpoint, xml)
+        return
+    for asked in checkpoint.disks:
+        disk = disk_of_target(guest.live, asked.name)
+        if disk is not None and asked.bitmap:
+            await _remove_exported(guest, images_of(disk)[0], asked.bitmap)
