@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from typing import Final
 
 from actors.qemu import rules_machine
@@ -30,6 +32,15 @@ def lock_limit_bytes(domain: Domain) -> int:
         return _power_kib(domain) * 1024
     users = _direct_users(domain)
     return (users * _total_kib(domain) + _GIB) * 1024 if users else 0
+
+
+def apply_lock_limit(pid: int, domain: Domain) -> None:
+    """Lets a guest's process lock what it must; a process of ours that may not raise limits leaves it as it is."""
+    most = lock_limit_bytes(domain)
+    if most:
+        wanted = resource.RLIM_INFINITY if most == UNLIMITED else most
+        with contextlib.suppress(OSError, ValueError):
+            resource.prlimit(pid, resource.RLIMIT_MEMLOCK, (wanted, wanted))
 
 
 def _total_kib(domain: Domain) -> int:

@@ -31,6 +31,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
+from actors.qemu.memory_lock import apply_lock_limit
 from actors.qemu.monitor.link import (
     Command,
     CommandRefused,
@@ -212,6 +213,7 @@ async def _launch(
         ours.callback(connected.close)
         process = _spawn(host, line, log, folder, [listener.fileno(), *resources.inherited])
         undo.push_async_callback(_kill, process)
+        apply_lock_limit(process.pid, live)
         ours.pop_all()
         resources.close()
         listener.close()

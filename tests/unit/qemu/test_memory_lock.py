@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+
 import msgspec
 import pytest
 
-from actors.qemu.memory_lock import UNLIMITED, lock_limit_bytes
+from actors.qemu.memory_lock import UNLIMITED, apply_lock_limit, lock_limit_bytes
 from actors.qemu.rules import QemuRules
 from conf.domain.documents import parse_domain
 from conf.flags import ParseFlags
@@ -32,3 +35,17 @@ def test_memory_that_devices_of_the_host_reach_stays_in_place(top: str, devices:
         f"<os><type arch='x86_64' machine='pc'>hvm</type></os><devices>{devices}</devices></domain>"
     )
     assert lock_limit_bytes(parse_domain(xml, QemuRules(CAPS), ParseFlags.INACTIVE)) == limit
+
+
+def test_the_limit_is_that_of_the_guests_process() -> None:
+    xml = (
+        "<domain type='qemu'><name>a</name><memory unit='MiB'>128</memory>"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os><memtune><hard_limit unit='KiB'>4096</hard_limit></memtune></domain>"
+    )
+    domain = parse_domain(xml, QemuRules(CAPS), ParseFlags.INACTIVE)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        try:
+            apply_lock_limit(child.pid, domain)
+            assert resource.prlimit(child.pid, resource.RLIMIT_MEMLOCK) == (4 << 20, 4 << 20)
+        finally:
+            child.kill()
