@@ -40,7 +40,8 @@ def test_memory_that_devices_of_the_host_reach_stays_in_place(top: str, devices:
 def test_the_limit_is_that_of_the_guests_process() -> None:
     xml = (
         "<domain type='qemu'><name>a</name><memory unit='MiB'>128</memory>"
-        "<os><type arch='x86_64' machine='pc'>hvm</type></os><memtune><hard_limit unit='KiB'>4096</hard_limit></memtune></domain>"
+        "<os><type arch='x86_64' machine='pc'>hvm</type></os>"
+        "<memtune><hard_limit unit='KiB'>4096</hard_limit></memtune></domain>"
     )
     domain = parse_domain(xml, QemuRules(CAPS), ParseFlags.INACTIVE)
     with subprocess.Popen(["sleep", "60"]) as child:
