@@ -66,7 +66,13 @@ MAINFRAME = ("s390x", "s390-ccw-virtio")
 def test_what_the_emulator_was_built_without_is_refused(
     machine: tuple[str, str], devices: str, type: str, message: str
 ) -> None:
-    others = ("pcie-root-port", "vfio-pci", "pcie-pci-bridge", "virtio-iommu.boot-bypass", "virtio-pci-non-transitional")
+    others = (
+        "pcie-root-port",
+        "vfio-pci",
+        "pcie-pci-bridge",
+        "virtio-iommu.boot-bypass",
+        "virtio-pci-non-transitional",
+    )
     with pytest.raises(ConfigUnsupported, match=message):
         domain_of(*machine, devices, *others)
     domain_of(*machine, devices, *others, type)

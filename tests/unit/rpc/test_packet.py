@@ -11,7 +11,6 @@ from rpc.packet import (
     LENGTH_MAX,
     LENGTH_MIN,
     PAYLOAD_MAX,
-    PING_BYTES,
     Packet,
     PacketError,
     PacketReader,
