@@ -50,9 +50,13 @@ def normalize(domain: Domain) -> None:
 
 
 def cpuset(text: str) -> str:
-    """The shortest text for the same processors. Raises XmlError for what names none."""
+    """The shortest text for the same processors. Raises InvalidArguments for what names none."""
+    return write_cpuset(_numbers(text))
+
+
+def _numbers(text: str) -> frozenset[int]:
     try:
-        return write_cpuset(parse_cpuset(text))
+        return parse_cpuset(text)
     except ValueError:
         raise InvalidArguments(f"Failed to parse bitmap '{text}'") from None
 
@@ -156,7 +160,7 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     schedules = [
         VcpuSched(vcpus=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.vcpuscheds
-        for number in parse_cpuset(cpuset(sched.vcpus))
+        for number in _numbers(sched.vcpus)
     ]
     for sched in schedules:
         if int(sched.vcpus) >= count:
@@ -165,7 +169,7 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     iothreads = [
         IoThreadSched(iothreads=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.iothreadscheds
-        for number in parse_cpuset(cpuset(sched.iothreads))
+        for number in _numbers(sched.iothreads)
     ]
     tune.iothreadscheds = sorted(iothreads, key=lambda sched: int(sched.iothreads))
     if tune.emulatorsched is not None:
@@ -188,7 +192,7 @@ def _priority(sched: VcpuSched | IoThreadSched | EmulatorSched) -> int | None:
 
 
 def _existing(text: str, count: int) -> str:
-    return write_cpuset(number for number in parse_cpuset(cpuset(text)) if number < count)
+    return write_cpuset(number for number in _numbers(text) if number < count)
 
 
 def _normalize_cachetune(tune: CacheTune, count: int) -> bool:
@@ -231,7 +235,7 @@ def _check_overlaps(tune: CpuTune) -> None:
         groups.append(vcpus)
     memory_groups: list[frozenset[int]] = []
     for memory in tune.memorytunes:
-        vcpus = parse_cpuset(cpuset(memory.vcpus))
+        vcpus = _numbers(memory.vcpus)
         if any(vcpus & other and vcpus != other for other in groups) or any(vcpus & other for other in memory_groups):
             raise XmlError("Overlapping vcpus in resctrls")
         memory_groups.append(vcpus)

@@ -137,3 +137,10 @@ def test_a_processor_that_is_not_named_is_off() -> None:
         (2, False, True),
     ]
     assert domain.vcpu.current == 1
+
+
+def test_processors_that_are_taken_away_again_leave_nothing() -> None:
+    share = "<cache id='0' level='3' type='both' size='3' unit='MiB'/>"
+    domain = domain_of(f"<vcpu>2</vcpu><cputune><cachetune vcpus='1,^1'>{share}</cachetune></cputune>")
+    assert domain.cputune is not None
+    assert domain.cputune.cachetunes == []
