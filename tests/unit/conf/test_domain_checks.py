@@ -141,6 +141,6 @@ def test_a_processor_that_is_not_named_is_off() -> None:
 
 def test_processors_that_are_taken_away_again_leave_nothing() -> None:
     share = "<cache id='0' level='3' type='both' size='3' unit='MiB'/>"
-    domain = domain_of(f"<vcpu>2</vcpu><cputune><cachetune vcpus='1,^1'>{share}</cachetune></cputune>")
+    domain = domain_of(rest=f"<vcpu>2</vcpu><cputune><cachetune vcpus='1,^1'>{share}</cachetune></cputune>")
     assert domain.cputune is not None
     assert domain.cputune.cachetunes == []
