@@ -47,7 +47,7 @@ from actors.qemu.tuning import (
     scheduling,
     security,
 )
-from actors.runtime import node
+from actors.runtime import moments, node
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
 from actors.runtime.mailbox import MailboxKey
@@ -109,6 +109,7 @@ class QemuActor(Actor[QemuHost]):
         disks.calls,
         threshold.calls,
         tuning.calls,
+        moments.calls,
         snapshots.calls,
         create.calls,
         revert.calls,

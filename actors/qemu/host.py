@@ -26,7 +26,7 @@ from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.configured_ports import configured_ports
-from actors.runtime.host import Host
+from actors.runtime.moments import KeepsMoments, Kept
 from actors.runtime.objects import digest_of
 from actors.runtime.ports import Ports
 from actors.runtime.runtime import Runtime
@@ -39,7 +39,7 @@ IDS_AT_ONCE: Final = 16
 _NEXT_ID: Final = "next-id"
 
 
-class QemuHost(Host):
+class QemuHost(KeepsMoments):
     """Given to every handler as its first argument."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -75,6 +75,16 @@ class QemuHost(Host):
         if guest is None:
             raise NoSuchDomain(f"no domain with matching uuid '{UUID(bytes=dom.uuid)}' ({dom.name})")
         return guest
+
+    def snapshots_of(self, dom: DomainRef) -> Kept:
+        """The guest's snapshots. Raises NoSuchDomain."""
+        guest = self.guest(dom)
+        return Kept(guest.ref, guest.moments.snapshots, guest.moments.current_snapshot)
+
+    def checkpoints_of(self, dom: DomainRef) -> Kept:
+        """The guest's checkpoints. Raises NoSuchDomain."""
+        guest = self.guest(dom)
+        return Kept(guest.ref, guest.moments.checkpoints, guest.moments.current_checkpoint)
 
     def add(self, guest: Guest) -> None:
         """The guest exists."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
 from actors.runtime.calls import Calls
 from actors.test import rules
 from actors.test.flags import check_flags
-from actors.test.guest import Guest
 from actors.test.host import TestHost
 from conf.moment import tree as moments
 from conf.moment.documents import fit_checkpoint, parse_checkpoint, write_moment
@@ -20,7 +19,7 @@ from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
 from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
 from schema.enums.domain_checkpoint import DomainCheckpointListFlags as Listed
 from schema.enums.domain_checkpoint import DomainCheckpointXMLFlags as XmlFlags
-from schema.errors import ConfigUnsupported, ErrorDomain, NoSuchCheckpoint, OperationUnsupported
+from schema.errors import ConfigUnsupported, ErrorDomain, OperationUnsupported
 from schema.objects import DomainCheckpointRef, DomainRef
 
 calls: Calls[TestHost] = Calls()
@@ -73,7 +72,7 @@ async def domain_checkpoint_create_xml(
 async def domain_checkpoint_delete(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> None:
     """Forgets a checkpoint; its children become its parent's, or are forgotten too. Raises NoSuchCheckpoint."""
     check_flags(flags, int(Delete.CHILDREN | Delete.METADATA_ONLY | Delete.CHILDREN_ONLY), "testDomainCheckpointDelete")
-    guest, record = _need(host, checkpoint)
+    guest, record = host.guest(checkpoint.dom), host.need_checkpoint(checkpoint)
     known = guest.record.checkpoints
     fallback = record.parent
     if flags & (Delete.CHILDREN | Delete.CHILDREN_ONLY):
@@ -91,64 +90,9 @@ async def domain_checkpoint_delete(host: TestHost, checkpoint: DomainCheckpointR
 def domain_checkpoint_get_xml_desc(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> str:
     """A checkpoint's document. Raises NoSuchDomain, NoSuchCheckpoint."""
     check_flags(flags, int(XmlFlags.SECURE | XmlFlags.NO_DOMAIN | XmlFlags.SIZE), "testDomainCheckpointGetXMLDesc")
-    _, record = _need(host, checkpoint)
+    record = host.need_checkpoint(checkpoint)
     described = parse_checkpoint(record.xml, rules.RULES, redefine=True)
     described.parent = Parent(name=record.parent) if record.parent else None
     if flags & XmlFlags.NO_DOMAIN:
         described.domain = None
     return write_moment(described, secure=bool(flags & XmlFlags.SECURE))
-
-
-@calls.handles()
-def domain_list_all_checkpoints(host: TestHost, dom: DomainRef, need_results: int, flags: int) -> dict[str, Any]:
-    """The checkpoints of a guest, parents first. Raises NoSuchDomain."""
-    check_flags(flags, _FILTERS | int(Listed.ROOTS), "testDomainListAllCheckpoints")
-    guest = host.guest(dom)
-    known = guest.record.checkpoints
-    names = moments.children(known, None) if flags & Listed.ROOTS else moments.descendants(known, None)
-    return _listed(guest, moments.selected(known, names, flags & ~int(Listed.TOPOLOGICAL)), need_results)
-
-
-@calls.handles()
-def domain_checkpoint_list_all_children(
-    host: TestHost, checkpoint: DomainCheckpointRef, need_results: int, flags: int
-) -> dict[str, Any]:
-    """The checkpoints after one, parents first. Raises NoSuchDomain, NoSuchCheckpoint."""
-    check_flags(flags, _FILTERS | int(Listed.DESCENDANTS), "testDomainCheckpointListAllChildren")
-    guest, _ = _need(host, checkpoint)
-    known = guest.record.checkpoints
-    after = moments.descendants if flags & Listed.DESCENDANTS else moments.children
-    names = after(known, checkpoint.name)
-    return _listed(guest, moments.selected(known, names, flags & ~int(Listed.TOPOLOGICAL)), need_results)
-
-
-@calls.handles()
-def domain_checkpoint_lookup_by_name(host: TestHost, dom: DomainRef, name: str, flags: int) -> DomainCheckpointRef:
-    """The checkpoint of that name. Raises NoSuchDomain, NoSuchCheckpoint."""
-    check_flags(flags, 0, "testDomainCheckpointLookupByName")
-    ref = DomainCheckpointRef(name, host.guest(dom).ref)
-    _need(host, ref)
-    return ref
-
-
-@calls.handles()
-def domain_checkpoint_get_parent(host: TestHost, checkpoint: DomainCheckpointRef, flags: int) -> DomainCheckpointRef:
-    """The checkpoint before one. Raises NoSuchDomain, NoSuchCheckpoint."""
-    check_flags(flags, 0, "testDomainCheckpointGetParent")
-    guest, record = _need(host, checkpoint)
-    if not record.parent:
-        raise NoSuchCheckpoint(f"checkpoint '{checkpoint.name}' does not have a parent")
-    return DomainCheckpointRef(record.parent, guest.ref)
-
-
-def _need(host: TestHost, checkpoint: DomainCheckpointRef) -> tuple[Guest, MomentRecord]:
-    guest = host.guest(checkpoint.dom)
-    record = guest.record.checkpoints.get(checkpoint.name)
-    if record is None:
-        raise NoSuchCheckpoint(f"no domain checkpoint with matching name '{checkpoint.name}'")
-    return guest, record
-
-
-def _listed(guest: Guest, names: list[str], need_results: int) -> dict[str, Any]:
-    refs = [DomainCheckpointRef(name, guest.ref) for name in names]
-    return {"checkpoints": refs if need_results else [], "ret": len(refs)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from actors.runtime import moments
 from actors.runtime.actor import Actor
 from actors.runtime.calls import Calls
 from actors.runtime.differences import Events
@@ -49,7 +50,7 @@ class TestActor(Actor[TestHost]):
     name = "test"
     schemes = ("test",)
     serves = ("domain", "network", "interface", "storage_pool", "node_device")
-    calls: ClassVar[tuple[Calls[TestHost], ...]] = (
+    calls: ClassVar[tuple[Calls[Any], ...]] = (
         connect.calls,
         node.calls,
         definitions.calls,
@@ -71,6 +72,7 @@ class TestActor(Actor[TestHost]):
         volumes.calls,
         interfaces.calls,
         devices.calls,
+        moments.calls,
         snapshots.calls,
         checkpoints.calls,
         cpu_models.calls,

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from actors.runtime.context import current_call, find_call
-from actors.runtime.host import Host
+from actors.runtime.moments import KeepsMoments, Kept
 from actors.runtime.runtime import Runtime
 from actors.test.digests import digest_of_record
 from actors.test.guest import Draft, Guest
@@ -53,7 +53,7 @@ class Told:
         return self.kind, {"dom": DomainRef(name, dom.uuid, dom.id), **self.data}
 
 
-class TestHost(Host):
+class TestHost(KeepsMoments):
     """Given to every handler as its first argument."""
 
     __test__ = False
@@ -74,6 +74,16 @@ class TestHost(Host):
     def guest(self, dom: DomainRef) -> Guest:
         """The guest that a reference means. Raises NoSuchDomain."""
         return self.world.need(dom)
+
+    def snapshots_of(self, dom: DomainRef) -> Kept:
+        """The guest's snapshots. Raises NoSuchDomain."""
+        guest = self.guest(dom)
+        return Kept(guest.ref, guest.record.snapshots, guest.record.current_snapshot)
+
+    def checkpoints_of(self, dom: DomainRef) -> Kept:
+        """The guest's checkpoints. Raises NoSuchDomain."""
+        guest = self.guest(dom)
+        return Kept(guest.ref, guest.record.checkpoints, guest.record.current_checkpoint)
 
     async def commit(self, draft: Draft, told: Sequence[Told] = (), *, result: Any = None) -> None:
         """Makes a draft real and tells it. `result` is what the call answers, should this process die right after.

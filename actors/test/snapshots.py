@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Final
 
 from actors.runtime.calls import Calls
 from actors.test import rules, states
-from actors.test.flags import check_flags, check_one_of, own_function
+from actors.test.flags import check_flags, check_one_of
 from actors.test.guest import Guest
 from actors.test.host import TestHost, Told
 from conf.moment import tree as moments
@@ -17,7 +17,6 @@ from conf.moment.tree import MomentRecord
 from conf.origin import told_by
 from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
 from schema.enums.domain_snapshot import DomainSnapshotDeleteFlags as Delete
-from schema.enums.domain_snapshot import DomainSnapshotListFlags as Listed
 from schema.enums.domain_snapshot import DomainSnapshotRevertFlags as Revert
 from schema.enums.domain_snapshot import DomainSnapshotXMLFlags as XmlFlags
 from schema.enums.domain_state import DomainState
@@ -25,7 +24,6 @@ from schema.errors import (
     ConfigUnsupported,
     DomainStateError,
     ErrorDomain,
-    NoSuchSnapshot,
     OperationUnsupported,
     RefusedDocument,
 )
@@ -88,7 +86,7 @@ async def domain_revert_to_snapshot(host: TestHost, snap: DomainSnapshotRef, fla
         *(int(Revert.RUNNING), "VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING"),
         *(int(Revert.PAUSED), "VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED"),
     )
-    guest, record = _need(host, snap)
+    guest, record = host.guest(snap.dom), host.need_snapshot(snap)
     runs = bool(flags & (Revert.RUNNING | Revert.PAUSED)) or record.state != "shutoff"
     if not runs and not guest.is_persistent:
         raise DomainStateError("transient domain needs to request run or pause to revert to inactive snapshot")
@@ -114,7 +112,7 @@ async def domain_revert_to_snapshot(host: TestHost, snap: DomainSnapshotRef, fla
 async def domain_snapshot_delete(host: TestHost, snap: DomainSnapshotRef, flags: int) -> None:
     """Forgets a saved state; its children become its parent's, or are forgotten too. Raises NoSuchSnapshot."""
     check_flags(flags, int(Delete.CHILDREN | Delete.CHILDREN_ONLY), "testDomainSnapshotDelete")
-    guest, record = _need(host, snap)
+    guest, record = host.guest(snap.dom), host.need_snapshot(snap)
     known = guest.record.snapshots
     current = guest.record.current_snapshot
     if flags & (Delete.CHILDREN | Delete.CHILDREN_ONLY):
@@ -132,85 +130,10 @@ async def domain_snapshot_delete(host: TestHost, snap: DomainSnapshotRef, flags:
 def domain_snapshot_get_xml_desc(host: TestHost, snap: DomainSnapshotRef, flags: int) -> str:
     """A saved state's document. Raises NoSuchDomain, NoSuchSnapshot."""
     check_flags(flags, int(XmlFlags.SECURE), "testDomainSnapshotGetXMLDesc")
-    _, record = _need(host, snap)
+    record = host.need_snapshot(snap)
     snapshot = parse_snapshot(record.xml, rules.RULES, redefine=True)
     snapshot.parent = Parent(name=record.parent) if record.parent else None
     return write_moment(snapshot, secure=bool(flags & XmlFlags.SECURE))
-
-
-@calls.handles()
-def domain_list_all_snapshots(host: TestHost, dom: DomainRef, need_results: int, flags: int) -> dict[str, Any]:
-    """The saved states of a guest, parents first. Raises NoSuchDomain."""
-    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.ROOTS), own_function())
-    guest = host.guest(dom)
-    known = guest.record.snapshots
-    names = moments.children(known, None) if flags & Listed.ROOTS else moments.descendants(known, None)
-    return _listed(guest, moments.selected(known, names, flags), need_results)
-
-
-@calls.handles()
-def domain_snapshot_list_all_children(
-    host: TestHost, snapshot: DomainSnapshotRef, need_results: int, flags: int
-) -> dict[str, Any]:
-    """The saved states after one, parents first. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, moments.SNAPSHOT_FILTERS | int(Listed.DESCENDANTS), own_function())
-    guest, _ = _need(host, snapshot)
-    known = guest.record.snapshots
-    after = moments.descendants if flags & Listed.DESCENDANTS else moments.children
-    return _listed(guest, moments.selected(known, after(known, snapshot.name), flags), need_results)
-
-
-@calls.handles()
-def domain_snapshot_lookup_by_name(host: TestHost, dom: DomainRef, name: str, flags: int) -> DomainSnapshotRef:
-    """The saved state of that name. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, 0, "testDomainSnapshotLookupByName")
-    host.guest(dom)
-    ref = DomainSnapshotRef(name, dom)
-    _need(host, ref)
-    return ref
-
-
-@calls.handles()
-def domain_has_current_snapshot(host: TestHost, dom: DomainRef, flags: int) -> int:
-    """Whether a guest goes on from a saved state. Raises NoSuchDomain."""
-    check_flags(flags, 0, "testDomainHasCurrentSnapshot")
-    return int(host.guest(dom).record.current_snapshot is not None)
-
-
-@calls.handles()
-def domain_snapshot_current(host: TestHost, dom: DomainRef, flags: int) -> DomainSnapshotRef:
-    """The saved state from which a guest goes on. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, 0, "testDomainSnapshotCurrent")
-    guest = host.guest(dom)
-    if guest.record.current_snapshot is None:
-        raise NoSuchSnapshot("the domain does not have a current snapshot")
-    return DomainSnapshotRef(guest.record.current_snapshot, guest.ref)
-
-
-@calls.handles()
-def domain_snapshot_get_parent(host: TestHost, snap: DomainSnapshotRef, flags: int) -> DomainSnapshotRef:
-    """The saved state before one. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, 0, "testDomainSnapshotGetParent")
-    guest, record = _need(host, snap)
-    if not record.parent:
-        raise NoSuchSnapshot(f"snapshot '{snap.name}' does not have a parent")
-    return DomainSnapshotRef(record.parent, guest.ref)
-
-
-@calls.handles()
-def domain_snapshot_is_current(host: TestHost, snap: DomainSnapshotRef, flags: int) -> int:
-    """Whether the guest goes on from this one. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, 0, "testDomainSnapshotIsCurrent")
-    guest, _ = _need(host, snap)
-    return int(guest.record.current_snapshot == snap.name)
-
-
-@calls.handles()
-def domain_snapshot_has_metadata(host: TestHost, snap: DomainSnapshotRef, flags: int) -> int:
-    """Whether something is known of it besides what lies in the disks: always. Raises NoSuchDomain, NoSuchSnapshot."""
-    check_flags(flags, 0, "testDomainSnapshotHasMetadata")
-    _need(host, snap)
-    return 1
 
 
 def _take(guest: Guest, snapshot: Snapshot) -> None:
@@ -224,16 +147,3 @@ def _take(guest: Guest, snapshot: Snapshot) -> None:
     with told_by(ErrorDomain.DOMAIN_SNAPSHOT):
         fit_snapshot(snapshot, guest.current, active=guest.is_active)
     snapshot.domain = guest.current.copy()
-
-
-def _need(host: TestHost, snap: DomainSnapshotRef) -> tuple[Guest, MomentRecord]:
-    guest = host.guest(snap.dom)
-    record = guest.record.snapshots.get(snap.name)
-    if record is None:
-        raise NoSuchSnapshot(f"no domain snapshot with matching name '{snap.name}'")
-    return guest, record
-
-
-def _listed(guest: Guest, names: list[str], need_results: int) -> dict[str, Any]:
-    refs = [DomainSnapshotRef(name, guest.ref) for name in names]
-    return {"snapshots": refs if need_results else [], "ret": len(refs)}

@@ -21,7 +21,7 @@ from actors.qemu.images import read_backing
 from actors.qemu.moments import offline
 from actors.qemu.moments.create import inside_nodes, job_of
 from actors.qemu.moments.keeping import keep_moments
-from actors.qemu.moments.snapshots import need_snapshot, read_snapshot
+from actors.qemu.moments.snapshots import read_snapshot
 from actors.qemu.records import BlockJob
 from actors.runtime.calls import Calls
 from conf.domain.disk import DiskDriver
@@ -52,7 +52,8 @@ async def domain_snapshot_delete(host: QemuHost, snap: DomainSnapshotRef, flags:
     and InvalidArguments for external ones that cannot be taken out, OperationFailed when an image fails.
     """
     check_flags(flags, _FLAGS, "qemuDomainSnapshotDelete")
-    guest, _ = need_snapshot(host, snap)
+    host.need_snapshot(snap)
+    guest = host.guest(snap.dom)
     known = guest.moments.snapshots
     below = tree.descendants(known, snap.name)
     with_children = bool(flags & (Delete.CHILDREN | Delete.CHILDREN_ONLY))

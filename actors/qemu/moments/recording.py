@@ -14,7 +14,7 @@ from actors.qemu.block.chain import disk_of_target, images_of
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
-from actors.qemu.moments.checkpoints import need_checkpoint, read_checkpoint
+from actors.qemu.moments.checkpoints import read_checkpoint
 from actors.qemu.moments.keeping import keep_moments
 from actors.qemu.moments.making import copied
 from actors.runtime.calls import Calls
@@ -165,7 +165,8 @@ async def domain_checkpoint_delete(host: QemuHost, checkpoint: DomainCheckpointR
     Raises NoSuchDomain, NoSuchCheckpoint, OperationUnsupported when the guest is off, InternalError when QEMU refuses.
     """
     check_flags(flags, int(Delete.CHILDREN | Delete.METADATA_ONLY | Delete.CHILDREN_ONLY), "qemuDomainCheckpointDelete")
-    guest, _ = need_checkpoint(host, checkpoint)
+    host.need_checkpoint(checkpoint)
+    guest = host.guest(checkpoint.dom)
     metadata_only = bool(flags & Delete.METADATA_ONLY)
     if not guest.is_active and not metadata_only:
         raise OperationUnsupported("cannot delete checkpoint for inactive domain")

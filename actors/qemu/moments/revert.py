@@ -15,7 +15,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.moments import offline
 from actors.qemu.moments.create import inside_nodes, job_of
 from actors.qemu.moments.keeping import keep_moments
-from actors.qemu.moments.snapshots import need_snapshot, read_snapshot
+from actors.qemu.moments.snapshots import read_snapshot
 from actors.qemu.notices import announce
 from actors.qemu.start import Wish, start_guest
 from actors.runtime.calls import Calls
@@ -60,7 +60,7 @@ async def domain_revert_to_snapshot(host: QemuHost, snap: DomainSnapshotRef, fla
             "Flags 'VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING' and 'VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED' are mutually exclusive"
         )
         raise error
-    guest, record = need_snapshot(host, snap)
+    guest, record = host.guest(snap.dom), host.need_snapshot(snap)
     snapshot = read_snapshot(record)
     _check(guest, snapshot, flags)
     has_memory = snapshot.state in _WITH_MEMORY
