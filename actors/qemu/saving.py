@@ -21,6 +21,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job, sizes
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
+from actors.qemu.pausing import go_on, pause
 from actors.qemu.saved.cookie import SaveCookie
 from actors.qemu.saved.editing import changed_image
 from actors.qemu.saved.header import SavedImage
@@ -72,33 +73,14 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
     offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
         if was_running:
-            await _pause(host, guest, DomainPausedReason.SAVE)
+            await pause(host, guest, DomainPausedReason.SAVE)
         await _migrate_to(guest, path, offset)
         write_header(path, xml, running=running, complete=True, cookie=cookie)
     except BaseException:
         path.unlink(missing_ok=True)
         if was_running and guest.run is not None and guest.state is DomainState.PAUSED:
-            await _go_on(host, guest)
+            await go_on(host, guest, DomainRunningReason.SAVE_CANCELED)
         raise
-
-
-async def _pause(host: QemuHost, guest: Guest, reason: DomainPausedReason) -> None:
-    guest.expected.add("STOP")
-    try:
-        await guest.ask("stop")
-    finally:
-        guest.expected.discard("STOP")
-    if guest.state is DomainState.RUNNING:
-        host.change_state(guest, DomainState.PAUSED, reason, [states.suspended(guest)])
-
-
-async def _go_on(host: QemuHost, guest: Guest) -> None:
-    guest.expected.add("RESUME")
-    try:
-        await guest.ask("cont")
-    finally:
-        guest.expected.discard("RESUME")
-    host.change_state(guest, DomainState.RUNNING, DomainRunningReason.SAVE_CANCELED, [states.resumed(guest)])
 
 
 async def keep_memory(guest: Guest, path: Path, *, running: bool, operation: Operation) -> None:

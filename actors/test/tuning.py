@@ -9,7 +9,7 @@ from actors.test.flags import AFFECT, check_flags
 from actors.test.host import TestHost
 from actors.test.parameters import STRING_OKAY, Parameters, asked_for, counted
 from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
-from conf.domain.resources import BlkioDevice, BlkioTune, Perf, PerfEvent
+from conf.domain.resources import PERF_EVENTS, BlkioDevice, BlkioTune, Perf, PerfEvent
 from conf.values import parse_uint
 from schema.error_root import NO_DOMAIN
 from schema.errors import ConfigUnsupported, ErrorDomain, InvalidArguments
@@ -28,30 +28,6 @@ _OF_DEVICES: Final = {
     "device_read_bytes_sec": "read_bytes_sec",
     "device_write_bytes_sec": "write_bytes_sec",
 }
-PERF_EVENTS: Final = (
-    "cmt",
-    "mbmt",
-    "mbml",
-    "cpu_cycles",
-    "instructions",
-    "cache_references",
-    "cache_misses",
-    "branch_instructions",
-    "branch_misses",
-    "bus_cycles",
-    "stalled_cycles_frontend",
-    "stalled_cycles_backend",
-    "ref_cpu_cycles",
-    "cpu_clock",
-    "task_clock",
-    "page_faults",
-    "context_switches",
-    "cpu_migrations",
-    "page_faults_min",
-    "page_faults_maj",
-    "alignment_faults",
-    "emulation_faults",
-)
 
 
 @calls.handles()

@@ -86,8 +86,10 @@ class SaslHost:
         return session
 
     def close(self) -> None:
-        """Ends the thread."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Ends the thread, after what is under way."""
+        if self._library is not None:
+            self.call_in_thread(self._library.close)
+        self._thread.shutdown(wait=False)
 
 
 class Progress(NamedTuple):

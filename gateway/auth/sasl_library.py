@@ -39,6 +39,10 @@ _GetOption = ctypes.CFUNCTYPE(ctypes.c_int, _void, _text, _text, ctypes.POINTER(
 _Log = ctypes.CFUNCTYPE(ctypes.c_int, _void, ctypes.c_int, _text)
 
 
+_given: Final[list[object]] = []
+"""What the C library was ever given: it has one set-up for the process, and calls what that names until it ends."""
+
+
 class _Callback(ctypes.Structure):
     _fields_ = (("id", ctypes.c_ulong), ("proc", _void), ("context", _void))
 
@@ -59,7 +63,7 @@ class SaslError(Exception):
 
 
 class SaslLibrary:
-    """The library, set up once for this process."""
+    """The library, set up once for this process, or again after `close`."""
 
     def __init__(self, options: Mapping[str, str], log: Callable[[int, str], None]) -> None:
         self.lib = _load()
@@ -72,9 +76,14 @@ class SaslLibrary:
             _Callback(_LOG, next(addresses), None),
             _Callback(_LIST_END, None, None),
         )
+        _given.append((self._kept, self._callbacks))
         code = self.lib.sasl_server_init(self._callbacks, APPLICATION)
         if code != _OK:
             raise SaslError(f"libsasl2 cannot be set up: {self.text(code)}")
+
+    def close(self) -> None:
+        """Lets go: the library forgets options and callbacks, and may be set up anew. No session may be left."""
+        self.lib.sasl_server_done()
 
     def _get_option(
         self,

@@ -43,10 +43,14 @@ def needs_sasl(database: Path, users: dict[str, str]) -> None:
     try:
         write_users(database, users)
         options = {"mech_list": "DIGEST-MD5 SCRAM-SHA-256", "auxprop_plugin": "sasldb", "sasldb_path": str(database)}
-        session = SaslLibrary(options, lambda level, message: None).session(None, None)
-        session.secure(0, 0, is_private=True)
-        found = session.mechanisms()
-        session.close()
+        library = SaslLibrary(options, lambda level, message: None)
+        try:
+            session = library.session(None, None)
+            session.secure(0, 0, is_private=True)
+            found = session.mechanisms()
+            session.close()
+        finally:
+            library.close()
     except (SaslError, subprocess.CalledProcessError) as exc:
         pytest.skip(f"no SASL here: {exc}")
     if not {"DIGEST-MD5", "SCRAM-SHA-256"} <= set(found.split(",")):

@@ -21,6 +21,7 @@ from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.settings import check_settings, configure
 from actors.qemu.migration.storage import StorageCopy, capacities
+from actors.qemu.pausing import pause
 from actors.qemu.records import Move
 from actors.qemu.rules import QemuRules
 from conf.domain.compat import check_compatible
@@ -142,7 +143,7 @@ async def send(
         await write_move(host, guest, move)
         undo.push_async_callback(_take_back, host, guest, move)
         if move.ran and not flags & Flags.LIVE:
-            await _stand_still(host, guest)
+            await pause(host, guest, DomainPausedReason.MIGRATION, Suspended.MIGRATED)
         guest.expected.add("STOP")
         undo.callback(guest.expected.discard, "STOP")
 
@@ -219,18 +220,6 @@ async def _cancel(guest: Guest) -> None:
         if (await guest.ask("query-migrate")).get("status") in ("cancelled", "failed", "completed", None):
             return
         await asyncio.sleep(_POLL_S)
-
-
-async def _stand_still(host: QemuHost, guest: Guest) -> None:
-    guest.expected.add("STOP")
-    try:
-        await guest.ask("stop")
-    finally:
-        guest.expected.discard("STOP")
-    if guest.state is DomainState.RUNNING:
-        host.change_state(
-            guest, DomainState.PAUSED, DomainPausedReason.MIGRATION, [states.suspended(guest, Suspended.MIGRATED)]
-        )
 
 
 async def _take_back(host: QemuHost, guest: Guest, move: Move) -> None:

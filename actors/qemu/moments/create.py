@@ -30,7 +30,7 @@ from actors.qemu.moments.making import (
     fit,
 )
 from actors.qemu.moments.overlays import check_places, open_overlays, overlays_of, put_overlays
-from actors.qemu.moments.pausing import go_on, pause, take_pause
+from actors.qemu.pausing import go_on, pause, take_pause
 from actors.qemu.records import Record
 from actors.qemu.saving import keep_memory
 from actors.runtime.calls import Calls
@@ -44,7 +44,7 @@ from conf.moment.moment import Parent, Snapshot
 from conf.moment.tree import MomentRecord
 from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
-from schema.enums.domain_state import DomainShutoffReason, DomainState
+from schema.enums.domain_state import DomainPausedReason, DomainShutoffReason, DomainState
 from schema.errors import VirtError
 from schema.objects import DomainRef, DomainSnapshotRef
 
@@ -191,7 +191,7 @@ async def _take_internal(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
     ran = guest.state is DomainState.RUNNING
     nodes = inside_nodes(guest, snapshot)
     if ran:
-        await pause(host, guest)
+        await pause(host, guest, DomainPausedReason.SNAPSHOT)
     try:
         arguments = {"tag": snapshot.name, "vmstate": nodes[0], "devices": nodes}
         await run_job(guest, job_of(snapshot.name or ""), "snapshot-save", arguments)
@@ -249,14 +249,14 @@ async def _take_external(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
         actions = await open_overlays(host, guest, overlays, reuses=bool(flags & Create.REUSE_EXT), undo=undo)
         if with_memory and memory is not None:
             if ran and not flags & Create.LIVE:
-                await pause(host, guest)
+                await pause(host, guest, DomainPausedReason.SNAPSHOT)
             guest.expected.add("STOP")
             try:
                 await keep_memory(guest, Path(memory.file or ""), running=ran, operation=Operation.SNAPSHOT)
             finally:
                 guest.expected.discard("STOP")
             undo.callback(remove_file, memory.file or "")
-            take_pause(host, guest)
+            take_pause(host, guest, DomainPausedReason.SNAPSHOT)
             stands = True
         if actions:
             await guest.ask("transaction", {"actions": actions})

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from actors.qemu import states
 from actors.qemu.ending import end_process
 from actors.qemu.flags import check_apart, check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
+from actors.qemu.pausing import go_on, pause
 from actors.runtime.calls import Calls
 from schema.enums.domain import DomainCoreDumpFlags as DumpFlags
 from schema.enums.domain import DomainCoreDumpFormat as DumpFormat
@@ -71,11 +71,11 @@ async def domain_core_dump_with_format(host: QemuHost, dom: DomainRef, to: str, 
     async with host.intents.change("dump", facts):
         try:
             if pauses:
-                await _pause(host, guest)
+                await pause(host, guest, DomainPausedReason.DUMP)
             await dump_memory(guest, Path(to), _FORMATS[DumpFormat(dumpformat)], flags)
         except BaseException:
             if pauses and guest.run is not None:
-                await _go_on(host, guest)
+                await go_on(host, guest)
             raise
         if flags & DumpFlags.CRASH:
             guest.destroys = True
@@ -85,7 +85,7 @@ async def domain_core_dump_with_format(host: QemuHost, dom: DomainRef, to: str, 
         if flags & DumpFlags.RESET:
             await guest.ask("system_reset")
         if pauses:
-            await _go_on(host, guest)
+            await go_on(host, guest)
 
 
 @calls.handles(key="dom")
@@ -203,26 +203,6 @@ async def _cancel(guest: Guest) -> None:
         if (await guest.ask("query-migrate")).get("status") in ("cancelled", "failed", "completed"):
             return
         await asyncio.sleep(_POLL_S)
-
-
-async def _pause(host: QemuHost, guest: Guest) -> None:
-    guest.expected.add("STOP")
-    try:
-        await guest.ask("stop")
-    finally:
-        guest.expected.discard("STOP")
-    if guest.state is DomainState.RUNNING:
-        host.change_state(guest, DomainState.PAUSED, DomainPausedReason.DUMP, [states.suspended(guest)])
-
-
-async def _go_on(host: QemuHost, guest: Guest) -> None:
-    guest.expected.add("RESUME")
-    try:
-        await guest.ask("cont")
-    finally:
-        guest.expected.discard("RESUME")
-    if guest.run is not None and guest.state is not DomainState.RUNNING:
-        host.change_state(guest, DomainState.RUNNING, DomainRunningReason.UNPAUSED, [states.resumed(guest)])
 
 
 async def settle_dump(guest: Guest | None, path: Path, *, ran: bool) -> None:
