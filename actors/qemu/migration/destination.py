@@ -161,6 +161,8 @@ async def _is_coming(guest: Guest, move: Move) -> bool:
             return bool(await guest.ask("query-block-exports"))
     except VirtError:
         return False
+    if status == "completed" and move.flags & Flags.POSTCOPY:
+        return True  # after a switch the other side cannot go on: what is here is the only copy
     return status not in (None, "none", "completed", "failed")
 
 

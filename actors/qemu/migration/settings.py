@@ -22,7 +22,7 @@ _MIB: Final = 1 << 20
 _COPIES: Final = int(Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC)
 
 
-@calls.handles(key="dom")
+@calls.handles(key="dom", lane="query")  # also beside a migration that is under way
 async def domain_migrate_set_max_speed(host: QemuHost, dom: DomainRef, bandwidth: int, flags: int) -> None:
     """Limits migrations of a guest, in MiB/s. Raises NoSuchDomain, DomainStateError, NumericOverflow."""
     check_flags(flags, int(SpeedFlags.POSTCOPY), "qemuDomainMigrateSetMaxSpeed")
@@ -49,7 +49,7 @@ async def domain_migrate_get_max_speed(host: QemuHost, dom: DomainRef, flags: in
     return int((await guest.ask("query-migrate-parameters")).get("max-postcopy-bandwidth", 0)) // _MIB
 
 
-@calls.handles(key="dom")
+@calls.handles(key="dom", lane="query")
 async def domain_migrate_set_max_downtime(host: QemuHost, dom: DomainRef, downtime: int, flags: int) -> None:
     """Says how many milliseconds a guest may stand still. Raises NoSuchDomain, DomainStateError, InternalError."""
     check_flags(flags, 0, "qemuDomainMigrateSetMaxDowntime")
@@ -70,7 +70,7 @@ async def domain_migrate_get_max_downtime(host: QemuHost, dom: DomainRef, flags:
     return int(found)
 
 
-@calls.handles(key="dom")
+@calls.handles(key="dom", lane="query")
 async def domain_migrate_set_compression_cache(
     host: QemuHost,
     dom: DomainRef,
