@@ -507,7 +507,7 @@ async def test_a_save_that_the_driver_did_not_survive_is_taken_back(
         pid = guest.pid(house)
         with monkeypatch.context() as patch:
             patch.setattr("actors.qemu.saving._migrate_to", never)
-            patch.setattr("actors.qemu.saving._go_on", never)
+            patch.setattr("actors.qemu.saving.go_on", never)
             house.post("domain_save_flags", dom=guest.ref, to=str(image), dxml=None, flags=0, deadline_s=None)
             await asyncio.wait_for(reached.wait(), 10)
             assert (await guest.state(house))[0] == DomainState.PAUSED and image.exists()

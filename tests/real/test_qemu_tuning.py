@@ -159,9 +159,16 @@ async def test_groups_of_guests_that_ended_unseen_are_swept(root: Path) -> None:
         pid, group = one.need_run().pid, group_of(house.host, one.need_run()).removeprefix("machine/")
         assert group in hierarchy.groups("machine")
     os.kill(pid, 9)
-    await until("its process ends", lambda: not Path(f"/proc/{pid}/task").exists() or is_zombie(pid))
+    await until("its process ends with all its threads", lambda: is_zombie(pid) and len(threads(pid)) <= 1)
     async with open_house(QemuActor(), SCOPE, root, epoch=2):
         assert group not in hierarchy.groups("machine")
+
+
+def threads(pid: int) -> list[str]:
+    try:
+        return [one.name for one in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
 
 
 def is_zombie(pid: int) -> bool:
