@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -214,4 +215,9 @@ async def test_redefined_snapshots_are_checked(root: Path) -> None:
         again = REDEFINE | CURRENT
         told: Any = await house.call("domain_snapshot_create_xml", dom=guest.ref, xml_desc=xml, flags=again)
         assert told.snap.name == "s0" and await kept.names() == ["s0"]
+        assert await kept.xml("s0") == xml
+        other = re.sub(r"<vcpu placement='static'>\d+</vcpu>", "<vcpu placement='static'>7</vcpu>", xml)
+        assert other != xml
+        with pytest.raises(ConfigUnsupported, match="vCPU count 7 does not match source 1"):
+            await house.call("domain_snapshot_create_xml", dom=guest.ref, xml_desc=other, flags=REDEFINE)
         assert await kept.xml("s0") == xml

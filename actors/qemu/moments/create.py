@@ -35,6 +35,7 @@ from actors.qemu.records import Record
 from actors.qemu.saving import keep_memory
 from actors.runtime.calls import Calls
 from actors.runtime.intents import Intent
+from conf.domain.compat import check_compatible
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.flags import XmlFlags
@@ -128,10 +129,14 @@ async def _redefine(host: QemuHost, guest: Guest, snapshot: Snapshot, flags: int
     name = snapshot.name or ""
     moments = guest.moments
     old = moments.snapshots.get(name)
-    if snapshot.domain is None and old is not None:
+    if old is not None:
         from actors.qemu.moments.snapshots import read_snapshot
 
-        snapshot.domain = read_snapshot(old).domain
+        known = read_snapshot(old).domain
+        if snapshot.domain is None:
+            snapshot.domain = known
+        elif known is not None:
+            check_compatible(known, snapshot.domain)
     record = MomentRecord(
         xml=write_moment(snapshot, secure=True),
         parent=snapshot.parent.name if snapshot.parent is not None else None,
