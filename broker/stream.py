@@ -48,11 +48,6 @@ class Stream:
         self._is_closed = False
 
     @property
-    def raw_socket(self) -> socket.socket:
-        """The socket itself, for who wants to poll it."""
-        return self._socket
-
-    @property
     def is_closed(self) -> bool:
         """Whether this end let go of it."""
         return self._is_closed

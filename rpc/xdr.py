@@ -8,7 +8,7 @@ may hold anything. Every count is compared with its bound and with what is left 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
@@ -181,9 +181,3 @@ def hole_codec() -> XdrCodec:
 def fields_codec(owner: str, fields: tuple[Field, ...]) -> XdrCodec:
     """A codec for any fields, whose values are maps."""
     return XdrCodec(owner, fields)
-
-
-def decode_map(codec: XdrCodec, payload: bytes) -> Mapping[str, Any]:
-    """The values of a codec without a class."""
-    values: Mapping[str, Any] = codec.decode(payload)
-    return values

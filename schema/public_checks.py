@@ -111,10 +111,6 @@ _PARAMS: Final = _given("params")
 _CPUMAP: Final = _given("cpumap")
 
 
-def _no_room(args: Args) -> bool:
-    return bool(args.nparams == 0)
-
-
 _RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "connect_baseline_cpu": (_given("xmlCPUs"),),
     "connect_baseline_hypervisor_cpu": (_given("xmlCPUs"),),

@@ -49,6 +49,7 @@ from actors.qemu.resources import HostPorts, StartResources, find_render_node
 from actors.qemu.tuning.applying import apply_tuning
 from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
 from actors.runtime.context import find_call
+from conf.domain.checks_interfaces import check_connection
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.domain.resources import Resource
@@ -183,6 +184,8 @@ async def _launch(
     if live.devices.disks:
         await host.runtime.in_thread(complete_chains, live)
     needs = await ask_ports(live, host.needed, folder)
+    for interface in live.devices.interfaces:
+        check_connection(interface)
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)

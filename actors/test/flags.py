@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import TypeVar
 
-from actors.runtime.context import current_call
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.errors import DomainStateError, ErrorDomain, InvalidArguments, UnsupportedFlags
 
@@ -17,11 +16,6 @@ def check_flags(flags: int, known: int, function: str) -> None:
     """Raises UnsupportedFlags when `flags` holds a bit besides the known ones; `function` is how libvirt names it."""
     if unknown := flags & ~int(known):
         raise UnsupportedFlags(unknown, function)
-
-
-def own_function() -> str:
-    """The driver's function behind the call that is answered, as libvirt names it."""
-    return "test" + current_call().procedure.function.removeprefix("vir")
 
 
 def check_one_of(flags: int, first: int, first_name: str, second: int, second_name: str) -> None:

@@ -33,7 +33,6 @@ from conf.domain.storage_source import (
     NetworkSource,
     NvmeSource,
     PersistentReservations,
-    SourceType,
     StorageSource,
     VhostUserSource,
     VolumeSource,
@@ -391,11 +390,6 @@ def secret_object(name: str, data: str, vector: str) -> Properties:
         "iv": vector,
         "format": "base64",
     }
-
-
-def source_type(source: StorageSource) -> SourceType:
-    """The kind of a source, as the disk's `type` says it."""
-    return SourceType(source.cases[0] or "file")
 
 
 def topmost(nodes: Sequence[Node]) -> str | None:

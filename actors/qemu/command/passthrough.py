@@ -15,7 +15,6 @@ from conf.domain.controller import ControllerType, ScsiModel
 from conf.domain.filesystem import Filesystem, MountSource
 from conf.domain.hostdev import (
     Hostdev,
-    HostdevType,
     MdevSource,
     PciHostSource,
     ScsiHostSource,
@@ -318,8 +317,3 @@ def _old_shmem(one: Shmem, has_server: bool) -> Properties:
         properties["vectors"] = one.msi.vectors
         properties["ioeventfd"] = one.msi.ioeventfd
     return properties
-
-
-def uses_vfio(launch: Launch) -> bool:
-    """The guest drives a device of the host, so all its memory has to stay in place."""
-    return any(one.type in (HostdevType.PCI, HostdevType.MDEV) for one in launch.domain.devices.hostdevs)

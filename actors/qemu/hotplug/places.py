@@ -8,7 +8,7 @@ from actors.qemu import rules_machine
 from actors.qemu.hotplug.lists import insert, remove, siblings
 from actors.qemu.rules import QemuRules
 from actors.qemu.rules_addresses import is_virtio, pci_options
-from conf.domain.address import CcwAddress, DimmAddress, PciAddress, VirtioSerialAddress
+from conf.domain.address import CcwAddress, DimmAddress, PciAddress
 from conf.domain.addresses.connect import pci_needs
 from conf.domain.addresses.mainframe import assign_ccw
 from conf.domain.addresses.pci import place_plugged
@@ -167,8 +167,3 @@ def new_alias(domain: Domain, device: Device) -> str:
             return f"console{max(int(serial), int(console))}"
         case _:
             return next_alias(siblings(domain, device), _PREFIXES[type(device)])
-
-
-def serial_port(device: Device) -> int | None:
-    """The port of a virtio-serial device."""
-    return device.address.port if isinstance(device.address, VirtioSerialAddress) else None

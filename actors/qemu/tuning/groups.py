@@ -161,13 +161,6 @@ class GuestGroups:
                 return [table[int(number)]]
         return []
 
-    def processor_times(self) -> list[int] | None:
-        """The time used on each processor of the host, in nanoseconds; None where the kernel does not count it."""
-        if "cpuacct" not in self.hierarchy.version1:
-            return None
-        value = read(self.hierarchy.folder("cpuacct", self.group) / "cpuacct.usage_percpu")
-        return None if value is None else [int(word) for word in value.split()]
-
     # --- memory ------------------------------------------------------------------------------------------------------
 
     def memory(self) -> MemTune:
