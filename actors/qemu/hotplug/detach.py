@@ -11,7 +11,7 @@ from actors.qemu.hotplug.departures import Removal
 from actors.qemu.hotplug.images import image_parts
 from actors.qemu.hotplug.lists import kind_of, remove
 from actors.qemu.hotplug.match import find
-from actors.qemu.hotplug.steps import Talk, quietly
+from actors.qemu.hotplug.steps import Talk, quietly, take_out
 from actors.qemu.monitor.link import Command
 from conf.domain.address import DriveAddress, PciAddress
 from conf.domain.chardev import CharDevice, Console
@@ -118,8 +118,11 @@ async def detach(board: Board, device: Device, *, waits: bool = True) -> Removal
 async def clean_up(board: Board, device: Device) -> None:
     """The guest has let the device go: what stood behind it goes too, and it leaves the definition."""
     talk = board.talk
-    for command in await parts_of(talk, device):
-        await quietly(talk, command)
+    if isinstance(device, Hostdev) and isinstance(device.source, ScsiHostSource):
+        for command in await _backends(talk):
+            await quietly(talk, command)
+    else:
+        await take_out(talk, parts_of(device))
     if isinstance(device, CharDevice):
         await _drop_sets(talk, {f"{device.alias}-source", f"{device.alias}-log"})
     elif isinstance(device, Interface) and device.type is InterfaceType.VDPA:
@@ -132,7 +135,7 @@ async def clean_up(board: Board, device: Device) -> None:
         memory.forget(board, device)
 
 
-async def parts_of(talk: Talk, device: Device) -> list[Command]:
+def parts_of(device: Device) -> list[Command]:
     """What takes out the parts behind a device that is gone, in order."""
     alias = device.alias
     match device:
@@ -156,8 +159,6 @@ async def parts_of(talk: Talk, device: Device) -> list[Command]:
             return [("chardev-remove", {"id": f"char{alias}"})]
         case Filesystem():
             return [("chardev-remove", {"id": f"chr-vu-{alias}"})]
-        case Hostdev() if isinstance(device.source, ScsiHostSource):
-            return await _backends(talk)
         case _:
             return []
 

@@ -6,7 +6,9 @@ with it or gets it later.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -17,6 +19,10 @@ from actors.qemu.monitor.link import Command
 from schema.errors import InternalError, OperationUnsupported, VirtError
 
 _SET: Final = "/dev/fdset/"
+_IN_USE: Final = re.compile(r"\b(in use|busy)\b")
+_LETS_GO_S: Final = 0.05
+_LETS_GO_TRIES: Final = 100
+"""Of all commands of a device together."""
 _BEHIND: Final = frozenset(
     {
         "add-fd",
@@ -137,6 +143,25 @@ async def quietly(talk: Talk, command: Command) -> None:
     name, arguments = command
     with contextlib.suppress(InternalError):
         await talk.ask(name, dict(arguments or {}))
+
+
+async def take_out(talk: Talk, commands: list[Command]) -> None:
+    """As `quietly`, in order, of what stood behind a device that is gone: QEMU may end its use of that a little later.
+
+    A device leaves the list of devices before it is finalized; until then its parts are "in use" or "busy". Raises
+    HypervisorGone.
+    """
+    tries = _LETS_GO_TRIES
+    for name, arguments in commands:
+        while True:
+            try:
+                await talk.ask(name, dict(arguments or {}))
+            except InternalError as exc:
+                if tries and _IN_USE.search(exc.message):
+                    tries -= 1
+                    await asyncio.sleep(_LETS_GO_S)
+                    continue
+            break
 
 
 async def carry_out(talk: Talk, steps: list[Step]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from actors.qemu.hotplug.processors import (
     to_change,
     write_vcpus,
 )
-from actors.qemu.hotplug.steps import Steps, carry_out
+from actors.qemu.hotplug.steps import Steps, carry_out, take_out
 from actors.qemu.monitor.link import Command
 from conf.domain.disk import Disk, DiskBus, DiskTarget
 from conf.domain.domain import Domain
@@ -129,6 +129,23 @@ async def test_a_refusal_takes_back_what_was_done_and_nothing_else() -> None:
         await carry_out(talk, steps.ordered)
     assert not talk.taken_back
     assert [name for name, _ in steps.undo] == ["device_del", "chardev-remove", "closefd", "object-del"]
+
+
+async def test_parts_of_a_device_that_is_gone_go_as_soon_as_qemu_does_not_use_them() -> None:
+    class Slow(Talk):
+        answers = iter(
+            ["Node libvirt-2-format is in use", "Node libvirt-2-format is busy: node is used", "", "not found"]
+        )
+
+        async def ask(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+            if problem := next(self.answers):
+                raise InternalError(f"unable to execute QEMU command '{name}': {problem}")
+            return await super().ask(name, arguments)
+
+    talk = Slow()
+    await take_out(talk, [("blockdev-del", {"node-name": "libvirt-2-format"}), ("object-del", {"id": "gone"})])
+    assert talk.said == [("blockdev-del", {"node-name": "libvirt-2-format"})]
+    assert next(talk.answers, None) is None
 
 
 async def test_who_waits_for_a_device_hears_of_it_once() -> None:
