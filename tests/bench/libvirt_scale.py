@@ -23,9 +23,9 @@ CLIENTS = 50
 CONNECTS = 10
 
 
-def run_client(*words: object) -> Any:
+def run_client(*words: object, client: Path = CLIENT) -> Any:
     """What the libvirt client printed. Raises CannotRun when the binding is not installed."""
-    command = [SYSTEM_PYTHON, str(CLIENT), *map(str, words)]
+    command = [SYSTEM_PYTHON, str(client), *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     if "No module named 'libvirt'" in done.stderr:
         raise CannotRun("the system's Python has no libvirt (Debian: python3-libvirt)")

@@ -144,6 +144,8 @@ def _first_process(base: Path, *arguments: str) -> None:
     for name, place in folders.items():
         Path(place).mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "--bind", str(base / name), place], check=True)
+    # where both versions of control groups are mounted, it would start few guests at once: BPF programs fail to load
+    subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=False, stderr=subprocess.DEVNULL)
     daemon = subprocess.Popen(
         ["libvirtd", "-f", str(base / "libvirtd.conf"), "-p", str(base / "libvirtd.pid"), *arguments],
         env={**os.environ, "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
