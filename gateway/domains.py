@@ -20,6 +20,7 @@ YES: Final = _int.pack(1)
 NO: Final = _int.pack(0)
 XML_BYTES_MAX: Final = 64 * 1024 * 1024
 LISTS_MAX: Final = 32
+GONE_MAX: Final = 64
 
 
 def xdr_text(text: str) -> bytes:
@@ -68,12 +69,13 @@ class KnownDomain:
 class DomainView:
     """The guests by uuid, name and id."""
 
-    __slots__ = ("_lists", "by_id", "by_name", "by_uuid", "xml_bytes")
+    __slots__ = ("_lists", "by_id", "by_name", "by_uuid", "gone", "xml_bytes")
 
     def __init__(self) -> None:
         self.by_uuid: dict[bytes, KnownDomain] = {}
         self.by_name: dict[bytes, KnownDomain] = {}
         self.by_id: dict[bytes, KnownDomain] = {}
+        self.gone: dict[bytes, KnownDomain] = {}  # those that went last, for who is still told that they did
         self.xml_bytes = 0
         self._lists: dict[tuple[Any, ...], bytes] = {}
 
@@ -108,6 +110,10 @@ class DomainView:
             self._lists.clear()
             self._unlink(old)
             self._forget_xml(old)
+            old.xml = {}
+            self.gone[uuid] = old
+            if len(self.gone) > GONE_MAX:
+                del self.gone[next(iter(self.gone))]
 
     def _unlink(self, old: KnownDomain) -> None:
         name = xdr_text(old.name)

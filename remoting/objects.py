@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from conf.document import parse_document
+from conf.domain.tags import NAMESPACE, tags_of_domain
 from remoting.connection import DaemonConnection
 from schema import objects as refs
 from schema.errors import DeadlinePassed, ErrorCode, HypervisorGone, VirtError
@@ -103,6 +105,8 @@ async def _domain(conn: DaemonConnection, dom: refs.DomainRef, scope: str) -> Fa
         "checkpoints": checkpoints,
         "since": 0.0,
     }
+    if NAMESPACE in xml:
+        summary["tags"] = list(tags_of_domain(parse_document(xml)))
     return FarObject("domain", dom.uuid, dom.name, summary, _mark(xml))
 
 

@@ -7,7 +7,7 @@ the driver are the same. Source of the flags: libvirt's virConnectListAllDomains
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, TypedDict
+from typing import Final, NotRequired, TypedDict
 
 from schema.enums.connect import ConnectListAllDomainsFlags as Listed
 from schema.enums.domain_state import DomainState
@@ -31,6 +31,7 @@ class DomainSummary(TypedDict):
     snapshots: int
     checkpoints: int
     since: float
+    tags: NotRequired[list[str]]  # left out where there are none
 
 
 _Test = Callable[[DomainSummary], bool]

@@ -126,7 +126,7 @@ class Guest:
     def summary(self) -> DomainSummary:
         """What lists and states answer."""
         record, run, facts = self.record, self.record.run, self.facts
-        return DomainSummary(
+        summary = DomainSummary(
             id=self.id,
             state=int(self.state),
             reason=record.off_reason if run is None else run.reason,
@@ -143,6 +143,9 @@ class Guest:
             checkpoints=len(self.moments.checkpoints),
             since=record.off_since if run is None else run.since,
         )
+        if facts.tags:
+            summary["tags"] = list(facts.tags)
+        return summary
 
     # --- definitions -------------------------------------------------------------------------------------------------
 

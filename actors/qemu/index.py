@@ -21,7 +21,7 @@ from actors.qemu import records
 from actors.qemu.records import KeptText, Record
 from actors.runtime.objects import digest_of
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _SUFFIX: Final = ".json"
 _SETTLED_NS: Final = 2_000_000_000
 """A document younger than this may change again without its times telling."""

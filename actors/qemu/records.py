@@ -13,6 +13,7 @@ import msgspec
 
 from actors.qemu.process import ProcessId
 from conf.domain.domain import Domain
+from conf.domain.tags import tags_of_markup
 from schema.enums.domain_state import DomainShutoffReason
 from schema.errors import HostSystemError, InternalError
 
@@ -75,6 +76,7 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     mem: int = 0
     vcpus: int = 1
     title: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class BlockJob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -226,4 +228,5 @@ def facts_of(domain: Domain) -> Facts:
         mem=total if current is None else current,
         vcpus=domain.vcpu.current or domain.vcpu.count,
         title=domain.title,
+        tags=tags_of_markup(domain.metadata),
     )

@@ -99,7 +99,7 @@ class Guest:
         """What lists and states answer."""
         record = self.record
         facts = record.facts
-        return DomainSummary(
+        summary = DomainSummary(
             id=record.id,
             state=record.state,
             reason=record.reason,
@@ -116,6 +116,9 @@ class Guest:
             checkpoints=len(record.checkpoints),
             since=record.since,
         )
+        if facts.tags:
+            summary["tags"] = list(facts.tags)
+        return summary
 
 
 class Draft:

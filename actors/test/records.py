@@ -45,6 +45,7 @@ class DefinitionFacts(msgspec.Struct, frozen=True):
     mem: int
     vcpus: int
     title: str | None = None
+    tags: tuple[str, ...] = ()
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

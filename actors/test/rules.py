@@ -19,6 +19,7 @@ from conf.domain.interface import Interface, InterfaceTarget
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.domain.storage_source import SourceType
+from conf.domain.tags import tags_of_markup
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain import DomainLifecycle, DomainLifecycleAction
 from schema.enums.domain import DomainMessageType as Messages
@@ -106,7 +107,11 @@ def started(config: Domain) -> Domain:
 def facts_of(definition: Domain) -> DefinitionFacts:
     """What lists tell of a definition."""
     return DefinitionFacts(
-        max_memory(definition), current_memory(definition), current_vcpus(definition), definition.title
+        max_memory(definition),
+        current_memory(definition),
+        current_vcpus(definition),
+        definition.title,
+        tags_of_markup(definition.metadata),
     )
 
 

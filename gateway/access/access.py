@@ -58,6 +58,7 @@ def _words(caller: dict[str, Any], procedure: Procedure, permission: Permission,
         "call": procedure.name,
         "name": thing.name or None if thing is not None else None,
         "uuid": thing.uuid or None if thing is not None else None,
+        "tags": ",".join(thing.tags) or None if thing is not None else None,
     }
 
 

@@ -15,6 +15,7 @@ import msgspec
 from gateway.access.lists import OLDER, fitted, list_field, older_result
 from gateway.access.policy import ABOVE, Judge, Thing
 from gateway.access.reads import GuardedReads, thing_of_known
+from gateway.access.tags import MAKES_OTHER, Tags
 from gateway.access.things import (
     NAMED_BY_UUID,
     reference_finder,
@@ -43,6 +44,7 @@ class GuardedConnection(Connection):
         self._access = access
         self._judge = judge
         self._reads = GuardedReads(judge, kwargs["number"])
+        self._tags = Tags(self)
         self.may_be_told = self._may_be_told
         super().__init__(*args, **kwargs)
 
@@ -120,7 +122,7 @@ class GuardedConnection(Connection):
         elif (found := self._lookup(procedure)) is not None:
             result = await self._ask(procedure.name, msgspec.structs.asdict(args))
             for permission in procedure.acl:
-                thing = thing_of(found(result))
+                thing = await self._tags.on(permission.object, thing_of(found(result)))
                 if permission.object != "connect" and not self._may(procedure, permission, thing):
                     raise self._refusal(procedure, permission, thing)
             self.reply(event, route.result.encode(result))
@@ -154,6 +156,27 @@ class GuardedConnection(Connection):
                 thing = things[kind]
             if not self._may(procedure, permission, thing or Thing()):
                 raise self._refusal(procedure, permission, thing)
+        await self._check_becoming(procedure, args, things.get("domain"))
+
+    async def _check_becoming(self, procedure: Procedure, args: object, thing: Thing | None) -> None:
+        """Nobody makes a guest, by its tags or name, one with which more is allowed to it. Raises AccessDenied."""
+        if procedure.name not in MAKES_OTHER or not self._judge.depends_on_any_thing():
+            return
+        before = thing
+        if reference_finder(procedure, "domain") is None:
+            before = await self._tags.described(procedure, args)
+        elif before is None:
+            before = await self._thing(procedure, "domain", args)
+        if before is None:
+            return
+        needed = [p for p in procedure.acl if p.object == "domain" and not p.is_conditional]
+        for permission in needed:
+            if not self._may(procedure, permission, before):
+                raise self._refusal(procedure, permission, before)
+        for after in await self._tags.after(procedure, args, before):
+            gained = self._judge.gained(before, after)
+            if gained is not None:
+                raise self._refusal(procedure, Permission("domain", gained), before)
 
     async def _thing(self, procedure: Procedure, kind: str, args: Any) -> Thing:
         """The object of a call, by what is known of it here and not by what the client says."""
@@ -162,6 +185,7 @@ class GuardedConnection(Connection):
             pool = await self._true("storage_pool", thing_of(args.pool))
             return Thing(f"{pool.name}/{thing_in_arguments(procedure, kind, args).name}")
         if find is None:
+            # a new object has the tags that its document gives it
             return thing_in_arguments(procedure, kind, args)
         reference = find(args)
         if reference is None:
@@ -171,7 +195,7 @@ class GuardedConnection(Connection):
         if kind == "network_port":
             network = await self._true("network", thing_of(reference.net))
             return Thing(network.name, str(UUID(bytes=reference.uuid)))
-        return await self._true(kind, thing_of(reference))
+        return await self._tags.on(kind, await self._true(kind, thing_of(reference)))
 
     async def _true(self, kind: str, thing: Thing) -> Thing:
         """The thing with the name that it has; without one when there is no such thing."""
@@ -210,6 +234,15 @@ class GuardedConnection(Connection):
 
     # --- lists and events ---
 
+    async def ask(self, call: str, args: Mapping[str, Any]) -> Any:
+        """Asks the driver in the caller's name. Raises what it answers."""
+        return await self._ask(call, args)
+
+    @property
+    def needs_tags(self) -> bool:
+        """Whether it matters here which tags guests have."""
+        return self._judge.asks_for_tags()
+
     async def _visible(self, call: str, procedure: Procedure, args: Mapping[str, Any]) -> list[Any]:
         """The objects of a list that the caller may see."""
         row = need_procedure(call)
@@ -221,7 +254,9 @@ class GuardedConnection(Connection):
             return []
         judge = self._judge
         (rule,) = procedure.aclfilter
-        return [item for item in getattr(result, list_field(row)) if judge.may(rule.object, rule.name, _listed(item))]
+        items = getattr(result, list_field(row))
+        things = await self._tags.on_all(rule.object, [_listed(item) for item in items])
+        return [item for item, thing in zip(items, things, strict=True) if judge.may(rule.object, rule.name, thing)]
 
     async def _ask(self, call: str, args: Mapping[str, Any]) -> Any:
         row = need_procedure(call)
@@ -236,7 +271,8 @@ class GuardedConnection(Connection):
             return True
         kind, key, name = changed
         uuid = str(UUID(bytes=key)) if isinstance(key, bytes) and len(key) == _BY_UUID else ""
-        return self._judge.may(kind, "getattr", Thing(str(name), uuid))
+        tags = self._tags.told(record) if kind == "domain" else ()
+        return self._judge.may(kind, "getattr", Thing(str(name), uuid, tags))
 
 
 def _listed(item: Any) -> Thing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +17,8 @@ import msgspec
 from schema.table import all_procedures
 
 KINDS_OF_WHO: Final = ("user", "group", "x509", "sasl", "via")
-KINDS_OF_WHICH: Final = ("name", "uuid")
+KINDS_OF_WHICH: Final = ("name", "uuid", "tag")
+KINDS_OF_TAGGED: Final = ("name", "uuid")
 EVERYTHING: Final = "*"
 
 Words = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -41,6 +43,7 @@ class Thing(NamedTuple):
 
     name: str = ""
     uuid: str = ""
+    tags: tuple[str, ...] = ()
 
 
 UNKNOWN: Final = Thing()
@@ -69,6 +72,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return True
         for word in self.which:
             how, _, pattern = word.partition(":")
+            if how == "tag":
+                if any(fnmatchcase(tag, pattern) for tag in thing.tags):
+                    return True
+                continue
             value = thing.name if how == "name" else thing.uuid
             if value and fnmatchcase(value, pattern):
                 return True
@@ -77,6 +84,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rule: tuple[Rule, ...] = ()
+    tags: dict[str, Words] = {}
     otherwise: str = "refuse"
 
 
@@ -118,6 +126,22 @@ class Judge:
         """Whether the answer is not the same for all objects."""
         return any(rule.which for rule in self.rules if rule.covers(kind, permission))
 
+    def depends_on_any_thing(self) -> bool:
+        """Whether any rule is about some guests and not about others."""
+        return any(rule.which for rule in self.rules)
+
+    def asks_for_tags(self) -> bool:
+        """Whether any answer depends on the tags that guests themselves have."""
+        return any(word.startswith("tag:") for rule in self.rules for word in rule.which)
+
+    def gained(self, before: Thing, after: Thing) -> str | None:
+        """A permission on guests that the caller has on one thing and not on the other, if there is any."""
+        for word in sorted(known_permissions()):
+            kind, _, name = word.partition(":")
+            if kind == "domain" and self.may(kind, name, after) and not self.may(kind, name, before):
+                return name
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -148,6 +172,10 @@ def parse_policy(text: str) -> Policy:
     if file.otherwise not in ("refuse", "allow"):
         raise PolicyError(f"'otherwise' is '{file.otherwise}', neither 'refuse' nor 'allow'")
     known = known_permissions()
+    for tag, words in file.tags.items():
+        for word in words:
+            if word.partition(":")[0] not in KINDS_OF_TAGGED:
+                raise PolicyError(f"tag '{tag}': '{word}' names no object; known are {', '.join(KINDS_OF_TAGGED)}")
     for number, rule in enumerate(file.rule, 1):
         for word in rule.who:
             if word != EVERYTHING and word.partition(":")[0] not in KINDS_OF_WHO:
@@ -158,9 +186,21 @@ def parse_policy(text: str) -> Policy:
         for word in rule.which:
             if word.partition(":")[0] not in KINDS_OF_WHICH:
                 raise PolicyError(f"rule {number}: '{word}' names no object; known are {', '.join(KINDS_OF_WHICH)}")
-    return Policy(file.rule, file.otherwise == "allow")
+    rules = tuple(msgspec.structs.replace(rule, which=_resolved(rule.which, file.tags)) for rule in file.rule)
+    return Policy(rules, file.otherwise == "allow")
 
 
+def _resolved(which: tuple[str, ...], tags: dict[str, Words]) -> tuple[str, ...]:
+    """A tag that the file gives stands for the names and uuids that it gives it to, besides guests' own tags."""
+    found = list(which)
+    for word in which:
+        how, _, pattern = word.partition(":")
+        if how == "tag":
+            found += [given for tag, words in tags.items() if fnmatchcase(tag, pattern) for given in words]
+    return tuple(found)
+
+
+@cache
 def known_permissions() -> frozenset[str]:
     """Every permission that a call needs, as `object:permission`."""
     return frozenset(f"{p.object}:{p.name}" for row in all_procedures() for p in (*row.acl, *row.aclfilter))

@@ -57,7 +57,7 @@ class GuardedReads:
     def __init__(self, judge: Judge, number: int) -> None:
         self._judge = judge
         self._number = number
-        self._verdicts: dict[tuple[str, str, str, str], bool] = {}
+        self._verdicts: dict[tuple[str, str, Thing], bool] = {}
 
     def answer(self, view: View, route: Route, payload: bytes, *, is_unknown: bool = False) -> bytes | None:
         """The answer to a read, or nothing where it is not for the read model to give."""
@@ -82,7 +82,7 @@ class GuardedReads:
         return read_unknown(procedure.name, view, payload) if is_unknown else route.reader(view, payload)
 
     def _may(self, kind: str, permission: str, thing: Thing) -> bool:
-        key = (kind, permission, thing.name, thing.uuid)
+        key = (kind, permission, thing)
         verdict = self._verdicts.get(key)
         if verdict is None:
             if len(self._verdicts) >= VERDICTS_MAX:
@@ -156,7 +156,7 @@ def _list(need_results: int, refs: list[bytes]) -> bytes:
 def thing_of_known(kind: str, known: Known) -> Thing:
     """An object of the read model as rules see it."""
     if isinstance(known, KnownDomain):
-        return Thing(known.name, str(UUID(bytes=known.uuid)))
+        return Thing(known.name, str(UUID(bytes=known.uuid)), tuple(known.summary.get("tags", ())))
     if kind == "secret":
         return Thing(known.summary["usage_id"] or "", str(UUID(bytes=known.key)))
     length = int.from_bytes(known.name[:4], "big")

@@ -11,6 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from conf.document import parse_document
+from conf.domain.tags import tags_of_domain
 from gateway.access.policy import UNKNOWN, Thing
 from schema.errors import VirtError
 from schema.model import Procedure
@@ -78,7 +79,7 @@ def _described(xml: str) -> Thing:
     name = root.findtext("name") or ""
     uuid = root.findtext("uuid") or ""
     try:
-        return Thing(name.strip(), str(UUID(uuid.strip())) if uuid else "")
+        return Thing(name.strip(), str(UUID(uuid.strip())) if uuid else "", tags_of_domain(root))
     except ValueError:
         return UNKNOWN
 

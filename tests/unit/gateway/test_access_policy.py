@@ -89,8 +89,9 @@ def test_permissions_are_those_of_the_api() -> None:
         ("[[rule]]\nwho=[]\nwhat=['*']", "length"),
         ("[[rule]]\nwho=['alice']\nwhat=['*']", "'alice' is nobody"),
         ("[[rule]]\nwho=['*']\nwhat=['domain:fly']", "no permission is like 'domain:fly'"),
-        ("[[rule]]\nwho=['*']\nwhat=['*']\nwhich=['tag:x']", "'tag:x' names no object"),
+        ("[[rule]]\nwho=['*']\nwhat=['*']\nwhich=['label:x']", "'label:x' names no object"),
         ("[[rule]]\nwho=['*']\nwhat=['*']\nallow=true", "allow"),
+        ("[tags]\nx=['tag:y']", "tag 'x': 'tag:y' names no object"),
         ("otherwise = 'perhaps'", "neither"),
         ("= 1", "Invalid"),
     ],
@@ -98,3 +99,39 @@ def test_permissions_are_those_of_the_api() -> None:
 def test_a_faulty_file_is_refused_with_its_fault(text: str, words: str) -> None:
     with pytest.raises(PolicyError, match=words):
         parse_policy(text)
+
+
+TAGGED = """
+[tags]
+production = ["name:prod-*", "uuid:6a4c*"]
+
+[[rule]]
+who = ["*"]
+what = ["domain:stop"]
+which = ["tag:prod*"]
+refuse = true
+
+[[rule]]
+who = ["*"]
+what = ["domain:*"]
+which = ["tag:prod*", "tag:web"]
+"""
+
+
+def test_tags_of_the_file_and_of_guests_are_matched_alike() -> None:
+    alice = parse_policy(TAGGED).judge(person("alice"))
+    for thing in (PROD, OTHER, Thing("any", "", ("blue", "production"))):
+        assert alice.may("domain", "start", thing)
+        assert not alice.may("domain", "stop", thing)
+    assert alice.may("domain", "stop", Thing("any", "", ("web",)))
+    assert not alice.may("domain", "start", WEB)
+    assert alice.asks_for_tags()
+    assert not parse_policy(POLICY).judge(person("alice")).asks_for_tags()
+
+
+def test_what_another_tag_would_allow_is_told() -> None:
+    alice = parse_policy(TAGGED).judge(person("alice"))
+    produced = Thing("any", "", ("production",))
+    assert alice.gained(produced, produced._replace(tags=("web",))) == "stop"
+    assert alice.gained(produced._replace(tags=("web",)), produced) is None
+    assert alice.gained(Thing("any"), Thing("any", "", ("web",))) == "block_read"
