@@ -75,10 +75,13 @@ class DirectCall(msgspec.Struct, eq=False):
         self._finish()
         route = self.route
         try:
-            result = unpack_result(route.procedure, reply.body)
-            if route.shape is not None:
-                result = route.shape(self.args, result)
-            payload = route.result.encode(result)
+            if route.parts is not None:
+                payload = route.parts.translate(reply.body)
+            else:
+                result = unpack_result(route.procedure, reply.body)
+                if route.shape is not None:
+                    result = route.shape(self.args, result)
+                payload = route.result.encode(result)
         except VirtError as exc:
             self._fail(exc)
         except XdrError as exc:

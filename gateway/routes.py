@@ -6,6 +6,7 @@ import struct
 from collections.abc import Awaitable, Callable, Container, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway.parts import PROCEDURES, Parts
 from gateway.reads import READERS, Reader
 from rpc.packet import PROGRAM_VERSION, Program
 from rpc.xdr import XdrCodec, args_codec, result_codec
@@ -89,6 +90,7 @@ class Route:
         "key_of",
         "make_args",
         "make_result",
+        "parts",
         "procedure",
         "reader",
         "result",
@@ -110,6 +112,7 @@ class Route:
         self.make_result = result_struct(procedure)
         self.key_of = key_reader(procedure)
         self.is_direct = not (self.reader or self.immediate or self.awaited or procedure.stream or procedure.fds)
+        self.parts = Parts(procedure) if name in PROCEDURES else None
         self.empty: Any = self.make_result(**empty_list(procedure)) if is_list(procedure) else None
 
 

@@ -9,7 +9,7 @@ Values are exact: an `int` field takes no `bool` and no `float`, a text no bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from schema.model import Field, Procedure
 from schema.table import need_event
 
 _encoder: Final = msgspec.msgpack.Encoder()
+_parts_decoder: Final = msgspec.msgpack.Decoder(dict[str, list[msgspec.Raw]])
 
 
 class Codec:
@@ -171,8 +172,48 @@ def pack_result(procedure: Procedure, value: object) -> bytes:
     value itself. Where the result is a list and its length (`need_results`), the list alone will do.
     Raises InvalidMessage, naming procedure and field, for anything the table does not allow.
     """
+    if type(value) is Packed:
+        return value.body
     codec = _result_codec(procedure)
     return codec.pack(_whole_result(codec, value))
+
+
+class Packed:
+    """A result that was made of parts (`packed_parts`), each of which was checked when it was packed."""
+
+    __slots__ = ("body",)
+
+    def __init__(self, procedure: Procedure, parts: Sequence[msgspec.Raw]) -> None:
+        """The result of a call that answers one list. Raises InvalidMessage for more parts than it may have."""
+        (item,) = procedure.ret
+        if len(parts) > (item.max or 0):
+            raise InvalidMessage(f"{procedure.name}: {len(parts)} parts of '{item.name}', at most {item.max} fit")
+        self.body = _encoder.encode({item.name: parts})
+
+
+def packed_parts(procedure: Procedure, items: Sequence[object]) -> list[msgspec.Raw]:
+    """Items of a result that is one list, each as bytes: an item that stays the same needs to be packed only once.
+
+    Raises InvalidMessage for anything the table does not allow.
+    """
+    return [part.copy() for part in split_parts(procedure, pack_result(procedure, items))]
+
+
+def split_parts(procedure: Procedure, body: bytes | memoryview) -> list[msgspec.Raw]:
+    """The items of a result that is one list, unread. Raises InvalidMessage for what is no such result."""
+    (item,) = procedure.ret
+    try:
+        parts = _parts_decoder.decode(body)[item.name]
+    except (msgspec.MsgspecError, KeyError, UnicodeDecodeError) as exc:
+        raise InvalidMessage(f"{procedure.name}: the result has no list '{item.name}': {exc}") from exc
+    if len(parts) > (item.max or 0):
+        raise InvalidMessage(f"{procedure.name}: {len(parts)} parts of '{item.name}', at most {item.max} fit")
+    return parts
+
+
+def join_parts(procedure: Procedure, parts: Sequence[msgspec.Raw]) -> bytes:
+    """The body of a result that is one list of these items, which may be unchecked yet."""
+    return _encoder.encode({procedure.ret[0].name: parts})
 
 
 def _whole_result(codec: Codec, value: object) -> Mapping[str, object] | msgspec.Struct:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from actors.qemu.agent.link import AgentLink
     from actors.qemu.job import Job
     from actors.qemu.migration.leaving import Leaving
+    from actors.qemu.statistics_off import Told
     from actors.qemu.tuning.perf import PerfCounters
 
 UNANSWERED_MAX: Final = 512
@@ -75,6 +76,9 @@ class Guest:
         """Open files that clients lend it."""
         self.departures = Departures()
         """Devices that were asked to go."""
+        self.told_off: Told | None = None
+        self.old_facts: tuple[Record, Facts] | None = None
+        """What the document does not say of itself, because it is of an older agent's."""
         self._live: Domain | None = None
         self._config: Domain | None = None
 

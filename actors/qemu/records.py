@@ -13,6 +13,7 @@ import msgspec
 
 from actors.qemu.process import ProcessId
 from conf.domain.domain import Domain
+from conf.domain.storage_source import BlockSource, DirSource, FileSource, StorageSource
 from conf.domain.tags import tags_of_markup
 from schema.enums.domain_state import DomainShutoffReason
 from schema.errors import HostSystemError, InternalError
@@ -77,6 +78,9 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     vcpus: int = 1
     title: str | None = None
     tags: tuple[str, ...] = ()
+    vcpus_max: int = 0
+    disks: tuple[tuple[str, str, str], ...] | None = None
+    """Name, path and format of each disk; None in documents of before these were noted."""
 
 
 class BlockJob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -229,4 +233,20 @@ def facts_of(domain: Domain) -> Facts:
         vcpus=domain.vcpu.current or domain.vcpu.count,
         title=domain.title,
         tags=tags_of_markup(domain.metadata),
+        vcpus_max=domain.vcpu.count,
+        disks=tuple(
+            (disk.target.dev, _path_of(disk.source), (disk.driver.type if disk.driver is not None else None) or "raw")
+            for disk in domain.devices.disks
+        ),
     )
+
+
+def _path_of(source: StorageSource | None) -> str:
+    match source:
+        case FileSource():
+            return source.file or ""
+        case BlockSource():
+            return source.dev or ""
+        case DirSource():
+            return source.dir or ""
+    return ""

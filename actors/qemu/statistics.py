@@ -22,10 +22,13 @@ from actors.qemu.memory import memory_stats_of
 from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
+from actors.qemu.statistics_off import Images, image_paths, look_at_images
+from actors.qemu.statistics_off import part_of as part_of_off
 from actors.qemu.taps import link_counters
 from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
 from conf.domain.disk import Disk
+from schema.body import Packed, packed_parts
 from schema.enums.connect import ConnectGetAllDomainStatsFlags as StatsFlags
 from schema.enums.domain import DomainModificationImpact as Impact
 from schema.enums.domain_resources import DomainMemoryStatTags as Tag
@@ -40,11 +43,14 @@ from schema.errors import (
 )
 from schema.objects import DomainRef, DomainStatsRecord, TypedParam
 from schema.summaries import LIST_DOMAINS_FLAGS, domain_selection
+from schema.table import need_procedure
 
 calls: Calls[QemuHost] = Calls()
 
 BULK_ANSWER_S: Final = 0.5
 """How long one guest may take to answer within bulk statistics."""
+OFF_AT_ONCE: Final = 256
+"""So many guests that are off are told before other work has its turn."""
 _KNOWN: Final = int(
     StatsTypes.STATE
     | StatsTypes.CPU_TOTAL
@@ -283,9 +289,7 @@ def _seen_from_guest(counters: dict[str, int]) -> dict[str, int]:
 
 
 @calls.handles()
-async def connect_get_all_domain_stats(
-    host: QemuHost, doms: list[DomainRef], stats: int, flags: int
-) -> list[DomainStatsRecord]:
+async def connect_get_all_domain_stats(host: QemuHost, doms: list[DomainRef], stats: int, flags: int) -> Packed:
     """Counters of many guests; those of a guest that does not answer are left out.
 
     Raises NoSuchDomain, OperationUnsupported for kinds of counters that there are not, if they are enforced.
@@ -298,10 +302,34 @@ async def connect_get_all_domain_stats(
         wanted |= _BACKING
     if doms:
         guests = [host.guest(one) for one in doms]
-    else:
+    elif flags & LIST_DOMAINS_FLAGS:
         selects = domain_selection(flags & LIST_DOMAINS_FLAGS)
         guests = [guest for guest in host.guests.values() if selects(guest.summary())]
-    return list(await asyncio.gather(*(_stats_of(guest, wanted) for guest in guests)))
+    else:
+        guests = list(host.guests.values())
+    row = need_procedure("connect_get_all_domain_stats")
+    running = [guest for guest in guests if guest.is_active]
+    told = {
+        guest.key: packed_parts(row, [record])[0]
+        for guest, record in zip(
+            running, await asyncio.gather(*(_stats_of(guest, wanted) for guest in running)), strict=True
+        )
+    }
+    off = [guest for guest in guests if guest.key not in told]
+    images = await _images_of(host, off) if wanted & StatsTypes.BLOCK else {}
+    parts = []
+    for number, guest in enumerate(guests, 1):
+        part = told.get(guest.key)
+        parts.append(part_of_off(guest, wanted, images) if part is None else part)
+        if number % OFF_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    return Packed(row, parts)
+
+
+async def _images_of(host: QemuHost, guests: list[Guest]) -> Images:
+    """How the images of guests are that are off."""
+    paths = image_paths(guests)
+    return await host.runtime.in_thread(look_at_images, paths) if paths else {}
 
 
 async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:
