@@ -52,6 +52,8 @@ async def restore_guests(host: QemuHost) -> None:
     await _settle_saves(host)
     await _settle_plugs(host)
     await settle_snapshots(host)
+    _carry_on_reverts(host)
+    _sweep_folders(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
             host.forget(guest)
@@ -123,7 +125,7 @@ async def _settle_destroy(host: QemuHost, intent: UnfinishedIntent) -> None:
             process.send(signal.SIGKILL)
             await process.wait(5.0)
             process.release()
-        await _note_end(host, guest, DomainShutoffReason.DESTROYED)
+        await note_end(host, guest, DomainShutoffReason.DESTROYED)
     await intent.finish()
 
 
@@ -133,8 +135,14 @@ async def _settle_plugs(host: QemuHost) -> None:
     await settle_plugs(host)
 
 
+def _carry_on_reverts(host: QemuHost) -> None:
+    from actors.qemu.moments.carrying import carry_on_reverts
+
+    carry_on_reverts(host)
+
+
 async def _settle_saves(host: QemuHost) -> None:
-    from actors.qemu.saving import settle_save
+    from actors.qemu.saving import settle_restore, settle_save
     from actors.qemu.tuning.dumps import settle_dump
 
     for intent in host.intents.open:
@@ -142,6 +150,13 @@ async def _settle_saves(host: QemuHost) -> None:
             guest = next((one for one in host.guests.values() if one.record.uuid == intent.data["uuid"]), None)
             if await settle_save(host, guest, intent.data):
                 await intent.finish()
+            else:
+                await intent.undo()
+        elif intent.kind == "restore":
+            guest = next((one for one in host.guests.values() if one.record.uuid == intent.data["uuid"]), None)
+            if guest is not None and await settle_restore(host, guest, intent.data):
+                returns = bool(intent.procedure) and bool(need_procedure(intent.procedure).ret)
+                await intent.finish(guest.ref if returns else None)
             else:
                 await intent.undo()
         elif intent.kind == "dump":
@@ -175,9 +190,17 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
             await found.wait(5.0)
             found.release()
     if guest is not None and run is not None:
-        await _note_end(host, guest, DomainShutoffReason.FAILED)
+        await note_end(host, guest, DomainShutoffReason.FAILED)
     _remove_folder(folder)
     await intent.undo()
+
+
+def _sweep_folders(host: QemuHost) -> None:
+    """Folders of guests that ended just before the last process did go, but for those in which something still runs."""
+    known = {guest.run.folder for guest in host.guests.values() if guest.run is not None}
+    for folder in host.run_folder.glob("domain-*"):
+        if str(folder) not in known and not find_pids_by_argument(marker_of(folder)):
+            _remove_folder(folder)
 
 
 def _remove_folder(folder: Path) -> None:
@@ -241,10 +264,11 @@ async def _ended_meanwhile(host: QemuHost, guest: Guest) -> None:
         reason = DomainShutoffReason.SHUTDOWN
     elif run.boot != _boot():
         reason = DomainShutoffReason.UNKNOWN
-    await _note_end(host, guest, reason)
+    await note_end(host, guest, reason)
 
 
-async def _note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) -> None:
+async def note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) -> None:
+    """A guest's process is gone; while the driver starts nobody can be told yet."""
     run = guest.need_run()
     record: Record = msgspec.structs.replace(guest.record, run=None, off_reason=int(reason), off_since=time.time())
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from actors.qemu.start import Wish, start_guest
 from actors.qemu.tuning.dumps import follow_migration
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
+from actors.runtime.intents import Intent
 from conf.domain.documents import write_domain
 from conf.flags import XmlFlags
 from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
@@ -56,12 +58,14 @@ from schema.objects import DomainRef
 calls: Calls[QemuHost] = Calls()
 
 _POLL_S: Final = 0.05
+_KILL_S: Final = 5.0
+_ANSWER_S: Final = 5.0
 _FD_NAME: Final = "saved-memory"
 _UNLIMITED: Final = 1 << 60
 _FLAGS: Final = int(SaveFlags.BYPASS_CACHE | SaveFlags.RUNNING | SaveFlags.PAUSED)
 
 
-async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
+async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: Intent) -> None:
     """Writes a guest's memory to a file and ends it. Leaves the guest as it was when it fails."""
     if guest.need_run().jobs:
         raise DomainStateError("domain has active block job")
@@ -76,6 +80,8 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int) -> None:
             await pause(host, guest, DomainPausedReason.SAVE)
         await _migrate_to(guest, path, offset)
         write_header(path, xml, running=running, complete=True, cookie=cookie)
+        # the file is whole: from here on the guest is in it, and goes on nowhere else
+        await intent.note(saved=True)
     except BaseException:
         path.unlink(missing_ok=True)
         if was_running and guest.run is not None and guest.state is DomainState.PAUSED:
@@ -147,12 +153,65 @@ def _facts(guest: Guest, path: Path) -> dict[str, Any]:
     return {"uuid": guest.record.uuid, "path": str(path), "ran": guest.state is DomainState.RUNNING}
 
 
+async def _end_now(host: QemuHost, guest: Guest, reason: DomainShutoffReason) -> None:
+    """Ends a guest while the driver starts."""
+    from actors.qemu.attach import note_end
+
+    process = guest.process
+    if process is not None:
+        guest.destroys = True
+        process.send(signal.SIGKILL)
+        await process.wait(_KILL_S)
+        process.release()
+        guest.process, guest.destroys = None, False
+    if guest.monitor is not None:
+        guest.monitor.close()
+        guest.monitor = None
+    await note_end(host, guest, reason)
+
+
+async def settle_restore(host: QemuHost, guest: Guest, data: dict[str, Any]) -> bool:
+    """What a guest is whose memory the last process was having read; whether it is restored.
+
+    Where QEMU has all of it, the guest goes on; where not, it ends, and its file is as it was.
+    """
+    if guest.run is None:
+        return False
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            migration, status = await guest.ask_all([("query-migrate", None), ("query-status", None)])
+            is_whole = migration.get("status") == "completed"
+            if is_whole and data["runs"] and not status.get("running"):
+                await guest.ask("cont")
+    except (VirtError, TimeoutError):
+        is_whole = False
+    if not is_whole:
+        await _end_now(host, guest, DomainShutoffReason.FAILED)
+        return False
+    state, reason = _state_restored(runs=bool(data["runs"]))
+    record = guest.running(state=int(state), reason=reason)
+    if data["managed"]:
+        record = msgspec.structs.replace(record, managed_save=False)
+    await host.write(guest, record, completes=False)
+    if data["managed"]:
+        Path(str(data["path"])).unlink(missing_ok=True)
+    return True
+
+
+def _state_restored(*, runs: bool) -> tuple[DomainState, int]:
+    if runs:
+        return DomainState.RUNNING, int(DomainRunningReason.RESTORED)
+    return DomainState.PAUSED, int(DomainPausedReason.MIGRATION)
+
+
 async def settle_save(host: QemuHost, guest: Guest | None, data: dict[str, Any]) -> bool:
     """What is left of a save that the last process did not finish; whether it was done nevertheless.
 
     A guest that is still there goes on as if nobody had asked, and the unfinished file goes.
     """
     path = Path(str(data["path"]))
+    if data.get("saved") and guest is not None and guest.run is not None:
+        await _end_now(host, guest, DomainShutoffReason.SAVED)
     if guest is None or guest.run is None:
         try:
             read_header(path)
@@ -188,8 +247,8 @@ async def domain_save_flags(host: QemuHost, dom: DomainRef, to: str, dxml: str |
     check_flags(flags, _FLAGS, "qemuDomainSaveFlags")
     guest = host.guest(dom)
     guest.need_run()
-    async with host.intents.change("save", _facts(guest, Path(to))):
-        await _save(host, guest, Path(to), flags)
+    async with host.intents.change("save", _facts(guest, Path(to))) as intent:
+        await _save(host, guest, Path(to), flags, intent)
         await _end_saved(host, guest)
 
 
@@ -205,8 +264,8 @@ async def domain_managed_save(host: QemuHost, dom: DomainRef, flags: int) -> Non
     if not guest.is_persistent:
         raise DomainStateError("cannot do managed save for transient domain")
     path = host.managed_save_path(guest)
-    async with host.intents.change("save", _facts(guest, path)):
-        await _save(host, guest, path, flags)
+    async with host.intents.change("save", _facts(guest, path)) as intent:
+        await _save(host, guest, path, flags, intent)
         guest.adopt(msgspec.structs.replace(guest.record, managed_save=True))
         await _end_saved(host, guest)
 
@@ -229,11 +288,18 @@ async def restore_managed(host: QemuHost, guest: Guest, *, paused: bool) -> None
     """Starts a guest from its saved memory, which is used up by it. Raises as a start does, OperationFailed."""
     path = host.managed_save_path(guest)
     image = read_header(path)
-    await _restore(host, guest, path, image, runs=image.was_running and not paused)
-    guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
-    path.unlink(missing_ok=True)
-    await host.store.write(records.path_of(guest.record.uuid), records.encode(guest.record), completes=False)
+    runs = image.was_running and not paused
+    async with host.intents.change("restore", _restore_facts(guest, path, runs=runs, managed=True)) as intent:
+        await _restore(host, guest, path, image, runs=runs)
+        guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
+        await host.store.write(records.path_of(guest.record.uuid), records.encode(guest.record), completes=False)
+        path.unlink(missing_ok=True)
+        intent.result(guest.ref)
     _tell_restored(host, guest)
+
+
+def _restore_facts(guest: Guest, path: Path, *, runs: bool, managed: bool) -> dict[str, Any]:
+    return {"uuid": guest.record.uuid, "path": str(path), "runs": runs, "managed": managed}
 
 
 async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, *, runs: bool) -> None:
@@ -249,9 +315,7 @@ async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, 
                 await guest.ask("cont")
             finally:
                 guest.expected.discard("RESUME")
-            state, reason = DomainState.RUNNING, int(DomainRunningReason.RESTORED)
-        else:
-            state, reason = DomainState.PAUSED, int(DomainPausedReason.MIGRATION)
+        state, reason = _state_restored(runs=runs)
         guest.adopt(guest.running(state=int(state), reason=reason))
     except BaseException:
         guest.destroys, guest.held = True, None
@@ -306,7 +370,8 @@ async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, fla
         host.add(guest)
         runs = (image.was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
         try:
-            await _restore(host, guest, path, image, runs=runs)
+            async with host.intents.change("restore", _restore_facts(guest, path, runs=runs, managed=False)):
+                await _restore(host, guest, path, image, runs=runs)
         except BaseException:
             if is_new:
                 host.forget(guest)

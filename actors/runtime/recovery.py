@@ -114,8 +114,10 @@ class Recovery:
         for call, result in self._done.items():
             if call in self._origins:
                 self._end(self._origins[call], result, None)
+        # what is carried on after the start has no outcome yet
+        goes_on = {one.begun.origin.call for one in self._calls.open.values() if one.begun.origin is not None}
         for begin in list(self._calls.begun.values()):
-            if begin.origin.call in self._ledger.calls:
+            if begin.origin.call in self._ledger.calls and begin.origin.call not in goes_on:
                 self._end_by_event(begin, objects)
         self._calls.begun.clear()
         self._calls.steps.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -15,6 +15,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.moments import offline
 from actors.qemu.moments.create import inside_nodes, job_of
 from actors.qemu.moments.keeping import keep_moments
+from actors.qemu.moments.records import encode as encode_moments
 from actors.qemu.moments.snapshots import read_snapshot
 from actors.qemu.notices import announce
 from actors.qemu.start import Wish, start_guest
@@ -60,39 +61,63 @@ async def domain_revert_to_snapshot(host: QemuHost, snap: DomainSnapshotRef, fla
             "Flags 'VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING' and 'VIR_DOMAIN_SNAPSHOT_REVERT_PAUSED' are mutually exclusive"
         )
         raise error
+    if host.intents.check_verdict():
+        return
     guest, record = host.guest(snap.dom), host.need_snapshot(snap)
     snapshot = read_snapshot(record)
     _check(guest, snapshot, flags)
     has_memory = snapshot.state in _WITH_MEMORY
     runs = has_memory or bool(flags & (Revert.RUNNING | Revert.PAUSED))
     paused = bool(flags & Revert.PAUSED) or (has_memory and snapshot.state == "paused" and not flags & Revert.RUNNING)
-    facts = {"uuid": guest.record.uuid, "name": snap.name}
-    async with host.intents.change(INTENT, facts):
-        if guest.is_active:
-            guest.destroys = True
-            await end_process(guest, force=True)
-            known = guest.moments
-            await host.end(guest, DomainShutoffReason.FROM_SNAPSHOT)
-            host.add(guest)
-            guest.moments = known
-        config, live = _definitions(guest, snapshot)
-        if not has_memory:
-            await _revert_images(guest, snapshot, live)
-        if config is not None and guest.is_persistent:
-            await _keep_config(host, guest, config)
-        if runs:
-            await _start(host, guest, snapshot, live, has_memory=has_memory, paused=paused)
-        elif not guest.is_persistent:
-            host.forget(guest)
-            host.objects.drop("domain", guest.key, scope=host.scope)
-            return
-        else:
-            off = msgspec.structs.replace(guest.record, off_reason=int(DomainShutoffReason.FROM_SNAPSHOT))
-            await host.write(guest, off, completes=False)
-        moments = guest.moments
-        await keep_moments(host, guest, msgspec.structs.replace(moments, current_snapshot=snap.name))
-        if guest.is_persistent:
-            host.publish(guest, [states.lifecycle(guest, Event.DEFINED, Defined.FROM_SNAPSHOT)])
+    facts: dict[str, object] = {"uuid": guest.record.uuid, "name": snap.name, "runs": runs, "paused": paused}
+    if not guest.is_persistent:
+        # nothing else is left of it between its end and its new beginning
+        facts["guest"] = records.encode(msgspec.structs.replace(guest.record, run=None))
+        facts["moments"] = encode_moments(guest.moments)
+    async with host.intents.change(INTENT, facts) as intent:
+        await revert(host, guest, snap.name, intent, runs=runs, paused=paused)
+
+
+class Noted(Protocol):
+    """What is written down of a revert."""
+
+    async def note(self, **facts: object) -> None:
+        """Adds facts for whoever carries it on."""
+
+
+async def revert(host: QemuHost, guest: Guest, name: str, intent: Noted, *, runs: bool, paused: bool) -> None:
+    """All of its steps, whatever was done before. Raises InternalError, OperationFailed and what a start raises."""
+    snapshot = read_snapshot(guest.moments.snapshots[name])
+    has_memory = snapshot.state in _WITH_MEMORY
+    if guest.is_active:
+        known = guest.moments
+        guest.destroys = True
+        await end_process(guest, force=True)
+        await host.end(guest, DomainShutoffReason.FROM_SNAPSHOT)
+        host.add(guest)
+        guest.moments = known
+    config, live = _definitions(guest, snapshot)
+    if not has_memory:
+        await _revert_images(guest, snapshot, live)
+    if config is not None and guest.is_persistent:
+        await _keep_config(host, guest, config)
+    if runs:
+        await _start(host, guest, snapshot, live, intent, has_memory=has_memory, paused=paused)
+    elif not guest.is_persistent:
+        host.forget(guest)
+        host.objects.drop("domain", guest.key, scope=host.scope)
+        return
+    else:
+        off = msgspec.structs.replace(guest.record, off_reason=int(DomainShutoffReason.FROM_SNAPSHOT))
+        await host.write(guest, off, completes=False)
+    await remember(host, guest, name)
+
+
+async def remember(host: QemuHost, guest: Guest, name: str) -> None:
+    """The last step: this is the snapshot that the guest is at. Raises HostSystemError."""
+    await keep_moments(host, guest, msgspec.structs.replace(guest.moments, current_snapshot=name))
+    if guest.is_persistent:
+        host.publish(guest, [states.lifecycle(guest, Event.DEFINED, Defined.FROM_SNAPSHOT)])
 
 
 def _check(guest: Guest, snapshot: Snapshot, flags: int) -> None:
@@ -143,7 +168,7 @@ async def _keep_config(host: QemuHost, guest: Guest, config: Domain) -> None:
 
 
 async def _start(
-    host: QemuHost, guest: Guest, snapshot: Snapshot, live: Domain, *, has_memory: bool, paused: bool
+    host: QemuHost, guest: Guest, snapshot: Snapshot, live: Domain, intent: Noted, *, has_memory: bool, paused: bool
 ) -> None:
     """Starts the guest, with the memory of the snapshot if it has one; tells of it in libvirt's order."""
     await start_guest(host, guest, live, Wish(paused=True))
@@ -152,27 +177,43 @@ async def _start(
             nodes = inside_nodes(guest, snapshot)
             arguments = {"tag": snapshot.name, "vmstate": nodes[0], "devices": nodes}
             await run_job(guest, job_of(snapshot.name or ""), "snapshot-load", arguments)
+        # from here on it is the guest of the snapshot, and is not made anew
+        await intent.note(reverted=guest.id)
         if not paused:
-            guest.expected.add("RESUME")
-            try:
-                await guest.ask("cont")
-            finally:
-                guest.expected.discard("RESUME")
+            await let_run(guest)
     except BaseException:
         guest.destroys, guest.held = True, None
         await end_process(guest, force=True)
         await host.end(guest, DomainShutoffReason.FAILED)
         raise
+    _tell_start(host, guest, has_memory=has_memory, paused=paused)
+
+
+async def let_run(guest: Guest) -> None:
+    """It runs from now on. Raises as `Guest.ask` does."""
+    guest.expected.add("RESUME")
+    try:
+        await guest.ask("cont")
+    finally:
+        guest.expected.discard("RESUME")
+
+
+def state_after(*, has_memory: bool, paused: bool) -> tuple[DomainState, int]:
+    """What a guest is that has started from a snapshot."""
+    if paused:
+        return DomainState.PAUSED, int(DomainPausedReason.FROM_SNAPSHOT)
+    return DomainState.RUNNING, int(DomainRunningReason.FROM_SNAPSHOT if has_memory else DomainRunningReason.BOOTED)
+
+
+def _tell_start(host: QemuHost, guest: Guest, *, has_memory: bool, paused: bool) -> None:
     began = states.started(guest, Started.FROM_SNAPSHOT)
     if paused:
-        state, reason = DomainState.PAUSED, int(DomainPausedReason.FROM_SNAPSHOT)
         told = [began, states.suspended(guest, Suspended.FROM_SNAPSHOT)]
     elif has_memory:
-        state, reason = DomainState.RUNNING, int(DomainRunningReason.FROM_SNAPSHOT)
         told = [began, states.resumed(guest, Resumed.FROM_SNAPSHOT)]
     else:
-        state, reason = DomainState.RUNNING, int(DomainRunningReason.BOOTED)
         told = [states.resumed(guest), began]
+    state, reason = state_after(has_memory=has_memory, paused=paused)
     guest.adopt(guest.running(state=int(state), reason=reason))
     announce(host, guest, told)
     host.keep_soon(guest)
