@@ -28,6 +28,7 @@ from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug import devices, iothreads, vcpus
 from actors.qemu.hotplug.settle import look_after_all
+from actors.qemu.importing import procedures as importing
 from actors.qemu.migration import procedures, recovery, settings
 from actors.qemu.moments import checkpoints, create, delete, recording, revert, snapshots
 from actors.qemu.saved import editing
@@ -117,6 +118,7 @@ class QemuActor(Actor[QemuHost]):
         checkpoints.calls,
         recording.calls,
         backup.calls,
+        importing.calls,
         node.calls,
     )
     error_domain = ErrorDomain.QEMU

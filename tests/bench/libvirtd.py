@@ -78,6 +78,8 @@ class Libvirtd:
 
     def launch(self) -> None:
         """Starts the daemon on the folders that are there, also after its end. Raises CannotRun."""
+        if self._process is not None:
+            self._process.wait(30)  # it reaps the daemon, and ends then
         with (self.base / "init.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [

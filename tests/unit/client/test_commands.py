@@ -433,3 +433,42 @@ def test_an_output_that_takes_nothing_is_an_error_and_one_that_went_away_is_none
             patch.setattr(output.sys, "stdout", Full(number))
             assert run(work, given) == code
     assert capfd.readouterr().err == "error: cannot write the answer: No space left on device\n"
+
+
+def test_import_tells_of_each_guest_what_became_of_it(run: Run, link: FakeLink) -> None:
+    told = [
+        {
+            "kind": "domain",
+            "name": "web1",
+            "uuid": str(UUID_1),
+            "verdict": "import",
+            "done": False,
+            "reason": "",
+            "notes": ["it will not start yet: no network"],
+            "autostart": True,
+            "managed_save": False,
+            "snapshots": 2,
+            "checkpoints": 1,
+        },
+        {
+            "kind": "network",
+            "name": "default",
+            "verdict": "left",
+            "done": False,
+            "reason": "a network is not taken over",
+        },
+    ]
+    link.scripts["qemu_import_domains"] = {"guests": told}
+    code, out, _ = run("import", "--dry-run", "web1")
+    assert code == 0
+    assert out.splitlines()[2:] == [
+        " web1   would be imported   autostart; 2 snapshots; 1 checkpoint; it will not start yet: no network",
+        "Not taken over: network default",
+    ]
+    args = link.calls[-1].args
+    assert (args.root, args.names, args.flags) == (None, ["web1"], 1)
+    told[0] = {**told[0], "verdict": "refused", "reason": "its name is taken", "notes": []}
+    code, out, _ = run("import", "--from", "/old", "--running", "--json")
+    assert code == 1 and json.loads(out)[0]["reason"] == "its name is taken"
+    args = link.calls[-1].args
+    assert (args.root, args.names, args.flags) == ("/old", [], 2)
