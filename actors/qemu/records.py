@@ -172,6 +172,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     backup: BackupRun | None = None
     commanded: bool = False
     """Somebody has given its monitor commands that nobody here knows of."""
+    processor: str = ""
+    """The processor that was asked for, where the guest has another one; empty: it is the definition's."""
 
     @property
     def vcpu_threads(self) -> dict[int, int]:

@@ -20,6 +20,7 @@ from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job, sizes
+from actors.qemu.live_processor import actual_processor, as_asked
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
 from actors.qemu.pausing import go_on, pause
@@ -71,8 +72,8 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: In
         raise DomainStateError("domain has active block job")
     was_running = guest.state is DomainState.RUNNING
     running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
-    xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
-    cookie = SaveCookie(cpu=guest.live.cpu).to_xml()
+    xml = write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
@@ -94,8 +95,8 @@ async def keep_memory(guest: Guest, path: Path, *, running: bool, operation: Ope
 
     No file is left when this fails. Raises HostSystemError, OperationFailed.
     """
-    xml = write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
-    cookie = SaveCookie(cpu=guest.live.cpu).to_xml()
+    xml = write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
     offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
         await _migrate_to(guest, path, offset, operation)

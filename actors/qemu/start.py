@@ -32,6 +32,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
 from actors.qemu.memory_lock import apply_lock_limit
+from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
 from actors.qemu.monitor.link import (
     Command,
     CommandRefused,
@@ -125,11 +126,16 @@ async def _start(
         host.watch(guest, begun.process)
         record = msgspec.structs.replace(guest.record, run=begun.run, name=config.name)
         # the disk is written while QEMU builds the machine
-        questions = begun.monitor.submit(_first_questions(begun.live, caps))
+        table = host.emulators.processors().x86
+        about_processor = (
+            processor_questions(begun.live, table) if table is not None and is_told(begun.live, table) else []
+        )
+        questions = begun.monitor.submit([*_first_questions(begun.live), *about_processor])
         try:
             await host.write(guest, record, live=begun.live)
             undo.push_async_callback(_unwrite, host, guest)
-            answers = await _answers(host, begun, questions, folder)
+            answers = await _answers(host, begun, questions, len(about_processor))
+            await hand_leases_over(guest, begun.monitor, begun.claim)
         finally:
             for question in questions:
                 question.cancel()
@@ -143,6 +149,10 @@ async def _start(
         if changed:
             run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
         guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
+        if about_processor and table is not None:
+            path = first_path(answers["query-cpus-fast"])
+            asked = await learn_processor(begun.monitor, begun.live, table, path, answers["processor"])
+            run, changed = msgspec.structs.replace(run, processor=asked or ""), True
         plugged = await _plug_processors(guest, begun.live)
         if plugged is not None:
             run = msgspec.structs.replace(
@@ -399,7 +409,7 @@ async def _unwrite(host: QemuHost, guest: Guest) -> None:
     guest.adopt(record)
 
 
-def _first_questions(live: Domain, caps: Capabilities) -> list[Command]:
+def _first_questions(live: Domain) -> list[Command]:
     return [
         ("qmp_capabilities", None),
         ("query-chardev", None),
@@ -409,20 +419,24 @@ def _first_questions(live: Domain, caps: Capabilities) -> list[Command]:
 
 
 async def _answers(
-    host: QemuHost, begun: Started, questions: list[asyncio.Future[Any]], folder: Path
+    host: QemuHost, begun: Started, questions: list[asyncio.Future[Any]], about_processor: int
 ) -> dict[str, Any]:
     names = ["qmp_capabilities", "query-chardev", "query-cpus-fast"]
-    answers: dict[str, Any] = {}
+    answers: dict[str, Any] = {"processor": []}
     for place, question in enumerate(questions):
         # of the balloon's answers the last one counts
         name = names[place] if place < len(names) else "balloon"
         try:
-            answers[name] = await question
+            answer = await question
         except CommandRefused as exc:
-            raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+            if name != "processor":
+                raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+            answer = None
         except MonitorGone as exc:
             await begun.process.wait(1.0)
             said = last_words(log_of(host, begun.live.name))
+        if place >= len(questions) - about_processor:
+            name = "processor"
             raise InternalError(f"process exited while connecting to monitor: {said}") from exc
     return answers
 
@@ -431,6 +445,10 @@ def last_words(log: Path) -> str:
     """What QEMU wrote since its last start."""
     try:
         with log.open("rb") as file:
+        if name == "processor":
+            answers[name].append(answer)
+        else:
+            answers[name] = answer
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - LOG_TAIL))
             text = file.read().decode(errors="replace")

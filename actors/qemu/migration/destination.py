@@ -14,6 +14,7 @@ from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.checks import KNOWN_FLAGS, check_flags_together
 from actors.qemu.migration.cookie import check_cookie, nbd_part, nbd_sizes, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
@@ -258,7 +259,7 @@ async def _memory_is_here(guest: Guest) -> None:
 
 async def _persistent(host: QemuHost, guest: Guest, xml: str | None) -> str:
     if xml is None:
-        return write_domain(guest.live, XmlFlags.SECURE | XmlFlags.INACTIVE)
+        return write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE)
     config = await read_definition(host, xml)
     config.name = guest.name
     return write_domain(config, XmlFlags.SECURE | XmlFlags.INACTIVE)

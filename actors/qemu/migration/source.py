@@ -15,6 +15,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
 from actors.qemu.migration.checks import KNOWN_FLAGS, check_can_leave, check_flags_together, check_is_safe
+from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.cookie import nbd_part, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
 from actors.qemu.migration.leaving import keep
@@ -56,7 +57,7 @@ async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags
     the caller's that the guest would not recognise itself in.
     """
     check_begin(guest, params, flags)
-    definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else guest.live
+    definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else as_asked(guest)
     xml = await _definition_for(host, definition, params)
     cookie = our_cookie(host, guest)
     if flags & Flags.PERSIST_DEST and guest.is_persistent:

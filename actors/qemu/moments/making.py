@@ -8,6 +8,7 @@ from actors.qemu.block.chain import disk_of_target
 from actors.qemu.block.jobs import check_no_job
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
+from actors.qemu.live_processor import as_asked
 from conf.document import parse_document
 from conf.domain.disk import Disk
 from conf.domain.documents import write_domain
@@ -172,7 +173,7 @@ def _take_definitions(guest: Guest, snapshot: Snapshot) -> None:
     if not guest.is_active:
         snapshot.domain = copied(guest.config)
         return
-    snapshot.domain = copied(guest.live)
+    snapshot.domain = copied(as_asked(guest))
     if guest.is_persistent:
         text = write_domain(guest.config, XmlFlags.INACTIVE | XmlFlags.SECURE)
         node = parse_document(text, name="domain_definition", root="domain")

@@ -14,6 +14,7 @@ from actors.qemu.block.chain import disk_of_target, images_of
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.live_processor import as_asked
 from actors.qemu.moments.checkpoints import read_checkpoint
 from actors.qemu.moments.keeping import keep_moments
 from actors.qemu.moments.making import copied
@@ -105,7 +106,7 @@ def prepare_checkpoint(guest: Guest, checkpoint: Checkpoint) -> list[dict[str, A
         actions.append(bitmaps.add(top.format_node, asked.bitmap or name, persistent=True, disabled=False))
     current = known.current_checkpoint
     checkpoint.parent = Parent(name=current) if current is not None else None
-    checkpoint.domain = copied(guest.live)
+    checkpoint.domain = copied(as_asked(guest))
     return actions
 
 

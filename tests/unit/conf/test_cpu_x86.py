@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conf.cpu.cpu import CpuFeature, CpuMatch, CpuMode, CpuModel, FeaturePolicy, GuestCpu
+from conf.cpu.cpu import CpuCheck, CpuFeature, CpuMatch, CpuMode, CpuModel, FeaturePolicy, GuestCpu
 from conf.cpu.x86 import (
     Verdict,
     X86Data,
@@ -19,6 +19,7 @@ from conf.cpu.x86 import (
     translate,
     update,
 )
+from conf.cpu.x86_live import bits_of_words, update_live
 from conf.cpu.x86_map import X86Map, parse_x86_map
 from schema.errors import ConfigUnsupported, InternalError, OperationFailed
 
@@ -154,3 +155,45 @@ def test_what_several_have_in_common(table: X86Map) -> None:
         baseline([named("old", vendor="Intel"), named("old", vendor="AMD")], table)
     expand(cpu, table)
     assert list(features(cpu)) == ["avx", "fpu", "invtsc", "sse"]
+
+
+# --- running guests --------------------------------------------------------------------------------------------------
+
+
+def _bits(table: X86Map, *names: str) -> int:
+    return sum(table.need_feature(name).bits for name in names)
+
+
+def test_words_of_an_emulator_are_features(table: X86Map) -> None:
+    words = [
+        {"cpuid-register": "EDX", "cpuid-input-eax": 1, "features": 0b11},
+        {"cpuid-register": "EBX", "cpuid-input-eax": 7, "cpuid-input-ecx": 0, "features": 0x10},
+        {"cpuid-register": "EAX", "cpuid-input-eax": 0x40000001, "features": 0xFF},
+    ]
+    assert bits_of_words(words, table) == _bits(table, "fpu", "sse", "hle")
+
+
+def test_a_running_guests_processor_names_what_it_has_beside_and_lacks(table: X86Map) -> None:
+    cpu = GuestCpu(
+        mode=CpuMode.CUSTOM, model=CpuModel(name="new"), features=[CpuFeature(name="avx", policy=FeaturePolicy.REQUIRE)]
+    )
+    update_live(cpu, _bits(table, "fpu", "sse", "hle"), _bits(table, "invtsc"), table)
+    assert {one.name: one.policy for one in cpu.features} == {
+        "avx": FeaturePolicy.DISABLE,
+        "invtsc": FeaturePolicy.DISABLE,
+        "hle": FeaturePolicy.REQUIRE,
+    }
+    assert cpu.check is CpuCheck.FULL
+
+
+def test_of_the_hosts_own_processor_only_what_was_taken_away_counts(table: X86Map) -> None:
+    cpu = GuestCpu(mode=CpuMode.MAXIMUM, features=[CpuFeature(name="hle", policy=FeaturePolicy.DISABLE)])
+    update_live(cpu, _bits(table, "fpu", "sse"), 0, table)
+    assert [(one.name, one.policy) for one in cpu.features] == [("hle", FeaturePolicy.DISABLE)]
+    update_live(GuestCpu(mode=CpuMode.MAXIMUM, check=CpuCheck.FULL), _bits(table, "fpu", "hle"), 0, table)
+
+
+def test_a_guest_that_insists_on_its_processor_is_refused_another(table: X86Map) -> None:
+    cpu = GuestCpu(mode=CpuMode.CUSTOM, model=CpuModel(name="new"), check=CpuCheck.FULL)
+    with pytest.raises(OperationFailed, match=r"extra features: hle, missing features: sse$"):
+        update_live(cpu, _bits(table, "fpu", "avx", "hle"), 0, table)
