@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from remoting.credentials import Asked, prove_to
@@ -36,7 +37,9 @@ from rpc.uri import RemoteUri, UriError, parse_remote_uri
 from rpc.xdr import XdrError, args_codec, event_codec, result_codec
 from schema.body import args_struct
 from schema.errors import (
+    ArgumentUnsupported,
     DeadlinePassed,
+    ErrorDomain,
     HypervisorGone,
     InvalidArguments,
     RpcError,
@@ -69,6 +72,7 @@ class DaemonConnection:
         self._calls: dict[int, tuple[Procedure, asyncio.Future[Any]]] = {}
         self._gated: set[int] = set()
         self._streams: dict[int, DaemonStream] = {}
+        self._files: dict[int, list[int]] = {}  # that came with replies, until their callers take them
         self._gate = asyncio.Semaphore(CALLS_MAX)
         self._keepalive_s = keepalive_s
         self._heard = asyncio.get_running_loop().time()
@@ -103,8 +107,22 @@ class DaemonConnection:
 
     async def ask(self, procedure: Procedure, values: Any, *, timeout: float | None = 60.0) -> Any:
         """As `call`, with the arguments as the procedure's `args_struct`."""
+        if procedure.fds is not None:
+            raise UnsupportedCall(procedure.function)
         result, _ = await self._ask(procedure, values, timeout, has_stream=False)
         return result
+
+    async def ask_with_files(
+        self, procedure: Procedure, values: Any, fds: Sequence[int] = (), *, timeout: float | None = 60.0
+    ) -> tuple[Any, list[int]]:
+        """As `ask`, with copies of open files for the daemon; the result, and the files that the daemon gave.
+
+        Raises ArgumentUnsupported where files cannot be passed, as libvirt's client does.
+        """
+        if self._channel.files is None:
+            raise ArgumentUnsupported("fd passing is not supported by this connection", domain=ErrorDomain.DOMAIN)
+        result, serial = await self._ask(procedure, values, timeout, has_stream=False, fds=fds)
+        return result, self._files.pop(serial, [])
 
     async def open_stream(
         self, procedure: Procedure, values: Any, *, timeout: float | None = 60.0
@@ -114,10 +132,10 @@ class DaemonConnection:
         return result, self._streams[serial]
 
     async def _ask(
-        self, procedure: Procedure, values: Any, timeout: float | None, *, has_stream: bool
+        self, procedure: Procedure, values: Any, timeout: float | None, *, has_stream: bool, fds: Sequence[int] = ()
     ) -> tuple[Any, int]:
         program = PROGRAMS.get(procedure.program)
-        if program is None or procedure.fds is not None:
+        if program is None:
             raise UnsupportedCall(procedure.function)
         for field in procedure.args:
             if field.type == "string" and "\0" in (getattr(values, field.name) or ""):
@@ -130,16 +148,18 @@ class DaemonConnection:
             async with asyncio.timeout(timeout):
                 if not procedure.high_priority:
                     await self._gate.acquire()
-                return await self._sent(procedure, program, payload, has_stream)
+                return await self._sent(procedure, program, payload, has_stream, fds)
         except TimeoutError as exc:
             raise DeadlinePassed(f"{procedure.name}: '{self.uri.text}' did not answer in time") from exc
 
-    async def _sent(self, procedure: Procedure, program: int, payload: bytes, has_stream: bool) -> tuple[Any, int]:
+    async def _sent(
+        self, procedure: Procedure, program: int, payload: bytes, has_stream: bool, fds: Sequence[int]
+    ) -> tuple[Any, int]:
         is_gated = not procedure.high_priority
         try:
             if not self.is_open:
                 raise _copy(self.closed.result())
-            serial, data = self._session.call(program, procedure.number, payload, has_stream=has_stream)
+            serial, data = self._session.call(program, procedure.number, payload, has_stream=has_stream, fds=len(fds))
         except (VirtError, PacketError) as exc:
             if is_gated:
                 self._gate.release()
@@ -153,11 +173,27 @@ class DaemonConnection:
         if has_stream:
             self._streams[serial] = DaemonStream(self, serial)
         self._channel.writer.write(data)
+        if fds:
+            self._send_files(fds)
         try:
             return await answer, serial
         except BaseException:
             self._streams.pop(serial, None)
+            self._drop_files(serial)
             raise
+
+    def _send_files(self, fds: Sequence[int]) -> None:
+        assert self._channel.files is not None
+        try:
+            for fd in fds:
+                self._channel.files.write_file(fd)
+        except OSError as exc:
+            # the daemon waits for files that do not come: nothing else can follow
+            self._end(HypervisorGone(f"the connection to '{self.uri.text}' was given up: {exc.strerror}"))
+
+    def _drop_files(self, serial: int) -> None:
+        for fd in self._files.pop(serial, ()):
+            os.close(fd)
 
     # --- what streams need ---
 
@@ -256,13 +292,17 @@ class DaemonConnection:
 
     def _replied(self, event: Replied) -> None:
         procedure, answer = self._answered(event.serial)
+        if event.fds and self._channel.files is not None:
+            self._files[event.serial] = self._channel.files.take_files(event.fds)
         if answer.done():
+            self._drop_files(event.serial)
             if event.serial not in self._streams and procedure.stream is not None:
                 self._channel.writer.write(self._session.stream_abort(event.serial))
             return
         try:
             answer.set_result(result_codec(procedure).decode(event.payload))
         except XdrError as exc:
+            self._drop_files(event.serial)
             answer.set_exception(RpcError(str(exc)))
 
     def _failed(self, event: Failed) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from remoting.unix_way import UnixWay, open_unix_way
 from rpc.uri import SERVER_PORTS, RemoteUri
 from schema.errors import AuthFailed, RpcError
 
@@ -32,10 +33,15 @@ class Channel:
     """An open way; `said` is what the program that carries it wrote to its standard error."""
 
     reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    writer: asyncio.StreamWriter | UnixWay
     process: asyncio.subprocess.Process | None = None
     said: bytearray = field(default_factory=bytearray)
     listening: asyncio.Task[None] | None = None
+
+    @property
+    def files(self) -> UnixWay | None:
+        """What can carry open files; nothing where none can be passed."""
+        return self.writer if isinstance(self.writer, UnixWay) else None
 
     async def last_words(self) -> str:
         """What its program said before it ended."""
@@ -81,7 +87,8 @@ async def open_channel(uri: RemoteUri, *, timeout_s: float = CONNECT_S) -> Chann
 
 async def _open(uri: RemoteUri) -> Channel:
     if uri.transport == "unix":
-        return Channel(*await asyncio.open_unix_connection(uri.socket or local_socket(uri), limit=BUFFER))
+        way = await open_unix_way(uri.socket or local_socket(uri), BUFFER)
+        return Channel(way.reader, way)
     if uri.transport == "tcp":
         return Channel(*await asyncio.open_connection(uri.host, uri.port or SERVER_PORTS["tcp"], limit=BUFFER))
     if uri.transport == "tls":

@@ -22,6 +22,7 @@ from rpc.packet import (
     PacketType,
     Program,
     Status,
+    pack_packet,
     pack_parts,
 )
 from rpc.sasl import Mechanism, SaslFault
@@ -53,6 +54,7 @@ class Replied(NamedTuple):
 
     serial: int
     payload: bytes
+    fds: int = 0  # descriptors that came with it
 
 
 class Failed(NamedTuple):
@@ -125,12 +127,18 @@ class ClientSession:
         """Calls that are not answered."""
         return len(self._calls)
 
-    def call(self, program: int, procedure: int, payload: bytes, *, has_stream: bool = False) -> tuple[int, bytes]:
-        """The serial and the bytes of a call. Raises PacketError when it is longer than a message may be."""
+    def call(
+        self, program: int, procedure: int, payload: bytes, *, has_stream: bool = False, fds: int = 0
+    ) -> tuple[int, bytes]:
+        """The serial and the bytes of a call; `fds` descriptors have to be sent behind them.
+
+        Raises PacketError when it is longer than a message may be.
+        """
         serial = self._serial
         while serial in self._calls or serial in self._streams:
             serial = 0 if serial == SERIAL_MAX else serial + 1
-        data = pack_parts(program, PROGRAM_VERSION, procedure, PacketType.CALL, serial, Status.OK, payload)
+        kind = PacketType.CALL_WITH_FDS if fds else PacketType.CALL
+        data = pack_packet(Packet(program, PROGRAM_VERSION, procedure, kind, serial, Status.OK, payload, fds))
         self._serial = 0 if serial == SERIAL_MAX else serial + 1
         self._calls[serial] = _Open(program, procedure, has_stream)
         return serial, data
@@ -220,7 +228,7 @@ class ClientSession:
             raise RemoteProtocolError(f"a reply with status {packet.status}")
         if known.has_stream:
             self._streams[serial] = known
-        return Replied(serial, packet.payload)
+        return Replied(serial, packet.payload, packet.fds)
 
     def _stream_event(self, packet: Packet) -> Event | None:
         serial = packet.serial

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from actors.runtime.differences import differences
@@ -83,6 +83,8 @@ class FarSide:
         self.has_lost_events = False
         self.lines: set[Line] = set()
         """Connections that carry one stream each."""
+        self.displays: set[asyncio.Task[None]] = set()
+        """Displays whose bytes pass here."""
         self._is_new = not runtime.objects.all("domain", scope)
 
     # --- life ---
@@ -98,7 +100,9 @@ class FarSide:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await asyncio.gather(*(line.close() for line in list(self.lines)))
+        for display in self.displays:
+            display.cancel()
+        await asyncio.gather(*self.displays, *(line.close() for line in list(self.lines)), return_exceptions=True)
         if self._conn is not None:
             await self._conn.aclose()
 
@@ -369,8 +373,22 @@ async def ask(conn: DaemonConnection, procedure: Procedure, args: Any) -> Any:
 
     Raises the daemon's error, HypervisorGone and InvalidArguments.
     """
-    try:
+    with _as_told():
         return await conn.ask(procedure, args, timeout=None)
+
+
+async def ask_with_files(
+    conn: DaemonConnection, procedure: Procedure, args: Any, fds: Sequence[int]
+) -> tuple[Any, list[int]]:
+    """The same with open files, and those that the daemon gives. Raises also that they cannot be passed."""
+    with _as_told():
+        return await conn.ask_with_files(procedure, args, fds, timeout=None)
+
+
+@contextlib.contextmanager
+def _as_told() -> Iterator[None]:
+    try:
+        yield
     except HypervisorGone:
         raise
     except VirtError as exc:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from actors.remote.far_side import ask
+from actors.remote.far_side import ask, ask_with_files
+from actors.remote.files import join
 from actors.remote.host import RemoteHost
 from actors.remote.streaming import open_line
 from actors.runtime.calls import Calls, Handler
+from actors.runtime.files import call_file, call_files
 from actors.runtime.mailbox import Lane
 from remoting.objects import objects_in
 from rpc.client_session import PROGRAMS
@@ -23,6 +25,8 @@ from schema.table import all_procedures
 _OWN: Final = frozenset(("connect_open", "connect_close", "connect_get_uri"))
 _OF_EACH_CONNECTION: Final = ("auth_", "qemu_connect_domain_monitor_event_")
 """A client's own affair with its daemon, which our gateway settles itself."""
+_LOCAL_FILES: Final = frozenset(("lxc_domain_open_namespace",))
+"""A namespace that is open here is one of this host."""
 
 calls: Calls[RemoteHost] = Calls()
 
@@ -35,7 +39,7 @@ def is_forwarded(procedure: Procedure) -> bool:
         and name not in _OWN
         and not name.startswith(_OF_EACH_CONNECTION)
         and "register" not in name
-        and procedure.fds is None
+        and name not in _LOCAL_FILES
     )
 
 
@@ -47,7 +51,11 @@ def forwarder(procedure: Procedure) -> Handler:
     def make(*values: Any) -> Any:
         return struct(**dict(zip(names, values, strict=True)))
 
-    if procedure.stream is not None:
+    if procedure.fds == "reply":
+        function = _file_receiver(procedure, make)
+    elif procedure.fds is not None:
+        function = _file_forwarder(procedure, make)
+    elif procedure.stream is not None:
         function = _stream_forwarder(procedure, make)
     elif procedure.is_read:
         function = _read_forwarder(procedure, make)
@@ -79,6 +87,34 @@ def _change_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward
         results = [getattr(result, field.name) for field in procedure.ret]
         await side.look_at(objects_in([*values, *results]))
         return result
+
+    return forward
+
+
+def _file_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward:
+    async def forward(host: RemoteHost, *values: Any) -> Any:
+        side = host.side()
+        args = make(*values)
+        conn = await side.connection()
+        async with call_files() as fds, host.intents.change("forward", {"procedure": procedure.name}) as intent:
+            result, _ = await ask_with_files(conn, procedure, args, fds)
+            if procedure.ret:
+                intent.result(result)
+        results = [getattr(result, field.name) for field in procedure.ret]
+        await side.look_at(objects_in([*values, *results]))
+        return result
+
+    return forward
+
+
+def _file_receiver(procedure: Procedure, make: Callable[..., Any]) -> Forward:
+    async def forward(host: RemoteHost, *values: Any) -> Any:
+        args = make(*values)
+        conn = await host.side().connection()
+        async with call_file() as fds:
+            result, got = await ask_with_files(conn, procedure, args, ())
+            await join(host.side(), fds, got)
+        return result if procedure.ret else None
 
     return forward
 

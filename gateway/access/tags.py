@@ -104,7 +104,7 @@ class Tags:
             if procedure.name == "domain_rename":
                 return [before._replace(name=getattr(args, "new_name", None) or "")]
             if procedure.name == "domain_set_metadata":
-                return _with_metadata(*(getattr(args, name) for name in ("type", "metadata", "uri")), before)
+                return _with_metadata(args, before)
             if procedure.name == "domain_revert_to_snapshot":
                 found = await self._connection.ask(
                     "domain_snapshot_get_xml_desc", {"snap": getattr(args, "snap", None), "flags": 0}
@@ -136,7 +136,8 @@ class Tags:
         return view.domains
 
 
-def _with_metadata(kind: int, metadata: str | None, uri: str | None, before: Thing) -> list[Thing]:
+def _with_metadata(args: object, before: Thing) -> list[Thing]:
+    kind, metadata, uri = (getattr(args, name) for name in ("type", "metadata", "uri"))
     if kind != DomainMetadataType.ELEMENT:
         return []
     if uri == NAMESPACE:

@@ -38,6 +38,7 @@ OPENERS: Final = {
     "gateway/tls.py": "clients from other hosts",
     "actors/runtime/streams.py": "tickets",
     "actors/runtime/derived/native.py": "the host's name only",
+    "actors/remote/files.py": "displays of guests on other hosts, between the client's socket and the daemon's",
     "actors/qemu/monitor/link.py": "QEMU's monitor",
     "actors/qemu/agent/link.py": "the agent in a guest",
     "actors/qemu/migration/places.py": "whether a port is free",
@@ -46,6 +47,7 @@ OPENERS: Final = {
     "actors/qemu/resources.py": "the listening end of a guest's monitor",
     "actors/qemu/taps.py": "ioctls for tap devices",
     "remoting/endpoint.py": "other daemons of libvirt's protocol",
+    "remoting/unix_way.py": "other daemons of libvirt's protocol on this host",
     "remoting/relay.py": "tickets of the library's own process",
     "util/xmlrpc_unix.py": "supervisord's XML-RPC",
 }

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from remoting.connection import connect_daemon
-from schema.errors import AuthFailed, HypervisorGone, RpcError, VirtError
+from schema.body import args_struct
+from schema.errors import ArgumentUnsupported, AuthFailed, HypervisorGone, RpcError, VirtError
+from schema.table import need_procedure
 from tests.process.certificates import Authority
 from tests.process.gateway_house import GatewayHouse, gateway_house
 from tests.process.test_gateway_tls import free_port
@@ -60,6 +62,20 @@ async def names(uri: str) -> list[str]:
 
 async def test_tcp(daemon: Daemon) -> None:
     assert await names(f"test+tcp://localhost:{daemon.tcp_port}/default") == ["test"]
+
+
+async def test_open_files_pass_on_unix_sockets_alone(daemon: Daemon) -> None:
+    conn = await connect_daemon(f"test+tcp://localhost:{daemon.tcp_port}/default")
+    try:
+        associate, create = need_procedure("domain_fd_associate"), need_procedure("domain_create_xml_with_files")
+        dom = (await conn.call("domain_lookup_by_name", name="test")).dom
+        with pytest.raises(ArgumentUnsupported, match="fd passing is not supported by this connection"):
+            await conn.ask_with_files(associate, args_struct(associate)(dom=dom, name="x", flags=0), [0])
+        with pytest.raises(ArgumentUnsupported, match="fd passing is not supported by this connection"):
+            await conn.ask_with_files(create, args_struct(create)(xml_desc="<domain/>", flags=0), [0])
+        assert (await conn.call("domain_is_active", dom=dom)).active == 1
+    finally:
+        await conn.aclose()
 
 
 async def test_tls_with_certificates_of_both_sides(daemon: Daemon) -> None:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -30,7 +31,7 @@ DEVICES = """<graphics type='vnc' port='-1' autoport='yes'/><video><model type='
 def house() -> Iterator[GatewayHouse]:
     needs_qemu()
     need_virsh()
-    with gateway_house("[test]\nkeep = true\n", "test", "qemu") as made:
+    with gateway_house("[test]\nkeep = true\n", "test", "qemu", "remote") as made:
         for name in ("test:///default", "qemu:///system"):
             uri = made.uri(name)
             wait_for("the driver serves", partial(lambda at: made.virsh("list", uri=at).returncode == 0, uri))
@@ -45,7 +46,14 @@ def folder(house: GatewayHouse) -> Iterator[Path]:
     shutil.rmtree(made)
 
 
-def test_displays_disks_and_the_monitor_take_files(house: GatewayHouse, folder: Path) -> None:
+def through_another(house: GatewayHouse, name: str) -> str:
+    """A URI that comes to this gateway, from there to the driver of other hosts, and from it to this gateway again."""
+    return f"{house.uri(name)}&name={quote(house.uri(name), safe='')}"
+
+
+@pytest.mark.parametrize("way", ["straight", "through another"])
+def test_displays_disks_and_the_monitor_take_files(house: GatewayHouse, folder: Path, way: str) -> None:
+    uri = house.uri("qemu:///system") if way == "straight" else through_another(house, "qemu:///system")
     guest = RealGuest(f"f{os.getpid()}", boots=False)
     disk, path = folder / "disk.raw", folder / "guest.xml"
     disk.write_bytes(b"")
@@ -53,7 +61,7 @@ def test_displays_disks_and_the_monitor_take_files(house: GatewayHouse, folder: 
     path.write_text(guest.xml().replace("</devices>", DEVICES.format(disk=disk)))
     try:
         done = subprocess.run(
-            [SYSTEM_PYTHON, str(SCRIPTS / "files.py"), house.uri("qemu:///system"), str(path), str(disk)],
+            [SYSTEM_PYTHON, str(SCRIPTS / "files.py"), uri, str(path), str(disk)],
             capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -70,7 +78,9 @@ def test_displays_disks_and_the_monitor_take_files(house: GatewayHouse, folder: 
             os.kill(pid, 9)
 
 
-def test_virsh_passes_files_to_the_test_driver(house: GatewayHouse, folder: Path) -> None:
+@pytest.mark.parametrize("way", ["straight", "through another"])
+def test_virsh_passes_files_to_the_test_driver(house: GatewayHouse, folder: Path, way: str) -> None:
+    uri = house.uri() if way == "straight" else through_another(house, "test:///default")
     path = folder / "guest.xml"
     path.write_text("<domain type='test'><name>filed</name><memory>65536</memory><os><type>hvm</type></os></domain>")
     with path.open("rb") as lent:
@@ -78,7 +88,7 @@ def test_virsh_passes_files_to_the_test_driver(house: GatewayHouse, folder: Path
 
         def virsh(*words: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                ["virsh", "-c", house.uri(), *words, "--pass-fds", str(fd)],
+                ["virsh", "-c", uri, *words, "--pass-fds", str(fd)],
                 capture_output=True, text=True, timeout=60, check=False, pass_fds=[fd], stdin=subprocess.DEVNULL,
             )  # fmt: skip
 
@@ -86,6 +96,7 @@ def test_virsh_passes_files_to_the_test_driver(house: GatewayHouse, folder: Path
         assert done.returncode == 0, done.stderr
         done = virsh("dom-fd-associate", "filed", "group")
         assert "not supported by the connection driver: virDomainFDAssociate" in done.stderr
+        assert house.virsh("destroy", "filed").returncode == 0
         assert house.virsh("destroy", "test").returncode == 0
         done = virsh("start", "test")
         assert done.returncode == 0, done.stderr
