@@ -31,8 +31,8 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
-from actors.qemu.memory_lock import apply_lock_limit
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
+from actors.qemu.memory_lock import apply_lock_limit
 from actors.qemu.monitor.link import (
     Command,
     CommandRefused,
@@ -135,7 +135,6 @@ async def _start(
             await host.write(guest, record, live=begun.live)
             undo.push_async_callback(_unwrite, host, guest)
             answers = await _answers(host, begun, questions, len(about_processor))
-            await hand_leases_over(guest, begun.monitor, begun.claim)
         finally:
             for question in questions:
                 question.cancel()
@@ -146,13 +145,13 @@ async def _start(
             # the guest has given nothing back before its driver runs
             begun.live.current_memory_kib = int(answers["balloon"]["actual"]) // 1024
             changed = True
-        if changed:
-            run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
-        guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
         if about_processor and table is not None:
             path = first_path(answers["query-cpus-fast"])
             asked = await learn_processor(begun.monitor, begun.live, table, path, answers["processor"])
             run, changed = msgspec.structs.replace(run, processor=asked or ""), True
+        if changed:
+            run = msgspec.structs.replace(run, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live))
+        guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
         plugged = await _plug_processors(guest, begun.live)
         if plugged is not None:
             run = msgspec.structs.replace(
@@ -426,6 +425,8 @@ async def _answers(
     for place, question in enumerate(questions):
         # of the balloon's answers the last one counts
         name = names[place] if place < len(names) else "balloon"
+        if place >= len(questions) - about_processor:
+            name = "processor"
         try:
             answer = await question
         except CommandRefused as exc:
@@ -435,9 +436,11 @@ async def _answers(
         except MonitorGone as exc:
             await begun.process.wait(1.0)
             said = last_words(log_of(host, begun.live.name))
-        if place >= len(questions) - about_processor:
-            name = "processor"
             raise InternalError(f"process exited while connecting to monitor: {said}") from exc
+        if name == "processor":
+            answers[name].append(answer)
+        else:
+            answers[name] = answer
     return answers
 
 
@@ -445,10 +448,6 @@ def last_words(log: Path) -> str:
     """What QEMU wrote since its last start."""
     try:
         with log.open("rb") as file:
-        if name == "processor":
-            answers[name].append(answer)
-        else:
-            answers[name] = answer
             file.seek(0, os.SEEK_END)
             file.seek(max(0, file.tell() - LOG_TAIL))
             text = file.read().decode(errors="replace")
