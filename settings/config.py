@@ -157,7 +157,12 @@ class TestSettings:
 class QemuSettings:
     """The QEMU driver."""
 
-    user: str = ""  # guests run as this user when the agent is root; empty: as the agent
+    user: str = ""  # guests run as this user, by name or "+NUMBER", when the agent is root; empty: as the agent
+    group: str = ""  # and as this group; empty: the user's own
+    dynamic_ownership: bool = True  # what a guest opens is made its user's while it runs (docs/ownership.md)
+    remember_owner: bool = True  # and goes back to whose it was; false: to root
+    leases: bool = True  # an image that a guest writes is refused to all others (docs/ownership.md)
+    lease_folder: str = ""  # where leases are, for all agents that name the same folder; empty: our own
     emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")
     stop_timeout_s: Seconds = 10.0  # between SIGTERM and SIGKILL of a graceful destroy
     autostart_delay_s: float = 0.0

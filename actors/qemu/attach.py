@@ -17,6 +17,7 @@ import msgspec
 
 from actors.qemu import notices, records, states
 from actors.qemu.block.jobs import settle_soon
+from actors.qemu.claims import take_up_claims
 from actors.qemu.command.build import marker_of
 from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
@@ -43,6 +44,7 @@ RETRY_MAX_S: Final = 5.0
 async def restore_guests(host: QemuHost) -> None:
     """Reads every guest's document and attaches to those that run."""
     host.load_ids()
+    host.owners.read()
     digests = await _read_documents(host)
     load_moments(host)
     await _settle_intents(host)
@@ -54,6 +56,7 @@ async def restore_guests(host: QemuHost) -> None:
     await settle_snapshots(host)
     _carry_on_reverts(host)
     _sweep_folders(host)
+    await take_up_claims(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
             host.forget(guest)

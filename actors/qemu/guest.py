@@ -76,6 +76,8 @@ class Guest:
         """Open files that clients lend it."""
         self.departures = Departures()
         """Devices that were asked to go."""
+        self.leases: set[str] | None = None
+        """What its process holds for what it writes; None: those of its definition, as far as we know."""
         self.told_off: Told | None = None
         self.old_facts: tuple[Record, Facts] | None = None
         """What the document does not say of itself, because it is of an older agent's."""

@@ -20,6 +20,7 @@ from actors.qemu.capabilities.store import CapabilityStore, host_arch
 from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
 from actors.qemu.index import IndexKeeper
+from actors.qemu.owning.register import Register
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
@@ -58,6 +59,8 @@ class QemuHost(KeepsMoments):
         qemu = self.config.qemu
         self.needed: Ports = configured_ports(qemu.secrets, qemu.pools, qemu.networks, runtime.in_thread)
         """Of whom to ask for secrets, volumes and networks."""
+        self.owners = Register(self.state_folder / "owners", lambda what, error: self.log.warning(what, error=error))
+        """Whose the files of running guests were."""
         self.consoles = Consoles()
         self.index = IndexKeeper(self.paths.role_cache("qemu") / "guests.index")
         """What makes the next start quick."""
@@ -288,6 +291,10 @@ class QemuHost(KeepsMoments):
                 from actors.qemu.block.backup import end_with_guest
 
                 end_with_guest(self, guest)
+            from actors.qemu.claims import let_go
+
+            await let_go(self, record.uuid, run.id)
+
             self._let_go(guest, run)
             guest.adopt(record)
             if guest.is_persistent:
@@ -306,7 +313,7 @@ class QemuHost(KeepsMoments):
         if guest.monitor is not None:
             guest.monitor.close()
             guest.monitor = None
-        guest.process = None
+        guest.process = guest.leases = None
         guest.destroys = guest.got_shutdown = False
         guest.balloon_kib = None
         guest.expected.clear()

@@ -146,11 +146,12 @@ def spawn_process(
     log: Path,
     inherit: Sequence[int] = (),
     user: tuple[int, int] | None = None,
+    groups: Sequence[int] = (),
 ) -> GuestProcess:
     """Starts a program that outlives us.
 
     It leads a session of its own, has the log as its output, no descriptor but those named, and none of our limits.
-    Raises OSError when the program cannot be started.
+    As another user it is in `groups` besides its own group. Raises OSError when the program cannot be started.
     """
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -166,7 +167,7 @@ def spawn_process(
             pass_fds=tuple(inherit),
             user=None if user is None else user[0],
             group=None if user is None else user[1],
-            extra_groups=None if user is None else [],
+            extra_groups=None if user is None else list(groups),
         )
     finally:
         os.close(output)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 import secrets
 import shutil
 import time
@@ -23,6 +22,7 @@ import msgspec
 
 from actors.qemu import notices, records
 from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.claims import StartClaim, claim_for_start, hand_leases_over, let_go
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import MASTER_KEY, Launch, Options
 from actors.qemu.command.line import CommandLine
@@ -43,6 +43,7 @@ from actors.qemu.monitor.link import (
     open_monitor,
 )
 from actors.qemu.needs import KEY_BYTES, ask_ports
+from actors.qemu.owning.identity import Identity, Owner, identity_of, note_identity
 from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
@@ -54,7 +55,6 @@ from conf.domain.checks_interfaces import check_connection
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.domain.resources import Resource
-from conf.domain.seclabel import Seclabel, SeclabelType
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError, VirtError
 from settings.paths import check_socket_length
@@ -86,6 +86,7 @@ class Started:
     live: Domain
     process: GuestProcess
     monitor: Monitor
+    claim: StartClaim
 
 
 async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) -> None:
@@ -121,6 +122,7 @@ async def _start(
         undo.callback(setattr, guest, "held", None)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         begun = await _launch(host, guest, config, caps, number, folder, wish, undo)
+        undo.callback(begun.claim.close)
         undo.callback(_forget_process, guest)
         guest.monitor = begun.monitor
         host.watch(guest, begun.process)
@@ -135,6 +137,7 @@ async def _start(
             await host.write(guest, record, live=begun.live)
             undo.push_async_callback(_unwrite, host, guest)
             answers = await _answers(host, begun, questions, len(about_processor))
+            await hand_leases_over(guest, begun.monitor, begun.claim)
         finally:
             for question in questions:
                 question.cancel()
@@ -205,13 +208,15 @@ async def _launch(
         # where its control groups are once it has limits
         resource = live.resource = live.resource or Resource()
         resource.partition = DEFAULT_PARTITION
-    _note_owner(host, live)
+    identity = identity_of(live, host.config.qemu)
+    note_identity(live, identity)
     prepare_nvram(live, reset=wish.resets_nvram)
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
     with contextlib.ExitStack() as ours:
         ours.callback(resources.close)
         _make_folder(folder)
+        _give_to(identity, folder)
         path = folder / "monitor.sock"
         _check_path(path)
         listener = listening_socket(path)
@@ -223,7 +228,10 @@ async def _launch(
         log = _open_log(host, config.name, line)
         connected = connect_socket(path)
         ours.callback(connected.close)
-        process = _spawn(host, line, log, folder, [listener.fileno(), *resources.inherited])
+        claim = await claim_for_start(host, guest, live, number, identity, locks=wish.move is None)
+        ours.callback(claim.close)
+        undo.push_async_callback(let_go, host, guest.record.uuid, number)
+        process = _spawn(host, line, log, folder, [listener.fileno(), *resources.inherited], identity)
         undo.push_async_callback(_kill, process)
         apply_lock_limit(process.pid, live)
         ours.pop_all()
@@ -253,7 +261,7 @@ async def _launch(
         move=wish.move,
         partition=(live.resource.partition if live.resource is not None else None) or "",
     )
-    return Started(run, live, process, monitor)
+    return Started(run, live, process, monitor, claim)
 
 
 def places_of(host: QemuHost, folder: Path) -> Places:
@@ -279,19 +287,6 @@ def _live_xml(live: Domain, number: int) -> str:
     from conf.flags import XmlFlags
 
     return write_domain(live, XmlFlags.SECURE, id=number)
-
-
-def _note_owner(host: QemuHost, live: Domain) -> None:
-    """A running guest's definition says as whom it runs, where the driver could choose that."""
-    if os.geteuid() != 0 or any(one.model == "dac" for one in live.seclabels):
-        return
-    user = _guest_user(host) or (0, 0)
-    label = f"+{user[0]}:+{user[1]}"
-    # images are not given to another user: a guest of another user's needs images that are that user's
-    image = label if user == (0, 0) else None
-    live.seclabels.append(
-        Seclabel(type=SeclabelType.DYNAMIC, model="dac", relabel=image is not None, label=label, imagelabel=image)
-    )
 
 
 def _make_folder(folder: Path) -> None:
@@ -333,35 +328,39 @@ def _open_log(host: QemuHost, name: str, line: CommandLine) -> Path:
     return path
 
 
-def _guest_user(host: QemuHost) -> tuple[int, int] | None:
-    """Whom guests run as; None: as this process. Raises ConfigUnsupported for an unknown user."""
-    name = host.config.qemu.user
-    if not name or os.geteuid() != 0:
-        return None
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError as exc:
-        raise ConfigUnsupported(f"guests are to run as user '{name}', whom this host does not know") from exc
-    return entry.pw_uid, entry.pw_gid
-
-
-def _give_to(user: tuple[int, int] | None, folder: Path) -> None:
-    if user is None:
+def _give_to(identity: Identity | None, folder: Path) -> None:
+    if identity is None or identity.process == Owner(0, 0):
         return
     try:
         for path in (folder, *folder.iterdir()):
-            os.chown(path, *user)
+            os.chown(path, identity.process.uid, identity.process.gid)
         # the way to it is open to those who know it
         folder.parent.chmod(0o711)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"cannot give '{folder}' to the guest's user") from exc
 
 
-def _spawn(host: QemuHost, line: CommandLine, log: Path, folder: Path, inherit: list[int]) -> GuestProcess:
-    user = _guest_user(host)
-    _give_to(user, folder)
+def _other(identity: Identity | None) -> tuple[int, int] | None:
+    """Who the guest's process becomes; nothing changes for who is root and stays it."""
+    if identity is None or identity.process == Owner(0, 0):
+        return None
+    return identity.process.uid, identity.process.gid
+
+
+def _spawn(
+    host: QemuHost, line: CommandLine, log: Path, folder: Path, inherit: list[int], identity: Identity | None
+) -> GuestProcess:
+    _give_to(identity, folder)
+    other = _other(identity)
     try:
-        return spawn_process(line.words, environment=line.environment, log=log, inherit=inherit, user=user)
+        return spawn_process(
+            line.words,
+            environment=line.environment,
+            log=log,
+            inherit=inherit,
+            user=other,
+            groups=() if other is None or identity is None else identity.groups,
+        )
     except OSError as exc:
         raise InternalError(f"cannot execute binary {line.words[0]}: {exc.strerror or exc}") from exc
 
@@ -374,7 +373,7 @@ async def _kill(process: GuestProcess) -> None:
 
 
 def _forget_process(guest: Guest) -> None:
-    guest.process = guest.monitor = None
+    guest.process = guest.monitor = guest.leases = None
     guest.expected.clear()
     if guest.perf is not None:
         guest.perf.close()

@@ -33,6 +33,7 @@ from actors.qemu.block.nodes import (
     remove_file,
     size_of,
 )
+from actors.qemu.claims import claim_images, owner_of_new_file, settle_claims
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -182,10 +183,14 @@ async def _open_stores(
         below = part.top if pulls else None
         backing = part.top.format_node if pulls else None
         if reuses or not isinstance(part.image.source, FileSource):
+            await claim_images(host, guest, disk, [part.image])
+            undo.push_async_callback(settle_claims, host, guest)
             await open_images(guest, [node], backing=backing)
         else:
             if path is not None and await host.runtime.in_thread(make_file, path, host.config.qemu.user):
                 undo.callback(remove_file, path)
+            await claim_images(host, guest, disk, [part.image])
+            undo.push_async_callback(settle_claims, host, guest)
             if path is not None:
                 made.append(path)
             size = await size_of(guest, part.top.format_node)
@@ -361,6 +366,7 @@ async def _finish(host: QemuHost, guest: Guest, last: BlockJob) -> None:
         "error": error,
     }
     set_backup(guest, None)
+    await settle_claims(host, guest)
     with contextlib.suppress(VirtError):
         await keep_now(host, guest)
     if job is None or job.operation is not Operation.BACKUP:

@@ -25,6 +25,7 @@ from actors.qemu.block.nodes import (
     size_of,
 )
 from actors.qemu.block.speed import LONG_MAX, speed_of
+from actors.qemu.claims import claim_images, owner_of_new_file, settle_claims
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -184,6 +185,8 @@ async def _open_copy(
             for one in await host.runtime.in_thread(chain_below, copy.path or "", copy.format):
                 one.index = take_number(guest)
                 copies.append(one)
+        await claim_images(host, guest, disk, copies)
+        undo.push_async_callback(settle_claims, host, guest)
         nodes = nodes_for(launch, disk, copies)
         await open_images(guest, nodes)
         undo.push_async_callback(close_images, guest, copies)
@@ -191,6 +194,8 @@ async def _open_copy(
     path = copy.path or ""
     if await host.runtime.in_thread(make_file, path, host.config.qemu.user):
         undo.callback(remove_file, path)
+    await claim_images(host, guest, disk, [copy])
+    undo.push_async_callback(settle_claims, host, guest)
     size = await size_of(guest, images[0].format_node)
     node = nodes_for(launch, disk, [copy])[-1]
     below = list(images[1:]) if shallow else []

@@ -19,6 +19,7 @@ from actors.qemu.block.chain import (
 )
 from actors.qemu.block.keeping import find_job, keep_now, put_job
 from actors.qemu.block.nodes import close_images, remove_file
+from actors.qemu.claims import settle_claims
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.records import BlockJob
@@ -97,6 +98,7 @@ async def _backing_of(guest: Guest, node: str) -> str | None:
 async def let_go(host: QemuHost, guest: Guest, job: BlockJob, images: Sequence[Image], *, done: bool) -> None:
     """QEMU closes images that a job has left over; their files go if that was asked for."""
     await close_images(guest, images)
+    await settle_claims(host, guest)
     if not done or not job.deletes:
         return
     for image in images:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pwd
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +18,7 @@ from actors.qemu.command.line import Properties, without_none
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
+from actors.qemu.owning.identity import Owner
 from actors.qemu.resources import StartResources
 from actors.qemu.start import options_of
 from conf.domain.disk import Disk
@@ -236,8 +236,8 @@ async def create_image(
         raise
 
 
-def make_file(path: str, user: str) -> bool:
-    """Makes an empty file that the guest's process may write; whether it was not there before.
+def make_file(path: str, owner: Owner | None) -> bool:
+    """Makes an empty file that the guest's process may write: its `owner`'s. Whether it was not there before.
 
     Raises HostSystemError.
     """
@@ -247,15 +247,12 @@ def make_file(path: str, user: str) -> bool:
         except FileExistsError:
             return False
         try:
-            if user and os.geteuid() == 0:
-                entry = pwd.getpwnam(user)
-                os.fchown(descriptor, entry.pw_uid, entry.pw_gid)
+            if owner is not None:
+                os.fchown(descriptor, owner.uid, owner.gid)
         finally:
             os.close(descriptor)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"failed to create image file '{path}'") from exc
-    except KeyError as exc:
-        raise HostSystemError(0, f"failed to create image file '{path}': no user '{user}'") from exc
     return True
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from actors.qemu import records
 from actors.qemu.block.chain import take_number
+from actors.qemu.claims import claim_device, leases_back, settle_claims
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug.board import Board
@@ -102,17 +103,19 @@ def _has_vfio() -> bool:
 class Plans:
     """What an intent holds of a change: the devices that are about to be, and what takes back their parts."""
 
-    def __init__(self, intent: Intent | None) -> None:
-        self._intent = intent
+    def __init__(self, host: QemuHost, guest: Guest, intent: Intent | None) -> None:
+        self._host, self._guest, self._intent = host, guest, intent
         self.devices: list[str] = []
         self.undo: list[list[Any]] = []
 
     async def note(self, device: Element, undo: list[Command]) -> None:
-        """Adds a device, before QEMU is told of it."""
+        """Adds a device, before QEMU is told of it; the guest has what it needs of the host then."""
+        undo = [*undo, *leases_back(self._host, self._guest, device)]
         self.devices.append(write_device(device, XmlFlags.SECURE))
         self.undo = [[name, dict(arguments or {})] for name, arguments in undo]
         if self._intent is not None:
             await self._intent.note(devices=self.devices, undo=self.undo)
+        await claim_device(self._host, self._guest, device)
 
 
 @contextlib.asynccontextmanager
@@ -136,7 +139,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         talk=GuestTalk(guest),
         resources=resources,
         number=lambda: take_number(guest),
-        note=Plans(intent).note,
+        note=Plans(host, guest, intent).note,
         expect=lambda alias: GuestDeparture(guest, alias, host.config.qemu.unplug_wait_s),
         read_chain=read_chain,
         guest_id=guest.id,
@@ -146,6 +149,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         yield board
     except BaseException:
         resources.undo()
+        await asyncio.shield(settle_claims(host, guest))
         raise
     resources.close()
 
@@ -173,6 +177,8 @@ async def commit(
     await host.write(guest, record, live=live, config=config, completes=completes)
     if live is not None and known is not None and guest.run is not None and catch_up(known, live):
         host.keep_soon(guest)  # it did something while the disk was written
+    if live is not None:
+        await settle_claims(host, guest)
     if publishes:
         host.publish(guest, told, origin=origin)
 

@@ -32,6 +32,7 @@ from actors.qemu.block.nodes import (
     remove_file,
     size_of,
 )
+from actors.qemu.claims import claim_images, owner_of_new_file, settle_claims
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from conf.domain.domain import Domain
@@ -107,6 +108,8 @@ async def open_overlays(
         path = overlay.image.path
         if path is not None and await host.runtime.in_thread(make_file, path, host.config.qemu.user):
             undo.callback(remove_file, path)
+        await claim_images(host, guest, disk, [overlay.image])
+        undo.push_async_callback(settle_claims, host, guest)
         if reuses:
             await open_images(guest, [node])
         else:
