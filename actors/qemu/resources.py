@@ -41,6 +41,11 @@ class StartResources:
         self.sockets: list[Path] = []
         self.launch: Launch | None = None
 
+    def take(self, needs: Needs) -> None:
+        """More that ports have answered: secrets and volumes of a device that comes later."""
+        self._needs.secrets.update(needs.secrets)
+        self._needs.volumes.update(needs.volumes)
+
     def close(self) -> None:
         """Closes our descriptors; those that the guest inherited live on in it."""
         for descriptor in self.inherited:

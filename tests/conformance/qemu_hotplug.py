@@ -67,7 +67,7 @@ class RecordedTalk:
     async def hand_over(self, name: str, descriptor: int) -> None:
         await self.ask("getfd")
 
-    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+    async def hand_over_set(self, descriptor: int, opaque: str, number: int | None = None) -> int:
         return int((await self.ask("add-fd"))["fdset-id"])
 
     def take_back(self, commands: Sequence[Command]) -> None:

@@ -173,7 +173,7 @@ async def _open_stores(
     host: QemuHost, guest: Guest, parts: list[Part], *, reuses: bool, pulls: bool, undo: AsyncExitStack
 ) -> tuple[str, ...]:
     """Makes and opens the images that the backup goes to, or that keep what the guest overwrites; gives those made."""
-    launch = await launch_of(host, guest)
+    launch = await launch_of(host, guest, *(part.image.source for part in parts))
     made: list[str] = []
     for part in parts:
         disk = disk_of_target(guest.live, part.plan.name)

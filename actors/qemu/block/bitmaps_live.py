@@ -97,7 +97,7 @@ async def reopen(
     host: QemuHost, guest: Guest, disk: Disk, images: Sequence[Image], place: int, *, writable: bool
 ) -> None:
     """Opens an image of a chain anew, for writing or not. Raises as `Guest.ask` does."""
-    launch = await launch_of(host, guest)
+    launch = await launch_of(host, guest, disk)
     node = nodes_for(launch, disk, [images[place]], writable=writable)[-1]
     options: dict[str, Any] = without_none(node.steps[-1][1])
     options["read-only"] = not writable

@@ -105,6 +105,8 @@ def _described(xml: str) -> tuple[StorageSource, str | None]:
     disk = Disk.parse(node, ParseFlags.NONE)
     if disk.source is None:
         raise XmlError("missing source for the copy")
+    if disk.encryption is not None and isinstance(disk.source, FileSource | BlockSource):
+        disk.source.encryption = disk.source.encryption or disk.encryption
     return disk.source, disk.driver.type if disk.driver is not None else None
 
 
@@ -178,8 +180,8 @@ async def _open_copy(
     undo: AsyncExitStack,
 ) -> list[Image]:
     """Makes and opens the image that takes the copy; gives it with those below it."""
-    launch = await launch_of(host, guest)
-    if reuses or not isinstance(copy.source, FileSource):
+    launch = await launch_of(host, guest, copy.source)
+    if reuses or not isinstance(copy.source, FileSource) or copy.source.fdgroup is not None:
         copies = [copy]
         if shallow:
             for one in await host.runtime.in_thread(chain_below, copy.path or "", copy.format):

@@ -17,22 +17,32 @@ from actors.qemu.command.launch import Launch
 from actors.qemu.command.line import Properties, without_none
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.hotplug.chardev_words import read_words
+from actors.qemu.hotplug.steps import with_sets
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
+from actors.qemu.needs import ask_ports
 from actors.qemu.owning.identity import Owner
 from actors.qemu.resources import StartResources
 from actors.qemu.start import options_of
 from conf.domain.disk import Disk
 from conf.domain.storage_source import FileSource, NetworkSource, Protocol
+from conf.element import Element
 from schema.errors import HostSystemError, HypervisorGone, InternalError, OperationFailed, VirtError
 
 _ENDED: Final = "concluded"
 
 
-async def launch_of(host: QemuHost, guest: Guest) -> Launch:
-    """What nodes of a running guest are made from."""
+async def launch_of(host: QemuHost, guest: Guest, *parts: Element) -> Launch:
+    """What nodes of a running guest are made from, with the secrets and volumes that disks and images name.
+
+    Raises what asking for them raises: NoSuchSecret, NoSuchStoragePool, NoSuchStorageVol.
+    """
     live = guest.live
     caps = await host.emulator_for(live.os.kind.arch, guest.need_run().emulator)
-    return Launch(live, caps, options_of(host), guest.folder, StartResources(guest.folder), -1, guest_id=guest.id)
+    resources = StartResources(guest.folder, guest.fd_groups)
+    for part in parts:
+        resources.take(await ask_ports(part, host.needed, guest.folder))
+    return Launch(live, caps, options_of(host), guest.folder, resources, -1, guest_id=guest.id)
 
 
 def nodes_for(launch: Launch, disk: Disk, images: Sequence[Image], *, writable: bool = True) -> list[Node]:
@@ -42,6 +52,9 @@ def nodes_for(launch: Launch, disk: Disk, images: Sequence[Image], *, writable: 
     """
     draft = disk.copy()
     put_images(draft, images)
+    if images[0].source is not disk.source:
+        # what opens the disk's own image, where its document names that beside the image, opens no other one
+        draft.encryption = draft.auth = None
     if draft.driver is not None:
         draft.driver.copy_on_read = None
     draft.readonly = not writable
@@ -101,14 +114,35 @@ async def open_images(guest: Guest, nodes: Sequence[Node], *, backing: str | Non
     done: list[Command] = []
     try:
         for place, node in enumerate(nodes):
+            sets = await _hand_over(guest, node)
             for name, arguments in adding(node, backing=backing if place == 0 else None):
-                await guest.ask(name, dict(arguments or {}))
+                await guest.ask(name, with_sets(dict(arguments or {}), sets))
                 done.append((name, arguments))
     except BaseException:
         for name, arguments in reversed(done):
             with contextlib.suppress(VirtError):
                 await asyncio.shield(asyncio.ensure_future(_take_back(guest, name, dict(arguments or {}))))
         raise
+
+
+async def _hand_over(guest: Guest, node: Node) -> dict[int, int]:
+    """Gives QEMU the descriptors of an image that a client has opened; the numbers of its sets by ours.
+
+    Raises InternalError when QEMU refuses, HypervisorGone.
+    """
+    sets: dict[int, int] = {}
+    for words in node.descriptors:
+        _, parts = read_words(f"add-fd,{words}")
+        local, descriptor = int(parts["set"]), int(parts["fd"])
+        try:
+            sets[local] = await guest.need_monitor().hand_over_set(descriptor, parts["opaque"], sets.get(local))
+        except CommandRefused as exc:
+            raise InternalError(f"unable to execute QEMU command '{exc.command}': {exc.reason}") from exc
+        except MonitorGone as exc:
+            raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
+        finally:
+            os.close(descriptor)
+    return sets
 
 
 async def _take_back(guest: Guest, name: str, arguments: dict[str, Any]) -> None:
@@ -127,6 +161,8 @@ async def close_images(guest: Guest, images: Sequence[Image]) -> None:
     for image in images:
         commands.append(("blockdev-del", {"node-name": image.format_node}))
         commands.append(("blockdev-del", {"node-name": image.storage_node}))
+        if getattr(image.source, "encryption", None) is not None:
+            commands.append(("object-del", {"id": f"{image.format_node}-encryption-secret0"}))
     for future in monitor.submit(commands):
         with contextlib.suppress(CommandRefused, MonitorGone):
             await future
@@ -224,7 +260,9 @@ async def create_image(
             if name == "blockdev-add" and arguments is not None:
                 opened.append(str(arguments["node-name"]))
         lower = opened[-1] if opened else storage
-        options = format_options(image.format, lower, size, below)
+        encryption = getattr(image.source, "encryption", None)
+        secret = None if encryption is None else f"{image.format_node}-encryption-secret0"
+        options = format_options(image.format, lower, size, below, encryption=encryption, secret=secret)
         if options is not None:
             await run_job(guest, f"create-{image.format_node}", "blockdev-create", {"options": options})
         name, arguments = commands[-1]

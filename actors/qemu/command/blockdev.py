@@ -340,7 +340,10 @@ class _Layer:
             if source.fdgroup is not None:
                 descriptors = launch.host.fd_group(source.fdgroup)
                 self._descriptors = len(descriptors)
-                number = launch.descriptor_sets[id(source)]
+                number = launch.descriptor_sets.get(id(source))
+                if number is None:
+                    # an image that comes later; QEMU gives the set a number of its own then
+                    number = launch.descriptor_sets[id(source)] = launch.next_fdset()
                 for place, descriptor in enumerate(descriptors):
                     node.descriptors.append(f"set={number},fd={descriptor},opaque={name}{place}")
                 path = f"/dev/fdset/{number}"

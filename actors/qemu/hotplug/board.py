@@ -31,6 +31,10 @@ class Departure(Protocol):
         """Nobody waits any more."""
 
 
+async def nothing_needed(device: Element) -> None:
+    """Where nobody could be asked."""
+
+
 @dataclass(slots=True)
 class Board:
     """One change of one running guest."""
@@ -53,6 +57,8 @@ class Board:
     guest_id: int = -1
     has_vfio: Callable[[], bool] = lambda: True
     """Can the host give its own PCI devices away?"""
+    meet: Callable[[Element], Awaitable[None]] = nothing_needed
+    """Asks the other drivers for the secrets, volumes and networks that a device names."""
 
     def launch(self, device: Element) -> Launch:
         """What the writers of command lines need for this device alone."""

@@ -57,6 +57,7 @@ async def domain_attach_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
     async with host.intents.change("attach", facts) as intent:
         async with open_board(host, guest, intent) as board:
             wanted = parse_device(xml, board.domain, board.rules, ParseFlags.ABI_UPDATE)
+            await board.meet(wanted)
             try:
                 device = await attach.attach(board, wanted)
             except BaseException:
@@ -177,6 +178,7 @@ async def domain_update_device_flags(host: QemuHost, dom: DomainRef, xml: str, f
             wanted = parse_device(xml, board.domain, board.rules, ParseFlags.NONE)
             if isinstance(wanted, Disk):
                 _check_idle(guest, wanted)
+            await board.meet(wanted)
             try:
                 await update.update(board, wanted, force=bool(flags & ModifyFlags.FORCE))
             except BaseException:

@@ -19,6 +19,7 @@ from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.images import complete_chains
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
+from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
 from actors.qemu.rules import QemuRules
 from actors.qemu.start import options_of
@@ -48,10 +49,10 @@ class GuestTalk:
         with _told(self._guest):
             await self._guest.need_monitor().hand_over(name, descriptor)
 
-    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+    async def hand_over_set(self, descriptor: int, opaque: str, number: int | None = None) -> int:
         """Gives QEMU a descriptor that it opens by name. Raises InternalError, HypervisorGone."""
         with _told(self._guest):
-            return await self._guest.need_monitor().hand_over_set(descriptor, opaque)
+            return await self._guest.need_monitor().hand_over_set(descriptor, opaque, number)
 
     def take_back(self, commands: Sequence[Command]) -> None:
         """Sends commands that may fail; a guest that is gone needs none."""
@@ -130,6 +131,9 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         probe.devices = type(guest.live.devices)(disks=[disk])
         await host.runtime.in_thread(complete_chains, probe)
 
+    async def meet(device: Element) -> None:
+        resources.take(await ask_ports(device, host.needed, guest.folder))
+
     board = Board(
         domain=guest.live.copy(),
         rules=rules,
@@ -144,6 +148,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         read_chain=read_chain,
         guest_id=guest.id,
         has_vfio=_has_vfio,
+        meet=meet,
     )
     try:
         yield board

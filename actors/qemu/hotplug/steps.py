@@ -57,8 +57,8 @@ class Talk(Protocol):
     async def hand_over(self, name: str, descriptor: int) -> None:
         """Gives QEMU a descriptor under a name."""
 
-    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
-        """Gives QEMU a descriptor that it opens as /dev/fdset/NUMBER; the number."""
+    async def hand_over_set(self, descriptor: int, opaque: str, number: int | None = None) -> int:
+        """Gives QEMU a descriptor that it opens as /dev/fdset/NUMBER; the number, of a new set or the given one."""
 
     def take_back(self, commands: list[Command]) -> None:
         """Sends commands that may fail, in order, without waiting for their answers."""
@@ -191,26 +191,32 @@ async def carry_out(talk: Talk, steps: list[Step]) -> dict[str, Any]:
 async def _take(talk: Talk, step: Step, sets: dict[int, int], done: list[Command]) -> Any:
     if step.local_set is not None:
         assert step.descriptor is not None
-        number = await talk.hand_over_set(step.descriptor, str(step.arguments["opaque"]))
-        sets[step.local_set] = number
+        known = sets.get(step.local_set)
+        opaque = str(step.arguments["opaque"])
+        if known is not None:
+            # QEMU chooses among the descriptors of a set the one that may do what it wants
+            return await talk.hand_over_set(step.descriptor, opaque, known)
+        number = sets[step.local_set] = await talk.hand_over_set(step.descriptor, opaque)
         done.append(("remove-fd", {"fdset-id": number}))
         return number
     if step.descriptor is not None:
         await talk.hand_over(str(step.arguments["fdname"]), step.descriptor)
         value = None
     else:
-        value = await talk.ask(step.name, _with_sets(step.arguments, sets) if sets else step.arguments)
+        value = await talk.ask(step.name, with_sets(step.arguments, sets) if sets else step.arguments)
     if step.undo is not None:
         done.append(step.undo)
     return value
 
 
-def _with_sets(value: Any, sets: dict[int, int]) -> Any:
+def with_sets(value: Any, sets: dict[int, int]) -> Any:
     """The arguments with the numbers that QEMU gave to sets of descriptors."""
+    if not sets:
+        return value
     if isinstance(value, dict):
-        return {key: _with_sets(part, sets) for key, part in value.items()}
+        return {key: with_sets(part, sets) for key, part in value.items()}
     if isinstance(value, list):
-        return [_with_sets(part, sets) for part in value]
+        return [with_sets(part, sets) for part in value]
     if isinstance(value, str) and value.startswith(_SET):
         return f"{_SET}{sets[int(value.removeprefix(_SET))]}"
     return value

@@ -96,7 +96,7 @@ async def open_overlays(
 
     Raises ConfigUnsupported, HostSystemError, OperationFailed, InternalError.
     """
-    launch = await launch_of(host, guest)
+    launch = await launch_of(host, guest, *(overlay.image.source for overlay in overlays))
     actions: list[dict[str, Any]] = []
     known = await ask_nodes(guest)
     for overlay in overlays:

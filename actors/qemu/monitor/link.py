@@ -90,12 +90,13 @@ class Monitor(asyncio.Protocol):
         """
         await self._send_with("getfd", {"fdname": name}, descriptor)
 
-    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+    async def hand_over_set(self, descriptor: int, opaque: str, number: int | None = None) -> int:
         """Gives QEMU a copy of a descriptor that it opens as `/dev/fdset/NUMBER`; `opaque` is kept with it.
 
-        Gives the number. Raises CommandRefused and MonitorGone.
+        Without `number` it becomes the first one of a new set. Gives the number. Raises CommandRefused, MonitorGone.
         """
-        return int((await self._send_with("add-fd", {"opaque": opaque}, descriptor))["fdset-id"])
+        into = {} if number is None else {"fdset-id": number}
+        return int((await self._send_with("add-fd", {**into, "opaque": opaque}, descriptor))["fdset-id"])
 
     async def execute_with(self, name: str, arguments: Data | None, descriptor: int) -> Any:
         """The value of one command that comes with a copy of a descriptor. Raises CommandRefused and MonitorGone."""

@@ -44,7 +44,7 @@ class Talk:
     async def hand_over(self, name: str, descriptor: int) -> None:
         self.said.append(("getfd", {"fdname": name}))
 
-    async def hand_over_set(self, descriptor: int, opaque: str) -> int:
+    async def hand_over_set(self, descriptor: int, opaque: str, number: int | None = None) -> int:
         self.said.append(("add-fd", {"opaque": opaque}))
         return 12
 
