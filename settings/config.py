@@ -169,6 +169,8 @@ class QemuSettings:
     secrets: dict[str, str] = field(default_factory=dict)  # "UUID" or "TYPE:USAGE" = the file that holds the value
     pools: dict[str, str] = field(default_factory=dict)  # storage pool = the folder with its volumes
     networks: dict[str, str] = field(default_factory=dict)  # network = the bridge that its guests are joined to
+    spice_tls: bool = False  # displays of type spice may use TLS
+    spice_tls_folder: str = "/etc/pki/qemu"  # ca-cert.pem, server-cert.pem and server-key.pem for them
     unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 

@@ -53,9 +53,10 @@ async def restore_guests(host: QemuHost) -> None:
         await asyncio.gather(*(_attach(host, guest) for guest in running))
     await _settle_saves(host)
     await _settle_plugs(host)
+    await _settle_helpers(host)
     await settle_snapshots(host)
     _carry_on_reverts(host)
-    _sweep_folders(host)
+    await _sweep_folders(host)
     await take_up_claims(host)
     for guest in list(host.guests.values()):
         if guest.run is None and not guest.is_persistent:
@@ -194,21 +195,25 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
             found.release()
     if guest is not None and run is not None:
         await note_end(host, guest, DomainShutoffReason.FAILED)
-    _remove_folder(folder)
+    await _clear(folder)
     await intent.undo()
 
 
-def _sweep_folders(host: QemuHost) -> None:
+async def _sweep_folders(host: QemuHost) -> None:
     """Folders of guests that ended just before the last process did go, but for those in which something still runs."""
     known = {guest.run.folder for guest in host.guests.values() if guest.run is not None}
     for folder in host.run_folder.glob("domain-*"):
         if str(folder) not in known and not find_pids_by_argument(marker_of(folder)):
-            _remove_folder(folder)
+            await _clear(folder)
 
 
-def _remove_folder(folder: Path) -> None:
+async def _clear(folder: Path) -> None:
+    """Nothing of a guest's run is left, helpers of it included."""
     import shutil
 
+    from actors.qemu.helpers.processes import clear_folder
+
+    await clear_folder(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -235,6 +240,7 @@ async def _attach(host: QemuHost, guest: Guest) -> None:
         await _ended_meanwhile(host, guest)
         return
     host.watch(guest, process)
+    await _take_over_helpers(host, guest)
     host.ports.update(_ports_of(guest))
     try:
         await asyncio.wait_for(connect_monitor(host, guest, starting=True), ANSWER_S)
@@ -246,6 +252,18 @@ async def _attach(host: QemuHost, guest: Guest) -> None:
         host.log.warning("a guest's monitor cannot be reached", guest=guest.name, error=str(exc))
         _drop_monitor(guest)
         reconnect_soon(host, guest)
+
+
+async def _take_over_helpers(host: QemuHost, guest: Guest) -> None:
+    from actors.qemu.helpers.crew import take_over
+
+    await take_over(host, guest)
+
+
+async def _settle_helpers(host: QemuHost) -> None:
+    from actors.qemu.helpers.crew import settle_crews
+
+    await settle_crews(host)
 
 
 def _ports_of(guest: Guest) -> set[int]:
@@ -281,7 +299,10 @@ async def note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) ->
             await host.store.remove(records.path_of(record.uuid))
     except VirtError as exc:
         host.log.warning("the end of a guest could not be written", guest=guest.name, error=exc.message)
-    _remove_folder(Path(run.folder))
+    from actors.qemu.helpers.parting import part
+
+    await part(host, guest, run)
+    await _clear(Path(run.folder))
     guest.adopt(record)
 
 

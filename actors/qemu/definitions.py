@@ -10,6 +10,7 @@ from actors.qemu import records, states
 from actors.qemu.capabilities.store import host_arch
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.leavings import check_flags_agree, config_of, drop_tpm, settle_nvram
 from actors.qemu.host import QemuHost
 from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.compatible import without_implied
@@ -109,6 +110,7 @@ async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
     lost.
     """
     check_flags(flags, _UNDEFINE_FLAGS, "qemuDomainUndefineFlags")
+    check_flags_agree(flags)
     guest = host.guest(dom)
     if not guest.is_persistent:
         raise DomainStateError("cannot undefine transient domain")
@@ -118,6 +120,8 @@ async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
         host.managed_save_path(guest).unlink(missing_ok=True)
     if not guest.is_active:
         _check_moments(guest, flags)
+    settle_nvram(host, guest, flags)
+    if not guest.is_active:
         await forget_moments(host, guest)
     told = [states.lifecycle(guest, Event.UNDEFINED, Undefined.REMOVED)]
     record = msgspec.structs.replace(guest.record, xml=None, autostart=False, managed_save=False)
@@ -125,7 +129,9 @@ async def domain_undefine_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
         await host.write(guest, record)
         host.publish(guest, told)
         return
+    config = config_of(guest)
     await host.store.remove(records.path_of(record.uuid))
+    drop_tpm(host, record.uuid, config, flags)
     host.forget(guest)
     host.objects.drop("domain", guest.key, events=told, scope=host.scope)
 

@@ -144,6 +144,8 @@ class QemuActor(Actor[QemuHost]):
                 guest.monitor.close()
             if guest.process is not None:
                 guest.process.release()
+            if guest.crew is not None:
+                guest.crew.release()
 
     async def refresh(self, host: QemuHost, key: MailboxKey) -> None:
         """Asks a guest anew how it is, after a handler failed in an unexpected way."""

@@ -28,6 +28,7 @@ from schema.summaries import DomainSummary
 
 if TYPE_CHECKING:
     from actors.qemu.agent.link import AgentLink
+    from actors.qemu.helpers.crew import Crew
     from actors.qemu.job import Job
     from actors.qemu.migration.leaving import Leaving
     from actors.qemu.statistics_off import Told
@@ -74,6 +75,8 @@ class Guest:
         """How often it has been reset since we know it."""
         self.fd_groups = FdGroups()
         """Open files that clients lend it."""
+        self.crew: Crew | None = None
+        """The programs that run beside its QEMU."""
         self.departures = Departures()
         """Devices that were asked to go."""
         self.leases: set[str] | None = None

@@ -19,11 +19,13 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.capabilities.store import CapabilityStore, host_arch
 from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.tpm_programs import TpmPrograms
 from actors.qemu.index import IndexKeeper
 from actors.qemu.owning.register import Register
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
+from actors.qemu.rules_checks import HostLimits
 from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.configured_ports import configured_ports
@@ -61,6 +63,8 @@ class QemuHost(KeepsMoments):
         """Of whom to ask for secrets, volumes and networks."""
         self.owners = Register(self.state_folder / "owners", lambda what, error: self.log.warning(what, error=error))
         """Whose the files of running guests were."""
+        self.tpm_programs = TpmPrograms()
+        """What TPMs guests can have."""
         self.consoles = Consoles()
         self.index = IndexKeeper(self.paths.role_cache("qemu") / "guests.index")
         """What makes the next start quick."""
@@ -117,17 +121,22 @@ class QemuHost(KeepsMoments):
             if path is None:
                 raise ConfigUnsupported(f"could not find capabilities for arch={arch or host_arch()}")
             emulator = str(path)
+        await self.tpm_programs.refresh()
         return await self.emulators.capabilities(emulator)
 
     def rules(self, caps: Capabilities) -> QemuRules:
         """The defaults and refusals of an emulator."""
         rules = self._rules.get(caps.emulator)
-        if rules is None or rules.capabilities is not caps:
+        limits = HostLimits(
+            arch=host_arch(), tpm_versions=self.tpm_programs.versions, spice_tls=self.config.qemu.spice_tls
+        )
+        if rules is None or rules.capabilities is not caps or rules.limits != limits:
             rules = self._rules[caps.emulator] = QemuRules(
                 caps,
                 state_folder=str(self.run_folder),
                 channel_folder=str(self.run_folder / "channel"),
                 nvram_folder=str(self.state_folder / "nvram"),
+                limits=limits,
             )
         return rules
 
@@ -295,6 +304,9 @@ class QemuHost(KeepsMoments):
 
             await let_go(self, record.uuid, run.id)
 
+            from actors.qemu.helpers.parting import part
+
+            await part(self, guest, run)
             self._let_go(guest, run)
             guest.adopt(record)
             if guest.is_persistent:

@@ -73,6 +73,11 @@ def _told_of_agent(guest: Guest) -> list[states.Told]:
     return [("domain_event_agent_lifecycle", {"dom": guest.ref, "state": state, "reason": 1})]
 
 
+def _reservations(host: QemuHost, guest: Guest, data: Data) -> None:
+    if guest.crew is not None and data.get("connected") is False and data.get("id") == "pr-helper0":
+        host.runtime.spawn(guest.crew.restart_reservations(), f"reservations of {guest.name}")
+
+
 def on_gone(host: QemuHost, guest: Guest) -> None:
     """A monitor's connection ended: the guest ends too, which its process tells; else it is tried again."""
     if guest.run is None or guest.process is None or not guest.process.is_alive:
@@ -312,6 +317,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "SHUTDOWN": _shutdown,
     "RESET": _reset,
     "RTC_CHANGE": _rtc_change,
+    "PR_MANAGER_STATUS_CHANGED": _reservations,
     "WATCHDOG": _watchdog,
     "BLOCK_IO_ERROR": _block_io_error,
     "BALLOON_CHANGE": _balloon_change,

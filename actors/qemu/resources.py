@@ -16,6 +16,7 @@ from typing import Final
 from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.nets import is_virtio, network_of
 from actors.qemu.fd_groups import FdGroups
+from actors.qemu.helpers.ends import Ends
 from actors.qemu.monitor.link import listening_socket
 from actors.qemu.needs import Needs
 from actors.qemu.taps import connect_tap, open_tap
@@ -40,6 +41,8 @@ class StartResources:
         self.inherited: list[int] = []
         self.sockets: list[Path] = []
         self.launch: Launch | None = None
+        self.ends = Ends()
+        """Of the helpers that run beside the guest."""
 
     def take(self, needs: Needs) -> None:
         """More that ports have answered: secrets and volumes of a device that comes later."""
@@ -76,8 +79,8 @@ class StartResources:
         return self._keep(descriptor)
 
     def connect(self, purpose: str) -> int:
-        """Refuses: helper programs of video cards are not started yet."""
-        raise ConfigUnsupported(f"a helper program is needed for '{purpose}', which is not supported yet")
+        """The other end of a helper program. Raises ConfigUnsupported when none runs for it."""
+        return self._keep(self.ends.take_card(purpose.removesuffix("-vhost-user")))
 
     def open_file(self, path: str, *, append: bool) -> int:
         """A file that the guest writes. Raises HostSystemError."""
@@ -157,8 +160,8 @@ class StartResources:
         return self._needs.sealed_text(text)
 
     def passt_socket(self, alias: str) -> str:
-        """Refuses: passt is not started yet."""
-        raise ConfigUnsupported("interfaces behind passt are not supported yet")
+        """The socket of an interface's other end. Raises ConfigUnsupported when none runs for it."""
+        return self.ends.passt_socket(alias)
 
     def volume(self, source: VolumeSource) -> StorageSource:
         """Where a volume lies. Raises ConfigUnsupported."""
@@ -186,8 +189,8 @@ class StartResources:
         return [self._keep(os.dup(fd)) for fd in self._lent.find(name)]
 
     def tpm_socket(self, alias: str) -> str:
-        """Refuses: TPM emulators are not started yet."""
-        raise ConfigUnsupported("emulated TPMs are not supported yet")
+        """The socket of an emulated TPM. Raises ConfigUnsupported when none runs for it."""
+        return self.ends.tpm_socket(alias)
 
     def _open(self, path: str, flags: int) -> int:
         try:

@@ -41,6 +41,7 @@ OPENERS: Final = {
     "actors/remote/files.py": "displays of guests on other hosts, between the client's socket and the daemon's",
     "actors/qemu/monitor/link.py": "QEMU's monitor",
     "actors/qemu/agent/link.py": "the agent in a guest",
+    "actors/qemu/helpers/gpu.py": "a pair of sockets, one for a guest and one for the program that draws for it",
     "actors/qemu/migration/places.py": "whether a port is free",
     "actors/qemu/migration/tunnel.py": "a guest's memory on its way through this process",
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",

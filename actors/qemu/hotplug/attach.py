@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -109,11 +110,13 @@ async def _plug(board: Board, device: Device, write: Writer) -> dict[str, Any]:
     """Gives the device its place and name, and has QEMU make what the writer writes; the values of the steps."""
     settle(board.domain, device, board.rules)
     try:
+        await board.start_helper(device)
         steps = Steps()
         write(board.launch(device), steps)
         return await make(board, device, steps)
     except BaseException:
         remove(board.domain, device)
+        await asyncio.shield(board.end_helpers())
         raise
 
 

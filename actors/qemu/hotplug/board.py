@@ -35,6 +35,14 @@ async def nothing_needed(device: Element) -> None:
     """Where nobody could be asked."""
 
 
+async def nothing_to_start(device: Element) -> None:
+    """Where nothing runs beside QEMU."""
+
+
+async def nothing_to_end() -> None:
+    """Where nothing runs beside QEMU."""
+
+
 @dataclass(slots=True)
 class Board:
     """One change of one running guest."""
@@ -55,6 +63,10 @@ class Board:
     read_chain: Callable[[Disk], Awaitable[None]]
     """Completes what a disk's image stands on."""
     guest_id: int = -1
+    start_helper: Callable[[Element], Awaitable[None]] = nothing_to_start
+    """Starts what has to run beside QEMU for a device."""
+    end_helpers: Callable[[], Awaitable[None]] = nothing_to_end
+    """Ends what no device of the definition needs any more."""
     has_vfio: Callable[[], bool] = lambda: True
     """Can the host give its own PCI devices away?"""
     meet: Callable[[Element], Awaitable[None]] = nothing_needed

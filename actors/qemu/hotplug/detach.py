@@ -133,6 +133,7 @@ async def clean_up(board: Board, device: Device) -> None:
             await quietly(talk, ("object-del", {"id": "pr-helper0"}))
     elif isinstance(device, MemoryDevice):
         memory.forget(board, device)
+    await board.end_helpers()
 
 
 def parts_of(device: Device) -> list[Command]:

@@ -14,6 +14,7 @@ from actors.qemu import records
 from actors.qemu.block.chain import take_number
 from actors.qemu.claims import claim_device, leases_back, settle_claims
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.plugging import GuestHelpers
 from actors.qemu.host import QemuHost
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
@@ -150,6 +151,8 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         has_vfio=_has_vfio,
         meet=meet,
     )
+    helpers = GuestHelpers(host, guest, board.domain, resources.ends)
+    board.start_helper, board.end_helpers = helpers.start, helpers.end
     try:
         yield board
     except BaseException:

@@ -12,6 +12,7 @@ import msgspec
 from actors.qemu import records, states
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.leavings import config_of, drop_tpm
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
 from actors.qemu.migration.checks import KNOWN_FLAGS, check_can_leave, check_flags_together, check_is_safe
@@ -286,6 +287,8 @@ async def leave(host: QemuHost, guest: Guest, flags: int) -> None:
 async def undefine(host: QemuHost, guest: Guest) -> None:
     """Forgets a guest that has moved away. Raises HostSystemError."""
     told = [states.lifecycle(guest, Event.UNDEFINED, Undefined.REMOVED)]
+    config = config_of(guest)
     await host.store.remove(records.path_of(guest.record.uuid), completes=False)
+    drop_tpm(host, guest.record.uuid, config)
     host.forget(guest)
     host.objects.drop("domain", guest.key, events=told, scope=host.scope)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.processes import pids_of_helpers
 from actors.qemu.host import QemuHost
 from actors.qemu.records import Run
 from actors.qemu.tuning.groups import GuestGroups, Threads, group_name
@@ -34,7 +35,7 @@ async def threads_of(guest: Guest) -> Threads:
             number = str(one["id"]).removeprefix("iothread")
             if number.isdigit():
                 found[int(number)] = int(one["thread-id"])
-    return Threads(run.pid, run.vcpu_threads, found)
+    return Threads(run.pid, run.vcpu_threads, found, pids_of_helpers(Path(run.folder)))
 
 
 async def groups_of(host: QemuHost, guest: Guest) -> GuestGroups:

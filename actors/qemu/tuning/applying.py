@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
+from actors.qemu.helpers.processes import pids_of_helpers
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import Monitor
 from actors.qemu.records import Run
@@ -59,7 +61,7 @@ async def apply_tuning(host: QemuHost, run: Run, live: Domain, monitor: Monitor)
             number = str(one["id"]).removeprefix("iothread")
             if number.isdigit():
                 iothreads[int(number)] = int(one["thread-id"])
-    threads = Threads(run.pid, run.vcpu_threads, iothreads)
+    threads = Threads(run.pid, run.vcpu_threads, iothreads, pids_of_helpers(Path(run.folder)))
     await host.runtime.in_thread(_apply, GuestGroups(host_hierarchy(), group_of(host, run), threads), live)
     for interface in live.devices.interfaces:
         name = interface.target.dev if interface.target is not None else None

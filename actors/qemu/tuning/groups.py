@@ -6,6 +6,7 @@ values of a new group. Below the guest's group are groups of its threads: `emula
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Threads:
     pid: int
     vcpus: dict[int, int]
     iothreads: dict[int, int]
+    helpers: tuple[int, ...] = ()
+    """Processes that run beside the emulator."""
 
     def others(self) -> list[int]:
         """The emulator's own threads."""
@@ -83,6 +86,9 @@ class GuestGroups:
         if not folder.is_dir():
             self.hierarchy.make(controller, self.group)
             self.hierarchy.join(controller, self.group, self.threads.pid)
+            for helper in self.threads.helpers:
+                with contextlib.suppress(HostSystemError):  # it has ended
+                    self.hierarchy.join(controller, self.group, helper)
         return folder
 
     def _found(self, controller: str, child: str = "") -> Path | None:

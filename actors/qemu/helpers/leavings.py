@@ -1,0 +1,88 @@
+"""What outlives a guest's runs, and becomes nobody's when the guest is undefined: its firmware's variables, its TPM."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.qemu.firmware import complete_nvram
+from actors.qemu.guest import Guest
+from actors.qemu.helpers.tpm import emulated_tpm, remove_state
+from actors.qemu.host import QemuHost
+from conf.domain.domain import Domain
+from conf.domain.os import LoaderType, NvramStore
+from schema.enums.domain import DomainUndefineFlags as UndefineFlags
+from schema.errors import DomainStateError, HostSystemError, VirtError
+
+
+def check_flags_agree(flags: int) -> None:
+    """Raises DomainStateError when the same thing is to be kept and removed."""
+    if flags & UndefineFlags.NVRAM and flags & UndefineFlags.KEEP_NVRAM:
+        raise DomainStateError("cannot both keep and delete nvram")
+    if flags & UndefineFlags.TPM and flags & UndefineFlags.KEEP_TPM:
+        raise DomainStateError("cannot both keep and delete TPM")
+
+
+def nvram_of(host: QemuHost, config: Domain) -> Path | None:
+    """The file with the firmware's variables of a guest; None when it has none on this host."""
+    wanted = config
+    if config.os.firmware == "efi" and (config.os.nvram is None or not config.os.nvram.path):
+        # a guest that only wants a kind of firmware gets its variables at its first start, under its name
+        wanted = config.copy()
+        wanted.os.nvram = wanted.os.nvram or NvramStore()
+        if wanted.os.nvram.source is None:
+            return host.state_folder / "nvram" / f"{config.name}_VARS.fd"
+        return None
+    if wanted.os.loader is None or wanted.os.loader.type is not LoaderType.PFLASH or wanted.os.nvram is None:
+        return None
+    if not wanted.os.nvram.path:
+        wanted = config.copy()
+        complete_nvram(wanted, host.state_folder / "nvram")
+    path = wanted.os.nvram.path if wanted.os.nvram is not None else None
+    return Path(path) if path else None
+
+
+def settle_nvram(host: QemuHost, guest: Guest, flags: int) -> None:
+    """The firmware's variables go, or stay if that was said.
+
+    Raises DomainStateError when nothing was said, HostSystemError.
+    """
+    try:
+        path = nvram_of(host, guest.config)
+    except VirtError:
+        return  # a definition that cannot be read any more is forgotten all the same
+    if path is None or not path.exists():
+        return
+    if flags & UndefineFlags.NVRAM:
+        try:
+            path.unlink()
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, f"failed to remove nvram: {path}") from exc
+    elif not flags & UndefineFlags.KEEP_NVRAM:
+        raise DomainStateError("cannot undefine domain with nvram")
+
+
+def config_of(guest: Guest) -> Domain | None:
+    """The definition of a guest that is off; None where it has none, or it cannot be read any more."""
+    if not guest.is_persistent:
+        return None
+    try:
+        return guest.config
+    except VirtError:
+        return None
+
+
+def drop_tpm(host: QemuHost, uuid: str, definition: Domain | None, flags: int = 0) -> None:
+    """What the guest's TPM kept goes, unless it is persistent, or was to be kept. Never fails: it is told in the log.
+
+    A guest without definition has no TPM.
+    """
+    tpm = emulated_tpm(definition) if definition is not None else None
+    if tpm is None:
+        return
+    stays = not flags & UndefineFlags.TPM if tpm.backend.persistent_state else flags & UndefineFlags.KEEP_TPM
+    if stays:
+        return
+    try:
+        remove_state(host, uuid)
+    except HostSystemError as exc:
+        host.log.warning("what a guest's TPM kept could not be removed", guest=uuid, error=exc.message)

@@ -1,0 +1,213 @@
+"""A helper of a guest as a process: started so that it outlives us, known to whoever comes after us, and ended.
+
+It writes down itself who it is, in the guest's folder, before it becomes the helper: there is no moment at which it
+runs and nobody could know. Where that cannot be written, because the folder has gone, there is no helper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from actors.qemu.helpers.logs import LogMark, trim
+from actors.qemu.process import GuestProcess, ProcessId, boot_id, find_process, spawn_process
+from schema.errors import InternalError
+
+READY_S: Final = 30.0
+"""How long a helper may take until it listens."""
+LEAVES_S: Final = 1.0
+"""How long helpers may take to end by themselves once QEMU is gone."""
+PATIENCE_S: Final = 2.0
+KILL_PATIENCE_S: Final = 10.0
+WRITE_S: Final = 1.0
+_FIRST_LOOK_S: Final = 0.002
+_SLOWEST_LOOK_S: Final = 0.05
+_SUFFIX: Final = ".pid"
+_GONE: Final = ".gone"
+_BASE: Final = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_LAUNCHER: Final = 'read -r who </proc/$$/stat && printf "%s\\n" "$who" >"$0" && exec "$@"'
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Role:
+    """What a helper does, and for which device of its guest."""
+
+    program: str
+    alias: str
+
+    @property
+    def file(self) -> str:
+        """The name of the file that says who it is."""
+        return f"{self.program}@{self.alias}{_SUFFIX}"
+
+    @classmethod
+    def of_file(cls, name: str) -> Role:
+        """The role that a file's name says."""
+        program, _, alias = name.removesuffix(_SUFFIX).partition("@")
+        return cls(program, alias)
+
+
+@dataclass(slots=True)
+class Helper:
+    """A running helper."""
+
+    role: Role
+    process: GuestProcess
+    log: Path
+
+
+def spawn_helper(
+    role: Role,
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    log: Path,
+    inherit: Sequence[int] = (),
+    user: tuple[int, int] | None = None,
+    cwd: str = "/",
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Helper, LogMark]:
+    """Starts a helper of the guest with that folder, and marks the place in its log where its words begin.
+
+    Raises InternalError when it cannot be started.
+    """
+    program = argv[0]
+    if not os.access(program, os.X_OK):
+        raise InternalError(f"'{program}' is not an executable program")
+    try:
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        trim(log)
+        mark = LogMark.at_end(log)
+        words = ["/bin/sh", "-c", _LAUNCHER, str(folder / role.file), *argv]
+        process = spawn_process(
+            words, environment={**_BASE, **(environment or {})}, log=log, inherit=inherit, user=user, cwd=cwd
+        )
+    except OSError as exc:
+        raise InternalError(f"Could not start '{program}': {exc.strerror or exc}") from exc
+    return Helper(role, process, log), mark
+
+
+async def until_ready(helper: Helper, mark: LogMark, is_ready: Callable[[], bool]) -> None:
+    """Waits until a helper has what it takes to serve its guest; one that does not get there is ended.
+
+    Raises InternalError with its own words when it ends, or takes too long.
+    """
+    end, pause_s = time.monotonic() + READY_S, _FIRST_LOOK_S
+    try:
+        while not is_ready():
+            if await helper.process.wait(pause_s):
+                raise InternalError(f"{helper.role.program} died and reported: {mark.said()}")
+            if time.monotonic() > end:
+                raise InternalError(f"{helper.role.program} did not become ready: {mark.said()}")
+            pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
+    except BaseException:
+        _kill_group(helper.process)
+        helper.process.release()
+        raise
+
+
+def listens(name: str) -> bool:
+    """Whether somebody listens on a unix socket that was bound under this very name."""
+    try:
+        lines = Path("/proc/net/unix").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return True
+    for line in lines:
+        fields = line.split(maxsplit=7)
+        if len(fields) == 8 and fields[7] == name and int(fields[3], 16) & _ACCEPTS:
+            return True
+    return False
+
+
+_ACCEPTS: Final = 0x10000
+
+
+def find_helpers(folder: Path) -> list[Helper]:
+    """The helpers of a guest that live, whoever has started them."""
+    found = []
+    for path in _files(folder):
+        identity = _identity_in(path)
+        process = find_process(identity.pid, identity) if identity is not None else None
+        if process is not None:
+            found.append(Helper(Role.of_file(path.name), process, Path(os.devnull)))
+    return found
+
+
+def pids_of_helpers(folder: Path) -> tuple[int, ...]:
+    """The helpers of a guest, by pid; some may have ended."""
+    found = (_identity_in(path) for path in _files(folder))
+    return tuple(one.pid for one in found if one is not None)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob(f"*@*{_SUFFIX}") if path.is_file())
+
+
+def _identity_in(path: Path) -> ProcessId | None:
+    """Who a file says that the helper is; None where it does not say so (yet)."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        end = text.rindex(b")")
+        return ProcessId(int(text[: text.index(b" ")]), int(text[end + 2 :].split()[19]), boot_id())
+    except (ValueError, IndexError):
+        return None
+
+
+async def end_helpers(helpers: Sequence[Helper], *, leaves_s: float = 0.0) -> None:
+    """Ends helpers: those that do not leave by themselves in time are told to, then killed with what they started."""
+    waiting = [one for one in helpers if one.process.is_alive]
+    for patience_s, send in ((leaves_s, None), (PATIENCE_S, signal.SIGTERM), (KILL_PATIENCE_S, signal.SIGKILL)):
+        if not waiting:
+            break
+        for helper in waiting:
+            if send is signal.SIGKILL:
+                _kill_group(helper.process)
+            elif send is not None:
+                helper.process.send(send)
+        if patience_s:
+            await asyncio.wait({one.process.ended for one in waiting}, timeout=patience_s)
+        waiting = [one for one in waiting if one.process.is_alive]
+    for helper in helpers:
+        helper.process.release()
+
+
+def _kill_group(process: GuestProcess) -> None:
+    """A helper leads a session of its own; what it has started goes with it."""
+    if process.stat() is not None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.send(signal.SIGKILL)
+
+
+async def clear_folder(folder: Path) -> None:
+    """Ends the helpers of a guest that is gone, whoever started them, so that its folder may be removed.
+
+    The folder goes away under its name first: what has not written down yet who it is does not become a helper then.
+    """
+    if not _files(folder):
+        return
+    gone = folder.with_name(folder.name + _GONE)
+    try:
+        folder.rename(gone)
+    except OSError:
+        gone = folder
+    try:
+        end = time.monotonic() + WRITE_S
+        # a file that is there and empty is being written this very moment
+        while any(path.stat().st_size == 0 for path in _files(gone)) and time.monotonic() < end:
+            await asyncio.sleep(_FIRST_LOOK_S)
+        await end_helpers(find_helpers(gone))
+    finally:
+        if gone != folder:
+            with contextlib.suppress(OSError):
+                gone.rename(folder)
