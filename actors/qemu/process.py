@@ -147,6 +147,7 @@ def spawn_process(
     inherit: Sequence[int] = (),
     user: tuple[int, int] | None = None,
     groups: Sequence[int] = (),
+    cwd: str = "/",
 ) -> GuestProcess:
     """Starts a program that outlives us.
 
@@ -161,7 +162,7 @@ def spawn_process(
             stdout=output,
             stderr=output,
             env=dict(environment),
-            cwd="/",
+            cwd=cwd,
             umask=0o077,
             start_new_session=True,
             pass_fds=tuple(inherit),

@@ -28,6 +28,7 @@ from actors.qemu.command.launch import MASTER_KEY, Launch, Options
 from actors.qemu.command.line import CommandLine
 from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.crew import Crew
 from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
@@ -217,6 +218,9 @@ async def _launch(
         ours.callback(resources.close)
         _make_folder(folder)
         _give_to(identity, folder)
+        crew = Crew(host, config.name, folder, _other(identity))
+        undo.push_async_callback(crew.end)
+        resources.ends = await crew.start(live, incoming=wish.incoming is not None or wish.move is not None)
         path = folder / "monitor.sock"
         _check_path(path)
         listener = listening_socket(path)
@@ -261,6 +265,8 @@ async def _launch(
         move=wish.move,
         partition=(live.resource.partition if live.resource is not None else None) or "",
     )
+    if crew.roles:
+        crew.serve(guest)
     return Started(run, live, process, monitor, claim)
 
 
@@ -270,6 +276,7 @@ def places_of(host: QemuHost, folder: Path) -> Places:
         folder=folder,
         channels=host.run_folder / "channel",
         nvram=host.state_folder / "nvram",
+        spice_tls=host.config.qemu.spice_tls,
         firmwares=default_folders(),
     )
 
@@ -278,6 +285,8 @@ def options_of(host: QemuHost) -> Options:
     """The settings that command lines depend on."""
     return Options(
         user=host.config.qemu.user,
+        spice_tls=host.config.qemu.spice_tls,
+        spice_tls_folder=host.config.qemu.spice_tls_folder,
         memory_folder=str(host.state_folder / "ram"),
         environment=(),
     )
