@@ -26,6 +26,8 @@ class DropIn:
         self._folder = folder
         targets = (paths.libvirt_socket, paths.libvirt_socket_read_only, paths.libvirt_admin_socket)
         self._links = {folder / target.name: target for target in targets}
+        self._guests = (folder / "qemu", paths.role_run("qemu"))
+        """Where scripts look for the processes of guests, by name; a folder that is there already stays."""
 
     def make(self) -> bool:
         """Whether the links are there now; none is made where a daemon serves."""
@@ -35,7 +37,10 @@ class DropIn:
             return False
         try:
             self._folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            for link, target in self._links.items():
+            links = dict(self._links)
+            if self._guests[0].is_symlink() or not self._guests[0].exists():
+                links |= [self._guests]
+            for link, target in links.items():
                 fresh = link.with_name(f".{link.name}.new")
                 fresh.unlink(missing_ok=True)
                 fresh.symlink_to(target)
@@ -48,7 +53,7 @@ class DropIn:
 
     def remove(self) -> None:
         """Takes the links away, as far as they are ours."""
-        for link, target in self._links.items():
+        for link, target in (*self._links.items(), self._guests):
             if _leads_to(link, target):
                 with contextlib.suppress(OSError):
                     link.unlink()

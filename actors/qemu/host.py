@@ -22,6 +22,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.helpers.tpm_programs import TpmPrograms
 from actors.qemu.index import IndexKeeper
 from actors.qemu.owning.register import Register
+from actors.qemu.pid_files import forget_pid
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
@@ -337,6 +338,7 @@ class QemuHost(KeepsMoments):
             guest.perf = None
         self.release_ports(guest)
         remove_groups(self.run_folder, run)
+        forget_pid(self.run_folder, guest.name)
         shutil.rmtree(run.folder, ignore_errors=True)
 
     def release_ports(self, guest: Guest) -> None:

@@ -234,6 +234,7 @@ async def domain_destroy_flags(host: QemuHost, dom: DomainRef, flags: int) -> No
     force = not flags & DestroyFlags.GRACEFUL
     patience_s = host.config.qemu.stop_timeout_s
     guest.destroys = True
+    guest.expected.add("SHUTDOWN")
     try:
         # on disk first: a successor of this process must not take the end for a crash
         async with host.intents.change("destroy", {"uuid": guest.record.uuid, "force": force}):
@@ -243,6 +244,7 @@ async def domain_destroy_flags(host: QemuHost, dom: DomainRef, flags: int) -> No
                 await end_process(guest, force=False, patience_s=patience_s)
             await host.end(guest, DomainShutoffReason.DESTROYED)
     finally:
+        guest.expected.discard("SHUTDOWN")
         if guest.run is not None:
             guest.destroys = False
             if guest.process is not None and not guest.process.is_alive:

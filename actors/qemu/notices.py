@@ -108,6 +108,10 @@ def _resume(host: QemuHost, guest: Guest, data: Data) -> None:
 
 def _shutdown(host: QemuHost, guest: Guest, data: Data) -> None:
     if guest.got_shutdown or guest.destroys:
+        if "SHUTDOWN" in guest.expected and not guest.got_shutdown:
+            # it heard that it is to end, and is about to
+            guest.expected.discard("SHUTDOWN")
+            host.publish(guest, [states.shut_down(guest, False)], origin="call")
         return
     if data.get("reason") == "host-signal" and guest.state is DomainState.SHUTDOWN:
         return

@@ -45,6 +45,7 @@ from actors.qemu.monitor.link import (
 )
 from actors.qemu.needs import KEY_BYTES, ask_ports
 from actors.qemu.owning.identity import Identity, Owner, identity_of, note_identity
+from actors.qemu.pid_files import forget_pid, note_pid
 from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
@@ -127,6 +128,8 @@ async def _start(
         undo.callback(_forget_process, guest)
         guest.monitor = begun.monitor
         host.watch(guest, begun.process)
+        note_pid(host.run_folder, config.name, begun.run.pid)
+        undo.callback(forget_pid, host.run_folder, config.name)
         record = msgspec.structs.replace(guest.record, run=begun.run, name=config.name)
         # the disk is written while QEMU builds the machine
         table = host.emulators.processors().x86

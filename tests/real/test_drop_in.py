@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -88,9 +89,24 @@ def test_virt_admin_without_any_argument_works(house: HiddenHouse) -> None:
     assert "libvirtd" in done.stdout
 
 
+def test_scripts_find_the_process_of_a_guest(house: HiddenHouse) -> None:
+    guest = house.root / "guest.xml"
+    guest.write_text(
+        "<domain type='qemu'><name>by-pid</name><memory unit='MiB'>32</memory>"
+        "<os><type arch='x86_64'>hvm</type></os></domain>"
+    )
+    made = house.run("virsh", "create", str(guest))
+    assert made.returncode == 0, made.stderr
+    pid = house.run("cat", "/run/libvirt/qemu/by-pid.pid").stdout
+    assert b"guest=by-pid" in Path("/proc", pid, "cmdline").read_bytes()
+    assert house.run("virsh", "destroy", "by-pid").returncode == 0
+    assert house.run("cat", "/run/libvirt/qemu/by-pid.pid").returncode != 0
+
+
 def test_the_links_go_with_an_orderly_stop_alone(house: HiddenHouse) -> None:
     house.kill("gateway")
-    assert house.run("ls", "/run/libvirt").stdout.split() == ["libvirt-admin-sock", "libvirt-sock", "libvirt-sock-ro"]
+    left = ["libvirt-admin-sock", "libvirt-sock", "libvirt-sock-ro", "qemu"]
+    assert house.run("ls", "/run/libvirt").stdout.split() == left
     house.start("gateway")
     assert house.run("virsh", "-c", "test+unix:///default", "list").returncode == 0
     house.end("gateway")

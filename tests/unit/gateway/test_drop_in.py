@@ -37,7 +37,8 @@ def test_links_lead_to_our_sockets_and_go_at_the_end(drop_in: DropIn, folder: Pa
     assert drop_in.make()
     assert drop_in.make()
     run = folder / "root" / "run" / "libvirt"
-    assert links(folder) == {name: run / name for name in NAMES}
+    sockets = {name: run / name for name in NAMES}
+    assert links(folder) == {**sockets, "qemu": folder / "root" / "run" / "qemu"}
     drop_in.remove()
     assert links(folder) == {}
 
@@ -46,6 +47,12 @@ def test_what_a_dead_daemon_left_is_replaced(drop_in: DropIn, folder: Path) -> N
     (folder / "libvirt").mkdir()
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(folder / "libvirt" / "libvirt-sock"))
+    assert drop_in.make()
+    assert set(links(folder)) == {*NAMES, "qemu"}
+
+
+def test_another_drivers_folder_stays(drop_in: DropIn, folder: Path) -> None:
+    (folder / "libvirt" / "qemu").mkdir(parents=True)
     assert drop_in.make()
     assert set(links(folder)) == set(NAMES)
 
