@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from remoting.credentials import Asked, prove_to
+from remoting.credentials import Asked, Prover
 from remoting.endpoint import Channel, open_channel
+from remoting.sasl_client import sasl_thread
 from remoting.stream import DaemonStream
 from rpc.client_session import (
     PROGRAMS,
@@ -28,6 +29,7 @@ from rpc.client_session import (
     StreamHole,
     Told,
     is_unknown_procedure,
+    mechanisms_in,
     opening,
 )
 from rpc.client_session import Event as SessionEvent
@@ -48,6 +50,7 @@ from schema.errors import (
 )
 from schema.model import Event, Procedure
 from schema.table import all_events, need_procedure
+from util.sasl import SaslError
 
 CALLS_MAX: Final = 4
 READ_BYTES: Final = 262144
@@ -71,17 +74,13 @@ class DaemonConnection:
         self._session = ClientSession()
         self._calls: dict[int, tuple[Procedure, asyncio.Future[Any]]] = {}
         self._gated: set[int] = set()
+        self._prover: Prover | None = None
         self._streams: dict[int, DaemonStream] = {}
         self._files: dict[int, list[int]] = {}  # that came with replies, until their callers take them
         self._gate = asyncio.Semaphore(CALLS_MAX)
         self._keepalive_s = keepalive_s
         self._heard = asyncio.get_running_loop().time()
         self._tasks = [asyncio.create_task(self._read(), name="daemon connection")]
-
-    @property
-    def _is_private(self) -> bool:
-        """Whether a password may be shown: nobody else reads along."""
-        return self.uri.transport != "tcp"
 
     @property
     def is_open(self) -> bool:
@@ -172,7 +171,7 @@ class DaemonConnection:
             self._gated.add(serial)  # its place is free when it is answered, not when its caller gives up
         if has_stream:
             self._streams[serial] = DaemonStream(self, serial)
-        self._channel.writer.write(data)
+        self._channel.write(data)
         if fds:
             self._send_files(fds)
         try:
@@ -201,7 +200,7 @@ class DaemonConnection:
         """Writes bytes of the session, as fast as the daemon reads. Raises HypervisorGone."""
         if not self.is_open:
             raise _copy(self.closed.result())
-        self._channel.writer.write(data)
+        self._channel.write(data)
         try:
             await self._channel.writer.drain()
         except OSError as exc:
@@ -216,8 +215,9 @@ class DaemonConnection:
 
     async def open(self, *, read_only: bool, ask: Asked | None = None) -> None:
         """Makes the first calls. Raises what the daemon refuses the name with, and AuthFailed and its kin."""
-        prove = prove_to(self.uri, ask) if self._is_private else None
-        steps = opening(self.uri.name, read_only=read_only, keepalive=self._keepalive_s > 0, prove=prove)
+        self._prover = prover = Prover(self.uri, ask, self._channel.ends)
+        loop = asyncio.get_running_loop()
+        steps = opening(self.uri.name, read_only=read_only, keepalive=self._keepalive_s > 0, prove=prover)
         try:
             step = next(steps)
             while True:
@@ -226,7 +226,15 @@ class DaemonConnection:
                 except VirtError as exc:
                     step = steps.throw(exc)
                 else:
-                    step = steps.send(result)
+                    if step.procedure == "auth_sasl_init":
+                        prover.prepare(mechanisms_in(result.mechlist))
+                    is_proof = prover.uses_library and step.procedure.startswith("auth_sasl_")
+                    if is_proof:  # it may wait for a key server
+                        step = await loop.run_in_executor(sasl_thread(), steps.send, result)
+                        if getattr(result, "complete", 0):
+                            self._channel.layer = prover.layer
+                    else:
+                        step = steps.send(result)
         except StopIteration as done:
             self.opened = done.value
         if self.opened.has_keepalive and self._keepalive_s > 0:
@@ -241,13 +249,15 @@ class DaemonConnection:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._channel.layer = None
+        if self._prover is not None:
+            self._prover.close()
         await self._channel.aclose()
 
     async def _read(self) -> None:
-        reader = self._channel.reader
         why = "the daemon closed it"
         try:
-            while data := await reader.read(READ_BYTES):
+            while data := await self._channel.read(READ_BYTES):
                 self._heard = asyncio.get_running_loop().time()
                 self._session.feed(data)
                 while (event := self._session.next_event()) is not None:
@@ -256,7 +266,7 @@ class DaemonConnection:
                     await self._wait_for_streams()
         except OSError as exc:
             why = exc.strerror or str(exc)
-        except (RemoteProtocolError, PacketError, XdrError) as exc:
+        except (RemoteProtocolError, PacketError, XdrError, SaslError) as exc:
             why = f"the daemon broke the protocol: {exc}"
         said = await self._channel.last_words()
         self._end(HypervisorGone(f"the connection to '{self.uri.text}' ended: {why}{f' ({said})' if said else ''}"))
@@ -274,7 +284,7 @@ class DaemonConnection:
         elif isinstance(event, Told):
             self._told(event)
         elif isinstance(event, Pinged):
-            self._channel.writer.write(PONG_BYTES)
+            self._channel.write(PONG_BYTES)
         elif isinstance(event, StreamData | StreamHole | StreamEnded):
             stream = self._streams.get(event.serial)
             if stream is not None:
@@ -297,7 +307,7 @@ class DaemonConnection:
         if answer.done():
             self._drop_files(event.serial)
             if event.serial not in self._streams and procedure.stream is not None:
-                self._channel.writer.write(self._session.stream_abort(event.serial))
+                self._channel.write(self._session.stream_abort(event.serial))
             return
         try:
             answer.set_result(result_codec(procedure).decode(event.payload))
@@ -337,7 +347,7 @@ class DaemonConnection:
                 return
             unanswered += 1
             asked_at = loop.time()
-            self._channel.writer.write(PING_BYTES)
+            self._channel.write(PING_BYTES)
 
     def _end(self, why: VirtError) -> None:
         if self.closed.done():

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from remoting.sasl_client import BY_TICKET, LibraryProof, client_library
 from rpc.sasl import Credentials, Mechanism, mechanism, preferred
 from rpc.uri import RemoteUri
 from schema.errors import AuthCancelled, AuthUnavailable, RpcError
+from util.sasl import SaslError, SaslSession
 
 SYSTEM_FILE: Final = Path("/etc/libvirt/auth.conf")
 FILE_VARIABLE: Final = "LIBVIRT_AUTH_FILE"
@@ -25,17 +27,73 @@ Asked = Callable[[str], tuple[str, str] | None]
 """Asks somebody for the name and password of a host; None when they would not tell."""
 
 
-def prove_to(uri: RemoteUri, ask: Asked | None) -> Callable[[list[str]], Mechanism]:
-    """What chooses a mechanism out of those that the daemon offers, and the credentials for it."""
+class Prover:
+    """Chooses a mechanism out of those that a daemon offers, and proves by it who this side is.
 
-    def prove(offered: list[str]) -> Mechanism:
-        name = preferred(offered)
-        if name is None:
+    `ends` are the addresses of this side and of the daemon, `HOST;PORT`; none on a unix socket.
+    """
+
+    def __init__(self, uri: RemoteUri, ask: Asked | None, ends: tuple[str, str] | None) -> None:
+        self._uri = uri
+        self._ask = ask
+        self._ends = ends
+        self._is_private = uri.transport != "tcp"  # nobody else reads along, so a password may be shown
+        self._credentials: Credentials | None = None
+        self._mechanisms: list[str] = []
+        self._library: LibraryProof | None = None
+        self.uses_library = False
+
+    def prepare(self, offered: list[str]) -> None:
+        """Looks for whatever the proof needs, and asks for it. Raises AuthUnavailable, AuthCancelled, RpcError."""
+        if not offered:
+            raise AuthUnavailable(f"'{self._uri.text}' wants SASL and offers no mechanism")
+        name = preferred(offered) if self._is_private else None
+        by_ticket = [one for one in offered if one in BY_TICKET]
+        by_password = [one for one in offered if one not in BY_TICKET]
+        try:
+            self._credentials = credentials_for(self._uri, self._ask) if by_password else None
+        except AuthUnavailable:
+            if not by_ticket:
+                raise
+        if self._credentials is not None and name is not None:
+            self._mechanisms = [name]
+            return
+        self._mechanisms = by_ticket if self._credentials is None else by_password
+        try:
+            client_library()
+        except SaslError as exc:
             shown = ", ".join(offered) or "none"
-            raise AuthUnavailable(f"'{uri.text}' offers the SASL mechanisms {shown}, none of which is known here")
-        return mechanism(name, credentials_for(uri, ask))
+            raise AuthUnavailable(
+                f"'{self._uri.text}' offers the SASL mechanisms {shown}; without libsasl2, SCRAM and PLAIN are known, "
+                f"and not over bare TCP ({exc})"
+            ) from exc
+        self.uses_library = True
 
-    return prove
+    def __call__(self, offered: list[str]) -> Mechanism:
+        """The mechanism, ready to speak. Raises AuthUnavailable and AuthFailed."""
+        if not self.uses_library:
+            assert self._credentials is not None
+            return mechanism(self._mechanisms[0], self._credentials)
+        self._library = LibraryProof(
+            self._mechanisms,
+            self._uri.host or os.uname().nodename,
+            self._ends,
+            self._credentials,
+            is_private=self._is_private,
+            is_tls=self._uri.transport == "tls",
+        )
+        return self._library
+
+    @property
+    def layer(self) -> SaslSession | None:
+        """What encrypts the connection once the proof is complete; nothing where something else does."""
+        return None if self._is_private else self._library
+
+    def close(self) -> None:
+        """Lets go of the library's session."""
+        if self._library is not None:
+            self._library.close()
+            self._library = None
 
 
 def credentials_for(uri: RemoteUri, ask: Asked | None = None) -> Credentials:

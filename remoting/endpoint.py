@@ -18,6 +18,7 @@ from typing import Final
 from remoting.unix_way import UnixWay, open_unix_way
 from rpc.uri import SERVER_PORTS, RemoteUri
 from schema.errors import AuthFailed, RpcError
+from util.sasl import SaslSession
 
 CONNECT_S: Final = 15.0
 BUFFER: Final = 1 << 20
@@ -37,6 +38,27 @@ class Channel:
     process: asyncio.subprocess.Process | None = None
     said: bytearray = field(default_factory=bytearray)
     listening: asyncio.Task[None] | None = None
+    layer: SaslSession | None = None
+    """What encrypts the bytes on this way, once that is agreed."""
+
+    def write(self, data: bytes) -> None:
+        """Sends, encrypted if that is agreed. Raises SaslError."""
+        self.writer.write(data if self.layer is None else self.layer.encode(data))
+
+    async def read(self, most: int) -> bytes:
+        """What came; nothing at the end. Raises OSError, and SaslError for what cannot be decrypted."""
+        while data := await self.reader.read(most):
+            if self.layer is None or (data := self.layer.decode(data)):
+                break
+        return data
+
+    @property
+    def ends(self) -> tuple[str, str] | None:
+        """The addresses of both ends, as SASL writes them; nothing without a network."""
+        if isinstance(self.writer, UnixWay) or self.process is not None:
+            return None
+        names = (self.writer.get_extra_info("sockname"), self.writer.get_extra_info("peername"))
+        return f"{names[0][0]};{names[0][1]}", f"{names[1][0]};{names[1][1]}"
 
     @property
     def files(self) -> UnixWay | None:

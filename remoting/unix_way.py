@@ -115,15 +115,14 @@ class UnixWay(asyncio.ReadTransport):
                 item = self._unsent[0]
                 if isinstance(item, int):
                     rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [item]))
-                    self._socket.sendmsg([b"\0"], [rights])
+                    self._size -= self._socket.sendmsg([b"\0"], [rights])
                     os.close(item)
-                    sent = size = 1
                 else:
-                    sent, size = self._socket.send(item), len(item)
-                self._size -= sent
-                if sent < size:
-                    self._unsent[0] = memoryview(item)[sent:]  # type: ignore[arg-type]
-                    return
+                    sent = self._socket.send(item)
+                    self._size -= sent
+                    if sent < len(item):
+                        self._unsent[0] = memoryview(item)[sent:]
+                        return
                 self._unsent.popleft()
         except (BlockingIOError, InterruptedError):
             return

@@ -335,15 +335,20 @@ def opening(
     return Opened(has_keepalive, callbacks, close, uri)
 
 
+def mechanisms_in(told: str) -> list[str]:
+    """The SASL mechanisms that a daemon names."""
+    return told.replace(",", " ").split()
+
+
 def _proving(prove: Prove) -> Generator[Ask, Any, None]:
-    offered = str((yield Ask("auth_sasl_init", {})).mechlist).replace(",", " ").split()
+    offered = mechanisms_in((yield Ask("auth_sasl_init", {})).mechlist)
     proof = prove(offered)
     try:
-        told = yield Ask("auth_sasl_start", {"mech": proof.name, "nil": 0, "data": proof.first()})
+        told = yield Ask("auth_sasl_start", {"mech": proof.name, **_said(proof.first())})
         for _ in range(SASL_STEPS_MAX):
             if told.complete:
                 break
-            told = yield Ask("auth_sasl_step", {"nil": 0, "data": proof.answer(bytes(told.data))})
+            told = yield Ask("auth_sasl_step", _said(proof.answer(bytes(told.data))))
         else:
             raise AuthFailed("the daemon asks for ever more proofs")
         if not told.nil and told.data:
@@ -351,6 +356,10 @@ def _proving(prove: Prove) -> Generator[Ask, Any, None]:
         proof.check()
     except SaslFault as exc:
         raise AuthFailed(f"the daemon does not prove itself by {proof.name}: {exc}") from exc
+
+
+def _said(data: bytes | None) -> dict[str, Any]:
+    return {"nil": int(data is None), "data": data or b""}
 
 
 def _feature(number: int) -> Generator[Ask, Any, bool]:

@@ -36,10 +36,10 @@ class Mechanism(Protocol):
 
     name: str
 
-    def first(self) -> bytes:
-        """What is sent with the mechanism's name."""
+    def first(self) -> bytes | None:
+        """What is sent with the mechanism's name; nothing where the daemon speaks first."""
 
-    def answer(self, challenge: bytes) -> bytes:
+    def answer(self, challenge: bytes) -> bytes | None:
         """The answer to a challenge. Raises SaslFault."""
 
     def check(self) -> None:

@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from gateway.auth.sasl_library import SaslError, SaslLibrary, SaslSession
+from gateway.auth.sasl_library import SaslLibrary, ServerSession
 from gateway.link import ReadBuffer, WrappedLink
 from schema.errors import AuthFailed
 from settings.config import GatewaySettings
+from util.sasl import LEAST_STRENGTH, MOST_STRENGTH, SaslError
 from util.structured_log import StructuredLog
 
-LEAST_STRENGTH: Final = 56  # what libvirt's clients insist on, too
-MOST_STRENGTH: Final = 100_000
 FAILURES_MAX: Final = 3
 """A client that failed so often has to connect again."""
 _LOG_FAILURES: Final = 2
@@ -70,7 +69,7 @@ class SaslHost:
         with contextlib.suppress(RuntimeError):  # the gateway ends
             self._thread.submit(function)
 
-    def new_session(self, way: Way) -> SaslSession:
+    def new_session(self, way: Way) -> ServerSession:
         """A session with a client that came this way. Called in the thread. Raises SaslError."""
         if self._library is None:
             self._library = SaslLibrary(self._options(), self._say)
@@ -107,13 +106,13 @@ class SaslProof:
     def __init__(self, host: SaslHost, way: Way) -> None:
         self._host = host
         self._way = way
-        self._session: SaslSession | None = None
+        self._session: ServerSession | None = None
         self._is_busy = False
         self._is_over = False
         self._started = False
         self.failures = 0
         self.user = ""
-        self.layer: SaslSession | None = None
+        self.layer: ServerSession | None = None
         """What encrypts the connection from now on, once the client is known; nothing where something else does."""
 
     async def mechanisms(self) -> str:
@@ -159,7 +158,7 @@ class SaslProof:
         self._started = False
         return self._session.mechanisms()
 
-    def _need(self) -> SaslSession:
+    def _need(self) -> ServerSession:
         if self._session is None:
             raise SaslError("the client has not asked for mechanisms")
         return self._session
@@ -199,10 +198,10 @@ class SaslLink(WrappedLink):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, buffer: ReadBuffer, **callbacks: Callable[..., None]
     ) -> None:
-        self._layer: SaslSession | None = None
+        self._layer: ServerSession | None = None
         super().__init__(loop, sock, buffer, **callbacks)
 
-    def encrypt_by(self, session: SaslSession) -> None:
+    def encrypt_by(self, session: ServerSession) -> None:
         """From the next byte on, in both directions."""
         self._layer = session
 

@@ -8,35 +8,33 @@ pointers to the options and callbacks that it is given; they are kept alive here
 from __future__ import annotations
 
 import ctypes
-import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
-_OK: Final = 0
-_CONTINUE: Final = 1
+from util.sasl import (
+    CONTINUE,
+    OK,
+    SaslError,
+    SaslSession,
+    length_pointer,
+    load_sasl,
+    out_pointer,
+    text,
+    uint,
+    void,
+    words_of,
+)
+
 _FAIL: Final = -1
 _LIST_END: Final = 0
 _GET_OPTION: Final = 1
 _LOG: Final = 2
 _USER_NAME: Final = 0
-_STRENGTH: Final = 1
-_MAX_OUT: Final = 2
-_EXTERNAL_STRENGTH: Final = 100
-_SECURITY: Final = 101
 _SUCCESS_DATA: Final = 4
-_NO_PLAINTEXT: Final = 0x01
-_NO_ANONYMOUS: Final = 0x10
-_NAMES: Final = ("libsasl2.so.2", "libsasl2.so.3", "libsasl2.so")
 APPLICATION: Final = b"libvirt"
-BUFFER_MAX: Final = 65536
 
-_void: Final = ctypes.c_void_p
-_text: Final = ctypes.c_char_p
-_uint: Final = ctypes.c_uint
-_out: Final = ctypes.POINTER(_void)
-_length: Final = ctypes.POINTER(_uint)
-_GetOption = ctypes.CFUNCTYPE(ctypes.c_int, _void, _text, _text, ctypes.POINTER(_text), _length)
-_Log = ctypes.CFUNCTYPE(ctypes.c_int, _void, ctypes.c_int, _text)
+_GetOption = ctypes.CFUNCTYPE(ctypes.c_int, void, text, text, ctypes.POINTER(text), length_pointer)
+_Log = ctypes.CFUNCTYPE(ctypes.c_int, void, ctypes.c_int, text)
 
 
 _given: Final[list[object]] = []
@@ -44,22 +42,7 @@ _given: Final[list[object]] = []
 
 
 class _Callback(ctypes.Structure):
-    _fields_ = (("id", ctypes.c_ulong), ("proc", _void), ("context", _void))
-
-
-class _Security(ctypes.Structure):
-    _fields_ = (
-        ("min_ssf", _uint),
-        ("max_ssf", _uint),
-        ("maxbufsize", _uint),
-        ("security_flags", _uint),
-        ("property_names", _void),
-        ("property_values", _void),
-    )
-
-
-class SaslError(Exception):
-    """The library refuses: the client did not prove who it is, or the library cannot be used."""
+    _fields_ = (("id", ctypes.c_ulong), ("proc", void), ("context", void))
 
 
 class SaslLibrary:
@@ -70,7 +53,7 @@ class SaslLibrary:
         self._options = {name.encode(): value.encode() for name, value in options.items()}
         self._log = log
         self._kept = (_GetOption(self._get_option), _Log(self._say))
-        addresses = (ctypes.cast(function, _void) for function in self._kept)
+        addresses = (ctypes.cast(function, void) for function in self._kept)
         self._callbacks = (_Callback * 3)(
             _Callback(_GET_OPTION, next(addresses), None),
             _Callback(_LOG, next(addresses), None),
@@ -78,8 +61,8 @@ class SaslLibrary:
         )
         _given.append((self._kept, self._callbacks))
         code = self.lib.sasl_server_init(self._callbacks, APPLICATION)
-        if code != _OK:
-            raise SaslError(f"libsasl2 cannot be set up: {self.text(code)}")
+        if code != OK:
+            raise SaslError(f"libsasl2 cannot be set up: {self.words(code)}")
 
     def close(self) -> None:
         """Lets go: the library forgets options and callbacks, and may be set up anew. No session may be left."""
@@ -99,51 +82,34 @@ class SaslLibrary:
         result[0] = value
         if length:
             length[0] = len(value)
-        return _OK
+        return OK
 
     def _say(self, context: int, level: int, message: bytes | None) -> int:
         self._log(level, (message or b"").decode("utf-8", "replace"))
-        return _OK
+        return OK
 
-    def text(self, code: int) -> str:
+    def words(self, code: int) -> str:
         """The library's words for one of its codes."""
-        words: bytes | None = self.lib.sasl_errstring(code, None, None)
-        return (words or b"unknown error").decode("utf-8", "replace")
+        return words_of(self.lib, code)
 
-    def session(self, local: str | None, remote: str | None) -> SaslSession:
+    def session(self, local: str | None, remote: str | None) -> ServerSession:
         """A session with a client; addresses are `HOST;PORT`, nothing on a unix socket. Raises SaslError."""
-        connection = _void()
+        connection = void()
         ends = (address.encode() if address is not None else None for address in (local, remote))
         code = self.lib.sasl_server_new(
             APPLICATION, None, None, next(ends), next(ends), None, _SUCCESS_DATA, ctypes.byref(connection)
         )
-        if code != _OK:
-            raise SaslError(self.text(code))
-        return SaslSession(self, connection)
+        if code != OK:
+            raise SaslError(self.words(code))
+        return ServerSession(self.lib, connection)
 
 
-class SaslSession:
+class ServerSession(SaslSession):
     """One client's way from unknown to known. Closed by whoever made it."""
-
-    def __init__(self, library: SaslLibrary, connection: ctypes.c_void_p) -> None:
-        self._library = library
-        self._lib = library.lib
-        self._connection = connection
-        self._out_max = 0
-
-    def secure(self, least: int, most: int, *, is_private: bool) -> None:
-        """How strong the session's own encryption has to be; `is_private` where none is needed. Raises SaslError."""
-        flags = _NO_ANONYMOUS if is_private else _NO_ANONYMOUS | _NO_PLAINTEXT
-        wanted = _Security(least, most, BUFFER_MAX, flags, None, None)
-        self._check(self._lib.sasl_setprop(self._connection, _SECURITY, ctypes.byref(wanted)))
-
-    def encrypted_by(self, strength: int) -> None:
-        """Tells how strongly something else, TLS, encrypts already. Raises SaslError."""
-        self._check(self._lib.sasl_setprop(self._connection, _EXTERNAL_STRENGTH, ctypes.byref(_uint(strength))))
 
     def mechanisms(self) -> str:
         """The mechanisms that may be used, with commas between them. Raises SaslError when there is none."""
-        found, length, count = _text(), _uint(), ctypes.c_int()
+        found, length, count = text(), uint(), ctypes.c_int()
         self._check(
             self._lib.sasl_listmech(
                 self._connection,
@@ -162,7 +128,7 @@ class SaslSession:
 
     def start(self, mechanism: str, data: bytes | None) -> tuple[bool, bytes | None]:
         """Begins; whether the client is known now, and what it is to be sent. Raises SaslError."""
-        out, length = _void(), _uint()
+        out, length = void(), uint()
         code = self._lib.sasl_server_start(
             self._connection,
             mechanism.encode("ascii", "replace"),
@@ -175,16 +141,16 @@ class SaslSession:
 
     def step(self, data: bytes | None) -> tuple[bool, bytes | None]:
         """Goes on. Raises SaslError."""
-        out, length = _void(), _uint()
+        out, length = void(), uint()
         code = self._lib.sasl_server_step(
             self._connection, data, len(data or b""), ctypes.byref(out), ctypes.byref(length)
         )
         return self._moved(code, out, length)
 
     def _moved(self, code: int, out: ctypes.c_void_p, length: ctypes.c_uint) -> tuple[bool, bytes | None]:
-        if code not in (_OK, _CONTINUE):
+        if code not in (OK, CONTINUE):
             self._check(code)
-        return code == _OK, None if out.value is None else ctypes.string_at(out, length.value)
+        return code == OK, None if out.value is None else ctypes.string_at(out, length.value)
 
     def user(self) -> str:
         """Who the client is. Raises SaslError while that is not known."""
@@ -193,77 +159,14 @@ class SaslSession:
             raise SaslError("nobody knows who the client is")
         return ctypes.string_at(found).decode("utf-8", "replace")
 
-    def strength(self) -> int:
-        """How strongly the session itself encrypts from now on; 0 when it does not. Raises SaslError."""
-        found = self._property(_STRENGTH)
-        strength = 0 if found is None else ctypes.cast(found, _length)[0]
-        most = self._property(_MAX_OUT)
-        self._out_max = 0 if most is None else ctypes.cast(most, _length)[0]
-        return strength
-
-    def _property(self, number: int) -> int | None:
-        found = _void()
-        self._check(self._lib.sasl_getprop(self._connection, number, ctypes.byref(found)))
-        return found.value
-
-    def encode(self, data: bytes) -> bytes:
-        """The bytes that the client gets for these. Raises SaslError."""
-        size = self._out_max or BUFFER_MAX
-        parts = [self._pass(self._lib.sasl_encode, data[start : start + size]) for start in range(0, len(data), size)]
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def decode(self, data: bytes) -> bytes:
-        """What the client meant by these bytes, as far as it is complete. Raises SaslError for what it cannot mean."""
-        return self._pass(self._lib.sasl_decode, data)
-
-    def _pass(self, function: Callable[..., int], data: bytes) -> bytes:
-        out, length = _void(), _uint()
-        self._check(function(self._connection, data, len(data), ctypes.byref(out), ctypes.byref(length)))
-        return b"" if out.value is None else ctypes.string_at(out, length.value)
-
-    def close(self) -> None:
-        """Lets go of the session. Nothing else may be called afterwards."""
-        if self._connection:
-            self._lib.sasl_dispose(ctypes.byref(self._connection))
-            self._connection = _void()
-
-    def _check(self, code: int) -> None:
-        if code != _OK:
-            detail: bytes | None = self._lib.sasl_errdetail(self._connection)
-            raise SaslError((detail or b"").decode("utf-8", "replace") or self._library.text(code))
-
 
 def _load() -> ctypes.CDLL:
-    if sys.platform != "linux":
-        raise SaslError("libsasl2 is used on Linux only")
-    for name in _NAMES:
-        try:
-            lib = ctypes.CDLL(name)
-        except OSError:
-            continue
-        break
-    else:
-        raise SaslError("this host has no libsasl2")
-    lib.sasl_errstring.restype = _text
-    lib.sasl_errdetail.restype = _text
-    lib.sasl_errdetail.argtypes = (_void,)
-    lib.sasl_server_init.argtypes = (_void, _text)
-    lib.sasl_server_new.argtypes = (_text, _text, _text, _text, _text, _void, _uint, _out)
-    lib.sasl_dispose.argtypes = (_out,)
-    lib.sasl_dispose.restype = None
+    lib = load_sasl()
+    lib.sasl_server_init.argtypes = (void, text)
+    lib.sasl_server_new.argtypes = (text, text, text, text, text, void, uint, out_pointer)
     lib.sasl_listmech.argtypes = (
-        _void,
-        _text,
-        _text,
-        _text,
-        _text,
-        ctypes.POINTER(_text),
-        _length,
-        ctypes.POINTER(ctypes.c_int),
-    )
-    lib.sasl_server_start.argtypes = (_void, _text, _text, _uint, _out, _length)
-    lib.sasl_server_step.argtypes = (_void, _text, _uint, _out, _length)
-    lib.sasl_encode.argtypes = lib.sasl_decode.argtypes = (_void, _text, _uint, _out, _length)
-    lib.sasl_getprop.argtypes = (_void, ctypes.c_int, _out)
-    lib.sasl_setprop.argtypes = (_void, ctypes.c_int, _void)
+        void, text, text, text, text, ctypes.POINTER(text), length_pointer, ctypes.POINTER(ctypes.c_int)
+    )  # fmt: skip
+    lib.sasl_server_start.argtypes = (void, text, text, uint, out_pointer, length_pointer)
+    lib.sasl_server_step.argtypes = (void, text, uint, out_pointer, length_pointer)
     return lib

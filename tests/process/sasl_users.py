@@ -32,7 +32,7 @@ def main(database: str, *words: str) -> None:
         secret = password.encode()
         code = setpass(session._connection, name.encode(), secret, len(secret), None, 0, CREATE)
         if code != 0:
-            sys.exit(f"no user '{name}': {library.text(code)}")
+            sys.exit(f"no user '{name}': {library.words(code)}")
     session.close()
 
 

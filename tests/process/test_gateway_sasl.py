@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
@@ -12,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from gateway.auth.sasl_library import SaslError, SaslLibrary
+from gateway.auth.sasl_library import SaslLibrary
+from remoting.connection import connect_daemon
 from rpc.packet import Packet, PacketReader, PacketType, Program, Status, pack_packet
 from rpc.xdr import args_codec, error_codec, result_codec
 from schema.body import args_struct
-from schema.errors import ErrorCode
+from schema.errors import AuthFailed, AuthUnavailable, ErrorCode, InvalidArguments, VirtError
 from schema.table import need_procedure
 from tests.process.certificates import Authority
 from tests.process.gateway_house import GatewayHouse, gateway_house, wait_for
 from tests.process.sasl_users import write_users
 from tests.process.test_gateway_tls import free_port
 from tests.real.virsh_session import need_virsh, virsh_session
+from util.sasl import SaslError
 
 pytestmark = [pytest.mark.process, pytest.mark.real, pytest.mark.timeout(300)]
 
@@ -137,6 +140,30 @@ def test_a_wrong_password_or_name_is_refused_in_libvirts_words(place: Place, tra
         done = place.virsh(transport, user, password, "list")
         assert done.returncode != 0
         assert "authentication failed: authentication failed" in done.stderr
+
+
+async def test_our_own_client_proves_itself_and_encrypts(place: Place) -> None:
+    """Over bare TCP by DIGEST-MD5, which libsasl2 knows; nothing that is said afterwards can be read on the way."""
+    conn = await connect_daemon(place.uri("tcp", place.credentials("fred", "top secret")))
+    try:
+        found = await conn.call("connect_list_all_domains", need_results=1, flags=0)
+        assert [dom.name for dom in found.domains] == ["test"]
+        told = await asyncio.gather(*(conn.call("connect_get_capabilities") for _ in range(8)))
+        assert all(one.capabilities.startswith("<capabilities>") for one in told)
+        long = "x" * 200_000
+        with pytest.raises(VirtError):
+            await conn.call("domain_lookup_by_name", name="x" * 100_000)
+        with pytest.raises(InvalidArguments):
+            await conn.call("domain_define_xml", xml="x" * 5_000_000)
+        with pytest.raises(VirtError):
+            await conn.call("domain_define_xml", xml=long)
+    finally:
+        await conn.aclose()
+    for user, password in (("fred", "topsecret"), ("nobody", "top secret")):
+        with pytest.raises(AuthFailed):
+            await connect_daemon(place.uri("tcp", place.credentials(user, password)))
+    with pytest.raises(AuthUnavailable):
+        await connect_daemon(f"test+tcp://127.0.0.1:{place.port}/default?authfile=/dev/null")
 
 
 def test_a_known_user_who_is_not_allowed_is_refused(place: Place) -> None:

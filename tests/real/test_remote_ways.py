@@ -156,24 +156,27 @@ async def test_sasl_inside_tls_and_on_the_socket() -> None:
         database = base / "d" / "users"
         needs_sasl(database, {USER: PASSWORD})
         (base / "d" / "sasl" / "libvirt.conf").write_text(
-            f"mech_list: scram-sha-256\npwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\n"
+            "mech_list: scram-sha-256 digest-md5\n"
+            f"pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: {database}\n"
         )
         authfile = base / "auth.conf"
         authfile.write_text(
-            f"[auth-libvirt-localhost]\ncredentials=x\n[credentials-x]\nauthname={USER}\npassword={PASSWORD}\n"
+            f"[auth-libvirt-default]\ncredentials=x\n[credentials-x]\nauthname={USER}\npassword={PASSWORD}\n"
         )
         wrong = base / "wrong.conf"
         wrong.write_text(authfile.read_text().replace(PASSWORD, "wrong"))
         authority = Authority(base / "pki")
-        server, port = authority.server("DNS:localhost"), free_port()
+        server, port, tcp_port = authority.server("DNS:localhost"), free_port(), free_port()
         pki = authority.client("alice")
         config = f"""
 auth_unix_rw = "sasl"
 auth_tls = "sasl"
+auth_tcp = "sasl"
 listen_tls = 1
-listen_tcp = 0
+listen_tcp = 1
 listen_addr = "127.0.0.1"
 tls_port = "{port}"
+tcp_port = "{tcp_port}"
 ca_file = "{authority.certificate}"
 cert_file = "{server}/servercert.pem"
 key_file = "{server}/serverkey.pem"
@@ -186,7 +189,8 @@ key_file = "{server}/serverkey.pem"
         try:
             unix = daemon.uri("test:///default")
             tls = f"test+tls://localhost:{port}/default?pkipath={pki}"
-            for uri in (f"{unix}&authfile=", f"{tls}&authfile="):
+            tcp = f"test+tcp://127.0.0.1:{tcp_port}/default"
+            for uri in (f"{unix}&authfile=", f"{tls}&authfile=", f"{tcp}?authfile="):
                 assert await names(f"{uri}{authfile}") == ["test"]
                 with pytest.raises(AuthFailed):
                     await names(f"{uri}{wrong}")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from remoting.credentials import auth_file, credentials_for, prove_to, read_credentials
+from remoting.credentials import Prover, auth_file, credentials_for, read_credentials
 from rpc.sasl import Credentials
 from rpc.uri import parse_remote_uri
 from schema.errors import AuthCancelled, AuthUnavailable, RpcError
+from util.sasl import SaslError
 
 FILE = """
 # who we are elsewhere
@@ -78,8 +79,25 @@ def test_who_is_not_in_a_file_is_asked(tmp_path: Path) -> None:
         credentials_for(uri)
 
 
-def test_mechanisms_that_are_not_known_are_named(path: Path) -> None:
-    prove = prove_to(parse_remote_uri(f"qemu+tls://h/system?authfile={path}"), None)
-    with pytest.raises(AuthUnavailable, match="GSSAPI"):
-        prove(["GSSAPI"])
-    assert prove(["SCRAM-SHA-1"]).name == "SCRAM-SHA-1"
+def test_the_best_mechanism_that_needs_no_library_is_taken(path: Path) -> None:
+    prover = Prover(parse_remote_uri(f"qemu+tls://h/system?authfile={path}"), None, None)
+    prover.prepare(["PLAIN", "DIGEST-MD5", "SCRAM-SHA-1"])
+    assert not prover.uses_library
+    assert prover(["PLAIN", "DIGEST-MD5", "SCRAM-SHA-1"]).name == "SCRAM-SHA-1"
+    assert prover.layer is None
+
+
+def test_what_is_offered_is_named_where_the_library_is_missing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise SaslError("this host has no libsasl2")
+
+    monkeypatch.setattr("remoting.credentials.client_library", missing)
+    for uri, offered in (("qemu+tls://h/system", "GSSAPI"), ("qemu+tcp://h/system", "DIGEST-MD5")):
+        prover = Prover(parse_remote_uri(f"{uri}?authfile={path}"), None, None)
+        with pytest.raises(AuthUnavailable, match=f"offers the SASL mechanisms {offered}; without libsasl2"):
+            prover.prepare([offered])
+
+
+def test_a_daemon_that_offers_nothing_is_refused(path: Path) -> None:
+    with pytest.raises(AuthUnavailable, match="offers no mechanism"):
+        Prover(parse_remote_uri(f"qemu+tls://h/system?authfile={path}"), None, None).prepare([])
