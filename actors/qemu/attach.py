@@ -23,6 +23,7 @@ from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.index import brief, read_documents, read_index
+from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.live import has_balloon
 from actors.qemu.moments.keeping import load_moments
 from actors.qemu.moments.settling import settle_snapshots
@@ -214,6 +215,7 @@ async def _clear(folder: Path) -> None:
     from actors.qemu.helpers.processes import clear_folder
 
     await clear_folder(folder)
+    drop_links(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from actors.qemu.block.chain import Image
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.linking.macvtap import keep_links
 from actors.qemu.locking.leases import Resource, holder_of, sweep, take
 from actors.qemu.locking.wanted import wanted_of_device, wanted_of_guest, wanted_of_source
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
@@ -274,6 +275,7 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
         if host.owners.held_by(holder):
             paths = [one.path for one in files_of_guest(guest.live)]
             await host.runtime.in_thread(host.owners.keep_only, holder, paths)
+        keep_links(Path(run.folder), guest.live)
         folder = folder_of_leases(host)
         if folder is not None and guest.leases:
             gone = guest.leases - set(wanted_of_guest(guest.live, folder))

@@ -21,6 +21,8 @@ from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.tpm_programs import TpmPrograms
 from actors.qemu.index import IndexKeeper
+from actors.qemu.linking.macvtap import drop_links
+from actors.qemu.linking.scripts import run_downscripts
 from actors.qemu.owning.register import Register
 from actors.qemu.pid_files import forget_pid
 from actors.qemu.process import GuestProcess
@@ -304,7 +306,8 @@ class QemuHost(KeepsMoments):
             from actors.qemu.claims import let_go
 
             await let_go(self, record.uuid, run.id)
-
+            with contextlib.suppress(VirtError):
+                await run_downscripts(guest.live.devices.interfaces)
             from actors.qemu.helpers.parting import part
 
             await part(self, guest, run)
@@ -339,6 +342,7 @@ class QemuHost(KeepsMoments):
         self.release_ports(guest)
         remove_groups(self.run_folder, run)
         forget_pid(self.run_folder, guest.name)
+        drop_links(Path(run.folder))
         shutil.rmtree(run.folder, ignore_errors=True)
 
     def release_ports(self, guest: Guest) -> None:

@@ -17,6 +17,8 @@ from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.nets import is_virtio, network_of
 from actors.qemu.fd_groups import FdGroups
 from actors.qemu.helpers.ends import Ends
+from actors.qemu.linking.macvtap import open_device, open_macvtap
+from actors.qemu.linking.netlink import find_macvtap, has_link
 from actors.qemu.monitor.link import listening_socket
 from actors.qemu.needs import Needs
 from actors.qemu.taps import connect_tap, open_tap
@@ -100,11 +102,16 @@ class StartResources:
 
         Raises NoSuchNetwork for a network without a bridge of this host, and HostSystemError.
         """
+        queues = (interface.driver.queues if interface.driver is not None else None) or 1
+        if interface.type is InterfaceType.DIRECT:
+            opened = open_macvtap(self.folder, interface, queues=queues, vnet_header=is_virtio(interface))
+            return [self._keep(descriptor) for descriptor in opened]
         bridge = self._bridge(interface)
         wanted = interface.target.dev if interface.target is not None else None
+        if interface.target is not None and interface.target.managed is False:
+            return self._unmanaged(interface, wanted, queues)
         if wanted is None or wanted.startswith(_GENERATED_NAMES):
             wanted = "vnet%d"
-        queues = (interface.driver.queues if interface.driver is not None else None) or 1
         name, descriptors = open_tap(wanted, queues=queues, vnet_header=is_virtio(interface))
         for descriptor in descriptors:
             self._keep(descriptor)
@@ -113,6 +120,20 @@ class StartResources:
             interface.target = InterfaceTarget()
         interface.target.dev = name
         return descriptors
+
+    def _unmanaged(self, interface: Interface, name: str | None, queues: int) -> Sequence[int]:
+        """The queues of a tap or macvtap device that somebody else has made and set up."""
+        if name is None:
+            raise ConfigUnsupported("target dev must be supplied when managed='no'")
+        vnet_header = is_virtio(interface)
+        number = find_macvtap(name)
+        if number is not None:
+            opened = open_device(number, queues=queues, vnet_header=vnet_header)
+        elif has_link(name):
+            _, opened = open_tap(name, queues=queues, vnet_header=vnet_header)
+        else:
+            raise ConfigUnsupported("target managed='no' but specified dev doesn't exist")
+        return [self._keep(descriptor) for descriptor in opened]
 
     def _bridge(self, interface: Interface) -> str | None:
         source = interface.source

@@ -31,6 +31,8 @@ from actors.qemu.guest import Guest
 from actors.qemu.helpers.crew import Crew
 from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
+from actors.qemu.linking.macvtap import drop_links
+from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
 from actors.qemu.memory_lock import apply_lock_limit
@@ -122,7 +124,7 @@ async def _start(
         undo.callback(_tell_failure, host, guest)
         guest.held = []
         undo.callback(setattr, guest, "held", None)
-        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        undo.callback(_drop_folder, folder)
         begun = await _launch(host, guest, config, caps, number, folder, wish, undo)
         undo.callback(begun.claim.close)
         undo.callback(_forget_process, guest)
@@ -235,6 +237,7 @@ async def _launch(
         log = _open_log(host, config.name, line)
         connected = connect_socket(path)
         ours.callback(connected.close)
+        await run_scripts(live.devices.interfaces)
         claim = await claim_for_start(host, guest, live, number, identity, locks=wish.move is None)
         ours.callback(claim.close)
         undo.push_async_callback(let_go, host, guest.record.uuid, number)
@@ -299,6 +302,11 @@ def _live_xml(live: Domain, number: int) -> str:
     from conf.flags import XmlFlags
 
     return write_domain(live, XmlFlags.SECURE, id=number)
+
+
+def _drop_folder(folder: Path) -> None:
+    drop_links(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_folder(folder: Path) -> None:

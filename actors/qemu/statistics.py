@@ -18,13 +18,13 @@ from actors.qemu.disk_stats import iothread_stats
 from actors.qemu.flags import AFFECT, check_flags, one_impact
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.linking.counters import guest_counters
 from actors.qemu.memory import memory_stats_of
 from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
 from actors.qemu.statistics_off import Images, image_paths, look_at_images
 from actors.qemu.statistics_off import part_of as part_of_off
-from actors.qemu.taps import link_counters
 from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
 from conf.domain.disk import Disk
@@ -270,19 +270,10 @@ def domain_interface_stats(host: QemuHost, dom: DomainRef, device: str) -> dict[
         name = interface.target.dev if interface.target is not None else None
         mac = interface.mac.address if interface.mac is not None else None
         if device in (name, mac) and name is not None:
-            return _seen_from_guest(link_counters(name))
+            return guest_counters(interface, name)
     error = InvalidArguments()
     error.message = f"invalid argument: '{device}' is not a known interface"
     raise error
-
-
-def _seen_from_guest(counters: dict[str, int]) -> dict[str, int]:
-    # what the host's end receives, the guest has sent
-    other = {"rx": "tx", "tx": "rx"}
-    names = {"bytes": "bytes", "packets": "packets", "errs": "errors", "drop": "dropped"}
-    return {
-        f"{way}_{name}": counters[f"{other[way]}_{theirs}"] for way in ("rx", "tx") for name, theirs in names.items()
-    }
 
 
 # --- everything at once ----------------------------------------------------------------------------------------------
@@ -496,7 +487,7 @@ def _interface_stats(guest: Guest) -> list[TypedParam]:
             continue
         found.append(TypedParam.of_string(f"net.{number}.name", name))
         try:
-            counters = _seen_from_guest(link_counters(name))
+            counters = guest_counters(interface, name)
         except HostSystemError:
             continue
         for key, value in counters.items():

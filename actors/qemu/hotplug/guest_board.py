@@ -19,6 +19,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.images import complete_chains
+from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
@@ -30,6 +31,7 @@ from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.documents import write_device, write_domain
 from conf.domain.domain import Domain
+from conf.domain.interface import Interface
 from conf.element import Element
 from conf.flags import XmlFlags
 from schema.errors import HostSystemError, HypervisorGone, InternalError
@@ -118,6 +120,8 @@ class Plans:
         if self._intent is not None:
             await self._intent.note(devices=self.devices, undo=self.undo)
         await claim_device(self._host, self._guest, device)
+        if isinstance(device, Interface):
+            await run_scripts([device])
 
 
 @contextlib.asynccontextmanager
