@@ -32,11 +32,13 @@ class Own:
         head: Callable[[], tuple[int, int]],
         tell: Callable[[Actor, State, str, float | None], None],
         find: Callable[[str], Actor | None],
+        present: Callable[[], tuple[set[bytes], float]],
     ) -> None:
         self._status = status
         self._head = head
         self._tell = tell
         self._find = find
+        self._present = present
 
     def answer(self, call: Call, prologue: CallPrologue) -> bytes:
         """The packed result of a call. Raises VirtError."""
@@ -48,6 +50,10 @@ class Own:
             return pack_result(procedure, {"generation": generation, "offset": offset})
         if procedure.name == "broker_status":
             return pack_result(procedure, {"status": self._status()})
+        if procedure.name == "broker_present":
+            here, uptime_s = self._present()
+            known = [caller for caller in arguments.callers if caller in here]
+            return pack_result(procedure, {"callers": known, "uptime_s": uptime_s})
         if procedure.name == "broker_actor_state":
             actor = self._find(arguments.name)
             if actor is None:

@@ -100,6 +100,11 @@ class Reception:
         """How many are connected."""
         return len(self._clients)
 
+    def present(self) -> set[bytes]:
+        """The public ids of all who are connected."""
+        lines = (*self._clients.values(), *self._lifelines.values())
+        return {line.owner.public for line in lines if line.owner is not None}
+
     # -- coming
 
     def hello(self, lifeline: Lifeline, message: dict[str, Any]) -> None:

@@ -93,7 +93,13 @@ class Server:
         for actor in self.registry:
             self.routing.add_desk(actor, settings.calls_per_actor, settings.waiting_per_actor)
         self.warden = WardenCalls(self.routing, log)
-        self._own = Own(status=lambda: status_of(self), head=self._head, tell=self._told, find=self.registry.find)
+        self._own = Own(
+            status=lambda: status_of(self),
+            head=self._head,
+            tell=self._told,
+            find=self.registry.find,
+            present=lambda: (self.reception.present(), time.monotonic() - self.started),
+        )
         self.replays = Replays(
             self.journal,
             self._reading,

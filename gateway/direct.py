@@ -59,7 +59,7 @@ class DirectCall(msgspec.Struct, eq=False):
                 self.route.key_of(args),
                 None,
                 forwarder.new_trace(connection, procedure),
-                connection.claim,
+                forwarder.claim_of(connection, procedure),
             ),
             forwarder.pack(procedure, args),
             deadline_s=procedure.deadline_s,

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _PRIVATE_XML: Final = int(DomainXMLFlags.SECURE | DomainXMLFlags.MIGRATABLE)
+_BINDING: Final = frozenset(
+    {"domain_create_xml", "domain_create_xml_with_files", "domain_create_with_flags", "domain_create_with_files"}
+)
+"""Calls by which a guest may be bound to the connection that it was started through."""
 
 
 def _packed(procedure: Procedure, args: msgspec.Struct) -> bytes:
@@ -75,6 +79,12 @@ class Forwarder:
                 "call", procedure=procedure.name, trace=trace, uid=who.get("uid"), pid=who.get("pid")
             )
         return trace
+
+    def claim_of(self, connection: Connection, procedure: Procedure) -> dict[str, Any]:
+        """Who calls, as the driver is told; and through which connection, where that may matter for longer."""
+        if procedure.name in _BINDING:
+            return {**connection.claim, "client": connection.number}
+        return connection.claim
 
     async def forward(self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes) -> Answer:
         """Asks the driver.
@@ -135,7 +145,7 @@ class Forwarder:
             key=route.key_of(args),
             deadline_s=procedure.deadline_s,
             trace=self.new_trace(connection, procedure),
-            caller=connection.claim,
+            caller=self.claim_of(connection, procedure),
             urgent=procedure.high_priority,
         )
         result = unpack_result(procedure, reply.body)

@@ -20,7 +20,8 @@ from util.structured_log import StructuredLog
 if TYPE_CHECKING:
     from gateway.server import Gateway
 
-PROCEDURES: Final = tuple(READERS)
+PRESENT: Final = "gateway_present"
+PROCEDURES: Final = (*READERS, PRESENT)
 
 
 class Standby:
@@ -42,6 +43,9 @@ class Standby:
         peer = self._peer
         if peer is None:
             return
+        if call.prologue.procedure == PRESENT:
+            peer.reply(call, self._present(call), seq=0)
+            return
         try:
             body, age_s = self._read(call)
         except VirtError as exc:
@@ -50,6 +54,14 @@ class Standby:
             peer.fail(call, InternalError(str(exc)), seq=0)
         else:
             peer.reply(call, body, seq=0, ticket={"age_s": age_s})
+
+    def _present(self, call: IncomingCall) -> bytes:
+        """Which connections there are, of those that are asked about."""
+        row = need_procedure(PRESENT)
+        known = () if self._gateway is None else self._gateway.connections
+        here = {connection.number for connection in known}
+        asked = unpack_args(row, call.body).clients
+        return pack_result(row, {"clients": [number for number in asked if number in here]})
 
     def _read(self, call: IncomingCall) -> tuple[bytes, float]:
         name = call.prologue.procedure

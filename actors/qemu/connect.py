@@ -13,7 +13,6 @@ from actors.qemu.capabilities.store import host_arch
 from actors.qemu.definitions import emulator_named_in
 from actors.qemu.firmware import default_folders, load_descriptors
 from actors.qemu.flags import check_flags
-from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
@@ -42,22 +41,7 @@ async def connect_open(host: QemuHost, name: str | None, flags: int) -> None:
 
 @calls.handles()
 async def connect_close(host: QemuHost) -> None:
-    """The last of libvirt's clients has left: guests that were started for as long as somebody watches end."""
-    for guest in list(host.guests.values()):
-        if guest.run is not None and guest.run.ends_on_close:
-            host.runtime.spawn(_end_unwatched(host, guest), f"end of {guest.name}")
-
-
-async def _end_unwatched(host: QemuHost, guest: Guest) -> None:
-    from actors.qemu.ending import end_process
-    from schema.enums.domain_state import DomainShutoffReason
-
-    guest.destroys = True
-    try:
-        await end_process(guest, force=True)
-        await host.end(guest, DomainShutoffReason.DESTROYED)
-    except VirtError as exc:
-        host.log.warning("a guest that nobody watches did not end", guest=guest.name, error=exc.message)
+    """The last of libvirt's clients has left. Guests that end with a connection are looked after in `binding.py`."""
 
 
 @calls.handles()

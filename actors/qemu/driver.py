@@ -23,6 +23,7 @@ from actors.qemu import (
     statistics,
 )
 from actors.qemu.agent import addresses, clock, commands, facts, filesystems, power, processors, users
+from actors.qemu.binding import watch_connections
 from actors.qemu.block import backup, commit, control, copy, disks, pull, threshold, tuning
 from actors.qemu.block.settling import settle_guests
 from actors.qemu.host import QemuHost
@@ -129,6 +130,7 @@ class QemuActor(Actor[QemuHost]):
         await attach.restore_guests(host)
         runtime.spawn(host.index.keep(host.store.path(records.FOLDER), runtime.in_thread), "index of guests")
         applying.take_up(host)
+        watch_connections(host)
         runtime.spawn(recovery.recover(host), "migrations")
         runtime.spawn(attach.start_flagged(host), "autostart")
         runtime.spawn(look_after_all(host), "devices that guests let go meanwhile")

@@ -68,6 +68,8 @@ class QemuHost(KeepsMoments):
         """Whose the files of running guests were."""
         self.tpm_programs = TpmPrograms()
         """What TPMs guests can have."""
+        self.watches_connections = False
+        """Somebody looks whether the connections are there that guests end with."""
         self.consoles = Consoles()
         self.index = IndexKeeper(self.paths.role_cache("qemu") / "guests.index")
         """What makes the next start quick."""

@@ -8,6 +8,7 @@ import msgspec
 
 from actors.qemu import states
 from actors.qemu.agent.power import has_agent, power_by_agent
+from actors.qemu.binding import this_connection, watch_connections
 from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
@@ -57,11 +58,12 @@ async def boot(host: QemuHost, guest: Guest, flags: int) -> None:
     paused = bool(flags & CreateFlags.START_PAUSED)
     wish = Wish(
         paused=paused,
-        ends_on_close=bool(flags & CreateFlags.START_AUTODESTROY),
+        bound_to=this_connection() if flags & CreateFlags.START_AUTODESTROY else "",
         resets_nvram=bool(flags & CreateFlags.START_RESET_NVRAM),
     )
     await start_guest(host, guest, guest.config, wish)
     announce(host, guest, told_of_start(guest, paused=paused))
+    watch_connections(host)
 
 
 @calls.handles(key="dom")
@@ -105,13 +107,14 @@ async def domain_create_xml(host: QemuHost, xml_desc: str, flags: int) -> Domain
         paused = bool(flags & CreateFlags.START_PAUSED)
         host.add(guest)
         try:
-            wish = Wish(paused=paused, ends_on_close=bool(flags & CreateFlags.START_AUTODESTROY))
-            await start_guest(host, guest, definition, wish)
+            bound_to = this_connection() if flags & CreateFlags.START_AUTODESTROY else ""
+            await start_guest(host, guest, definition, Wish(paused=paused, bound_to=bound_to))
         except BaseException:
             if is_new:
                 host.forget(guest)
             raise
         announce(host, guest, told_of_start(guest, paused=paused))
+        watch_connections(host)
     return guest.ref
 
 

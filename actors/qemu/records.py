@@ -160,7 +160,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """The guest was asked to power off so that it can be started again."""
     fixed_xml: str | None = None
     """The definition of a transient guest as it was given."""
-    ends_on_close: bool = False
+    bound_to: str = ""
+    """The connection that it ends with (`binding.py`); empty: none."""
     threads: tuple[int, ...] = ()
     agent_timeout: int | None = None
     move: Move | None = None

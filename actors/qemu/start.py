@@ -72,7 +72,8 @@ class Wish:
     """How a guest is to be started."""
 
     paused: bool = False
-    ends_on_close: bool = False
+    bound_to: str = ""
+    """The connection that it ends with."""
     resets_nvram: bool = False
     incoming: Path | None = None
     """A file with the guest's memory."""
@@ -267,7 +268,7 @@ async def _launch(
         reason=int(DomainPausedReason.USER if wish.paused else DomainPausedReason.STARTING_UP),
         since=now,
         started=now,
-        ends_on_close=wish.ends_on_close,
+        bound_to=wish.bound_to,
         move=wish.move,
         partition=(live.resource.partition if live.resource is not None else None) or "",
     )
