@@ -106,6 +106,7 @@ class GatewaySettings:
     auth_unix_read_only: Literal["polkit", "sasl", "none"] = "none"  # the same for the read-only socket
     sasl_mechanisms: tuple[str, ...] = ()  # those that clients may choose from; empty: as SASL's own file libvirt.conf
     sasl_database: str = ""  # a file of names and passwords, as saslpasswd2 writes it; empty: as SASL's own file says
+    sasl_keytab: str = ""  # a file with the Kerberos key of libvirt/HOST, for GSSAPI; empty: as SASL's own file says
     sasl_allowed_names: tuple[str, ...] = ()  # patterns of names that may connect, like "*@EXAMPLE.COM"; empty: all
     polkit_bus: str = ""  # D-Bus address at which polkit is asked; empty: the system's
     allowed_addresses: tuple[str, ...] = ()  # networks from which clients may come over TCP and TLS; empty: all

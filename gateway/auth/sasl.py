@@ -54,6 +54,8 @@ class SaslHost:
         if self._settings.sasl_database:
             options |= {"pwcheck_method": "auxprop", "auxprop_plugin": "sasldb"}
             options["sasldb_path"] = self._settings.sasl_database
+        if self._settings.sasl_keytab:
+            options["keytab"] = self._settings.sasl_keytab
         return options
 
     def _say(self, level: int, message: str) -> None:
