@@ -19,6 +19,7 @@ import msgspec
 from actors.qemu import start
 from actors.qemu.driver import QemuActor
 from actors.qemu.guest import Guest
+from actors.qemu.helpers import processes
 from actors.qemu.process import GuestProcess
 from actors.runtime.store import Store
 from schema.body import pack_args, unpack_result
@@ -80,6 +81,7 @@ async def _serve(root: Path, end_at: int) -> None:
     for owner, name in ((Guest, "ask_all"), (Store, "write"), (Store, "remove")):
         steps.watch(owner, name)
     steps.watch_plain(start, "spawn_process")
+    steps.watch_plain(processes, "spawn_process")
     steps.watch_plain(GuestProcess, "send")
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)

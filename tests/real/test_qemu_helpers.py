@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import signal
+import socket
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from lxml import etree
 
 from actors.qemu.helpers.processes import find_helpers
+from schema.errors import ConfigUnsupported, DomainStateError, InternalError, NoSuchSecret, VirtError
+from settings.config import QemuSettings
 from tests.contract.house import House
 from tests.real.test_qemu_guests import Subject, driver, root, until
 
@@ -14,6 +22,22 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 __all__ = ["root"]
 
 TPM = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"
+NETWORK = (
+    "<interface type='user'><mac address='52:54:00:11:22:33'/><model type='virtio'/><backend type='passt'/></interface>"
+)
+SHARED = "<memoryBacking><source type='memfd'/><access mode='shared'/></memoryBacking>"
+
+
+def need_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("folders are shared by virtiofsd as root only")
+
+
+def share(folder: Path, tag: str = "tag") -> str:
+    return (
+        "<filesystem type='mount' accessmode='passthrough'><driver type='virtiofs'/><binary xattr='on'/>"
+        f"<source dir='{folder}'/><target dir='{tag}'/></filesystem>"
+    )
 
 
 def helpers_in(folder: Path) -> dict[str, int]:
@@ -36,27 +60,151 @@ def lives(pid: int) -> bool:
     return state not in "ZX"
 
 
+async def create(house: House, guest: Subject) -> None:
+    await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
+
+
 async def test_a_tpm_is_made_once_runs_with_its_guest_and_outlives_the_driver(root: Path) -> None:
     guest = Subject(root, TPM, boots=False)
     async with driver(root) as house:
         state = house.host.state_folder / "swtpm" / str(guest.uuid) / "tpm2"
         await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
-        await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
+        await create(house, guest)
         folder = folder_of(house, guest)
         (pid,) = helpers_in(folder).values()
         kept = state / "tpm2-00.permall"
         assert kept.stat().st_mode & 0o777 == 0o600 and state.stat().st_mode & 0o777 == 0o700
-        first = kept.read_bytes()
+        made = state.stat().st_ino
     async with driver(root, epoch=2) as house:
         assert helpers_in(folder) == {"swtpm@tpm0": pid}, "the TPM goes on without the driver"
         assert house.host.guest(guest.ref).crew.pids == [pid]
-        answer = await house.host.guest(guest.ref).ask("query-tpm")
-        assert answer[0]["model"] == "tpm-crb"
+        assert (await house.host.guest(guest.ref).ask("query-tpm"))[0]["model"] == "tpm-crb"
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
         await until("the TPM ends with its guest", lambda: not lives(pid))
-        assert kept.exists()
-        await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
-        assert kept.read_bytes()[:64] == first[:64] or kept.stat().st_size == len(first)
+        await create(house, guest)
+        assert state.stat().st_ino == made, "it is the same TPM"
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
         await house.call("domain_undefine_flags", dom=guest.ref, flags=0)
         assert not state.parent.exists()
+
+
+async def test_a_tpm_is_sealed_with_a_secret_and_kept_where_that_was_said(root: Path) -> None:
+    secret, key = uuid4(), root / "key"
+    key.write_bytes(b"a passphrase nobody sees")
+    backend = f"<backend type='emulator' version='2.0' persistent_state='yes'><encryption secret='{secret}'/>"
+    backend += "<active_pcr_banks><sha384/></active_pcr_banks></backend>"
+    guest = Subject(root, f"<tpm model='tpm-tis'>{backend}</tpm>", boots=False)
+    async with driver(root, settings=QemuSettings()) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        with pytest.raises(NoSuchSecret):
+            await create(house, guest)
+        assert not list(house.host.run_folder.glob("domain-*"))
+        secrets = type(house.host.needed.secrets)({str(secret): str(key)}, house.runtime.in_thread)
+        house.host.needed = dataclasses.replace(house.host.needed, secrets=secrets)
+        await create(house, guest)
+        (pid,) = helpers_in(folder_of(house, guest)).values()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert b"--key" in words and not any(b"passphrase" in word for word in words)
+        assert b"sha384" in (house.host.paths.log / "qemu" / f"{guest.name}-swtpm.log").read_bytes()
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
+        with pytest.raises(DomainStateError, match="cannot both keep and delete TPM"):
+            await house.call("domain_undefine_flags", dom=guest.ref, flags=32 | 64)
+        await house.call("domain_undefine_flags", dom=guest.ref, flags=0)
+        state = house.host.state_folder / "swtpm" / str(guest.uuid)
+        assert (state / "tpm2").is_dir(), "persistent, and nobody said that it is to go"
+        # with another passphrase it is another's
+        key.write_bytes(b"another one")
+        banks = "<active_pcr_banks><sha384/></active_pcr_banks>"
+        await house.call("domain_define_xml_flags", xml=guest.xml.replace(banks, ""), flags=0)
+        with pytest.raises(InternalError, match="tpm-emulator"):
+            await create(house, guest)
+        await house.call("domain_undefine_flags", dom=guest.ref, flags=32)
+        assert not state.exists()
+
+
+async def test_helpers_of_all_kinds_come_and_go_with_their_guest(root: Path) -> None:
+    need_root()
+    (root / "shared").mkdir()
+    port = _free_port()
+    network = NETWORK.replace(
+        "</interface>", f"<portForward proto='tcp'><range start='{port}' to='22'/></portForward></interface>"
+    )
+    guest = Subject(root, share(root / "shared") + network + "<graphics type='dbus'/>", boots=False, top=SHARED)
+    async with driver(root) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await create(house, guest)
+        folder = folder_of(house, guest)
+        pids = helpers_in(folder)
+        assert set(pids) == {"virtiofsd@fs0", "passt@net0", "dbus-daemon@bus"}
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
+        document = etree.fromstring(await guest.xml_desc(house))
+        assert document.find("devices/graphics").get("address") == f"unix:path={folder}/dbus.sock"
+        words = Path(f"/proc/{pids['virtiofsd@fs0']}/cmdline").read_bytes().split(b"\0")
+        assert f"source={root}/shared,xattr".encode() in words
+        # one that dies is missed, and its guest goes on
+        os.kill(pids["passt@net0"], signal.SIGKILL)
+        await until("it is gone", lambda: "passt@net0" not in helpers_in(folder))
+        assert (await guest.state(house))[0] == 1
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
+        await until("all are gone", lambda: not any(lives(pid) for pid in pids.values()))
+        assert not folder.exists()
+
+
+async def test_a_shared_folder_is_plugged_in_and_its_program_ends_when_that_fails(root: Path) -> None:
+    need_root()
+    (root / "shared").mkdir()
+    guest = Subject(root, "", boots=False, top=SHARED)
+    async with driver(root) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await create(house, guest)
+        folder = folder_of(house, guest)
+        with pytest.raises(InternalError, match="No such file"):
+            await house.call("domain_attach_device_flags", dom=guest.ref, xml=share(root / "nowhere"), flags=1)
+        with pytest.raises(VirtError):
+            bad = share(root / "shared", "t" * 40)  # QEMU does not take such a name
+            await house.call("domain_attach_device_flags", dom=guest.ref, xml=bad, flags=1)
+        assert helpers_in(folder) == {} and not list(folder.glob("*.pid"))
+        await house.call("domain_attach_device_flags", dom=guest.ref, xml=share(root / "shared"), flags=1)
+        assert set(helpers_in(folder)) == {"virtiofsd@fs0"}
+        await house.call("domain_attach_device_flags", dom=guest.ref, xml=NETWORK, flags=1)
+        assert set(helpers_in(folder)) == {"virtiofsd@fs0", "passt@net0"}
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
+
+
+async def test_a_start_that_fails_says_what_the_helper_said(root: Path) -> None:
+    need_root()
+    wrong = NETWORK.replace("</interface>", "<portForward proto='tcp' address='192.0.2.254'/></interface>")
+    guest = Subject(root, TPM + wrong + share(root / "nowhere"), boots=False, top=SHARED)
+    async with driver(root) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        with pytest.raises(InternalError, match="died"):
+            await create(house, guest)
+        assert (await guest.state(house))[0] == 5
+        assert not list(house.host.run_folder.glob("domain-*"))
+        await until("the TPM is gone too", lambda: not _processes_with(f"{root}/".encode()))
+
+
+def _processes_with(text: bytes) -> list[int]:
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            if folder.name.isdigit() and text in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return [pid for pid in found if pid != os.getpid() and lives(pid)]
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def test_a_host_without_swtpm_has_no_tpms(root: Path) -> None:
+    guest = Subject(root, TPM, boots=False)
+    async with driver(root) as house:
+        house.host.tpm_programs._folders = (str(root),)
+        house.host.tpm_programs._looked = 0.0
+        with pytest.raises(ConfigUnsupported, match=r"TPM version '2\.0' is not supported"):
+            await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)

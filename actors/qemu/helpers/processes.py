@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,8 @@ _SLOWEST_LOOK_S: Final = 0.05
 _SUFFIX: Final = ".pid"
 _GONE: Final = ".gone"
 _BASE: Final = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+_OF_GUEST: Final = "VIRTROUPE_GUEST"
+"""For people who look at a process and want to know whose it is."""
 _LAUNCHER: Final = 'read -r who </proc/$$/stat && printf "%s\\n" "$who" >"$0" && exec "$@"'
 
 
@@ -72,7 +74,6 @@ def spawn_helper(
     inherit: Sequence[int] = (),
     user: tuple[int, int] | None = None,
     cwd: str = "/",
-    environment: Mapping[str, str] | None = None,
 ) -> tuple[Helper, LogMark]:
     """Starts a helper of the guest with that folder, and marks the place in its log where its words begin.
 
@@ -81,16 +82,18 @@ def spawn_helper(
     program = argv[0]
     if not os.access(program, os.X_OK):
         raise InternalError(f"'{program}' is not an executable program")
+    trim(log)
+    mark = LogMark.at_end(log)
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        trim(log)
-        mark = LogMark.at_end(log)
         words = ["/bin/sh", "-c", _LAUNCHER, str(folder / role.file), *argv]
         process = spawn_process(
-            words, environment={**_BASE, **(environment or {})}, log=log, inherit=inherit, user=user, cwd=cwd
+            words, environment={**_BASE, _OF_GUEST: str(folder)}, log=log, inherit=inherit, user=user, cwd=cwd
         )
     except OSError as exc:
-        raise InternalError(f"Could not start '{program}': {exc.strerror or exc}") from exc
+        if exc.errno is None:  # it has ended already
+            raise InternalError(f"{role.program} died and reported: {mark.said()}") from exc
+        raise InternalError(f"Could not start '{program}': {exc.strerror}") from exc
     return Helper(role, process, log), mark
 
 

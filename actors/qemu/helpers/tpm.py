@@ -22,7 +22,9 @@ from schema.errors import ArgumentUnsupported, ConfigUnsupported, HostSystemErro
 
 PROGRAM: Final = "swtpm"
 SOCKET: Final = "swtpm.sock"
-SETUP_S: Final = 120.0
+SETUP_S: Final = 60.0
+CHANGE_S: Final = 20.0
+"""A TPM whose passphrase is another's lets swtpm_setup wait for ever."""
 _STATES: Final = {"1.2": "tpm1.2", "2.0": "tpm2"}
 _CIPHER: Final = "aes-256-cbc"
 _NEW: Final = ".new"
@@ -156,7 +158,7 @@ async def _set_up(
         words += ["--vmid", f"{domain.name}:{domain.uuid}", "--createek", "--create-ek-cert", "--create-platform-cert"]
         words += ["--lock-nvram", "--not-overwrite"]
     try:
-        await _run_setup(programs, words, new, places.log, phrase)
+        await _run_setup(programs, words, new, places.log, phrase, limit_s=SETUP_S)
         if not incoming:
             await _choose_banks(programs, tpm, new, places.log, phrase)
         new.rename(state)
@@ -171,7 +173,7 @@ async def _choose_banks(programs: TpmPrograms, tpm: Tpm, state: Path, log: Path,
     if not banks or version_of(tpm) != "2.0" or "cmdarg-reconfigure-pcr-banks" not in programs.sets_up:
         return
     words = ["--tpm2", "--pcr-banks", ",".join(banks), "--reconfigure"]
-    await _run_setup(programs, words, state, log, phrase)
+    await _run_setup(programs, words, state, log, phrase, limit_s=CHANGE_S)
 
 
 def _banks(wanted: PcrBanks | None) -> list[str]:
@@ -180,12 +182,14 @@ def _banks(wanted: PcrBanks | None) -> list[str]:
     return [name for name in ("sha1", "sha256", "sha384", "sha512") if getattr(wanted, name)]
 
 
-async def _run_setup(programs: TpmPrograms, words: Sequence[str], state: Path, log: Path, phrase: bytes | None) -> None:
+async def _run_setup(
+    programs: TpmPrograms, words: Sequence[str], state: Path, log: Path, phrase: bytes | None, *, limit_s: float
+) -> None:
     assert programs.setup is not None
     trim(log)
     _give_log(log, None)
     if os.geteuid() != 0 and "cmdarg-create-config-files" in programs.sets_up:
-        await _run([programs.setup, "--create-config-files", "skip-if-exist"], log, ())
+        await _run([programs.setup, "--create-config-files", "skip-if-exist"], log, (), limit_s)
     argv = [programs.setup, *words, "--tpm-state", str(state), "--logfile", str(log)]
     with contextlib.ExitStack() as stack:
         inherit: list[int] = []
@@ -194,10 +198,10 @@ async def _run_setup(programs: TpmPrograms, words: Sequence[str], state: Path, l
                 raise ArgumentUnsupported(f"{programs.setup} does not support passing passphrase via file descriptor")
             inherit.append(stack.enter_context(_sealed(phrase)))
             argv += ["--pwdfile-fd", str(inherit[0]), "--cipher", _CIPHER]
-        await _run(argv, log, inherit)
+        await _run(argv, log, inherit, limit_s)
 
 
-async def _run(argv: Sequence[str], log: Path, inherit: Sequence[int]) -> None:
+async def _run(argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: float) -> None:
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -210,7 +214,7 @@ async def _run(argv: Sequence[str], log: Path, inherit: Sequence[int]) -> None:
         process_group=0,
     )
     try:
-        async with asyncio.timeout(SETUP_S):
+        async with asyncio.timeout(limit_s):
             status = await process.wait()
     except TimeoutError:
         status = -1
