@@ -28,9 +28,9 @@ def is_told(live: Domain, table: X86Map | None) -> bool:
     cpu = live.cpu
     if table is None or cpu is None or live.os.kind.arch not in _X86:
         return False
-    if cpu.mode in (None, CpuMode.CUSTOM):
-        return cpu.model is not None and cpu.model.name in table.models
-    return True
+    if cpu.mode not in (None, CpuMode.CUSTOM):
+        return False  # the host's own: what it has is what there is
+    return cpu.model is not None and cpu.model.name in table.models
 
 
 def processor_questions(live: Domain, table: X86Map, path: str = _FIRST) -> list[Command]:

@@ -74,13 +74,13 @@ def _check_features(arch: str, cpu: GuestCpu, processors: Processors) -> None:
 
 
 def _settle_x86(cpu: GuestCpu, models: HostModels, table: X86Map, usable: x86.Usable) -> None:
-    is_checked = cpu.check not in (None, CpuCheck.NONE) and cpu.mode is not CpuMode.HOST_MODEL
+    is_checked = cpu.check is CpuCheck.PARTIAL and cpu.mode is not CpuMode.HOST_MODEL
     if is_checked and cpu.model is not None and cpu.model.name in table.models:
         verdict, why = x86.compare(models.reported, cpu, table)
         if verdict is x86.Verdict.INCOMPATIBLE:
             raise CpuIncompatible(why)
-    if cpu.mode is not CpuMode.HOST_MODEL and cpu.model is not None and cpu.model.name not in table.models:
-        return
+    if cpu.mode is not CpuMode.HOST_MODEL and cpu.model is not None:
+        table.need_model(cpu.model.name or "")
     x86.update(cpu, models.migratable, table)
     if usable:
         x86.translate(cpu, usable, table)

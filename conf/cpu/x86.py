@@ -265,6 +265,7 @@ def update(guest: GuestCpu, host: GuestCpu, table: X86Map) -> None:
         if one.policy is FeaturePolicy.OPTIONAL:
             one.policy = FeaturePolicy.REQUIRE if has_feature(host, one.name, table) else FeaturePolicy.DISABLE
     if guest.mode is not CpuMode.HOST_MODEL and guest.match is not CpuMatch.MINIMUM:
+        _take_removed_away(guest, table)
         return
     wanted = {one.name: one.policy for one in guest.features}
     vendor_id = guest.model.vendor_id if guest.model is not None else None
@@ -276,6 +277,18 @@ def update(guest: GuestCpu, host: GuestCpu, table: X86Map) -> None:
     features = {one.name: one.policy or FeaturePolicy.REQUIRE for one in host.features}
     features |= {name: policy or FeaturePolicy.REQUIRE for name, policy in wanted.items()}
     guest.features = [CpuFeature(name=name, policy=policy) for name, policy in features.items()]
+    _take_removed_away(guest, table)
+
+
+def _take_removed_away(guest: GuestCpu, table: X86Map) -> None:
+    """What a model once had, and may still have for an emulator, the guest has only if its definition says so."""
+    model = table.models.get(guest.model.name or "") if guest.model is not None else None
+    told = {one.name for one in guest.features}
+    guest.features += [
+        CpuFeature(name=name, policy=FeaturePolicy.DISABLE)
+        for name in (model.removed if model is not None else ())
+        if name not in told
+    ]
 
 
 def translate(cpu: GuestCpu, usable: Usable, table: X86Map) -> None:

@@ -51,7 +51,8 @@ def rules_for(case: dict[str, Any]) -> DomainRules:
         return CorpusBhyve(has_many_ports="BHYVE_CAP_AHCI32SLOT" in case.get("bhyve_caps", ()))
     if driver != "qemu":
         return CorpusGeneric()
-    gic = "2" if case.get("gic") in ("GIC_NONE", "GIC_V2") else "3"
+    is_untold = "gic" not in case and case.get("caps", {}).get("mode") == "flags"
+    gic = "2" if is_untold or case.get("gic") in ("GIC_NONE", "GIC_V2") else "3"
     is_recorded = "file" in case.get("caps", {})
     accelerators = (VirtType.QEMU, VirtType.KVM) if is_recorded else (VirtType.QEMU, VirtType.KVM, VirtType.HVF)
     return CorpusQemu(

@@ -60,6 +60,8 @@ def _features(launch: Launch, cpu: GuestCpu | None) -> list[str]:
     if cpu.features and launch.arch == "s390x" and launch.caps.lacks("query-cpu-model-expansion"):
         raise InternalError(f"CPU features not supported by hypervisor for {launch.arch} architecture")
     found = []
+    if launch.arch == "armv7l" and _model(launch, cpu) == "host" and launch.caps.has("aarch64-off"):
+        found.append("aarch64=off")  # half of what the host's processor is
     if (
         cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM)
         and cpu.migratable is not None

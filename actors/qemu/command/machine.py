@@ -100,7 +100,10 @@ def _feature_words(launch: Launch) -> list[str]:
     words = []
     gic = features.gic.version if features.gic is not None else None
     if gic and is_arm_virt(launch.arch, launch.machine):
-        words.append(f"gic-version={gic}")
+        if launch.arch == "aarch64" or launch.caps.has("gic-version"):
+            words.append(f"gic-version={gic}")
+        elif gic != "2":  # which is what such an emulator has by itself
+            raise ConfigUnsupported("gic-version option is not available with this QEMU binary")
     if features.ioapic is not None:
         words.append("kernel_irqchip=split" if features.ioapic == "qemu" else "kernel_irqchip=on")
     if features.hpt is not None:
