@@ -162,6 +162,11 @@ class QemuSettings:
     group: str = ""  # and as this group; empty: the user's own
     dynamic_ownership: bool = True  # what a guest opens is made its user's while it runs (docs/ownership.md)
     remember_owner: bool = True  # and goes back to whose it was; false: to root
+    namespaces: tuple[Literal["mount"], ...] = ()  # "mount": each guest has a /dev with its own devices alone
+    max_processes: int = 0  # of the user that guests run as, and threads; 0: as the agent
+    max_files: int = 0  # that one guest may have open; 0: as the agent
+    max_core: int = 0  # bytes of a core dump of QEMU; 0: none, -1: as it comes
+    sched_core: Literal["none", "vcpus", "emulator", "full"] = "none"  # what shares a core with no other guest
     leases: bool = True  # an image that a guest writes is refused to all others (docs/ownership.md)
     lease_folder: str = ""  # where leases are, for all agents that name the same folder; empty: our own
     emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")

@@ -16,6 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from actors.qemu.block.chain import Image
+from actors.qemu.confining.devices import (
+    add_nodes,
+    has_private_devices,
+    is_node,
+    keep_nodes,
+    nodes_of_device,
+    nodes_of_guest,
+)
+from actors.qemu.confining.start import wants_private_devices
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.linking.macvtap import keep_links
@@ -27,7 +36,7 @@ from actors.qemu.owning.identity import Identity, Owner, identity_of, parse_labe
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.element import Element
-from schema.errors import HypervisorGone, InternalError, ResourceBusy, VirtError
+from schema.errors import HostSystemError, HypervisorGone, InternalError, ResourceBusy, VirtError
 
 _PATIENCE_S: Final = 2.0
 _PASS: Final = stat.S_IXGRP | stat.S_IXOTH
@@ -76,6 +85,8 @@ async def claim_for_start(
     folder = folder_of_leases(host)
     resources = [] if folder is None or not locks else list(wanted_of_guest(live, folder).values())
     files = [] if identity is None or identity.files is None else list(files_of_guest(live))
+    if wants_private_devices(host.config.qemu):
+        files = [one for one in files if not is_node(one.path)]  # they are the guest's in its own /dev alone
     if not resources and not files:
         return claim
     try:
@@ -177,6 +188,13 @@ async def claim_device(host: QemuHost, guest: Guest, device: Element) -> None:
     folder = folder_of_leases(host)
     resources = [] if folder is None else list(wanted_of_device(device, folder))
     await _claim(host, guest, resources, list(files_of_device(device)))
+    run, identity = guest.need_run(), running_identity(host, guest)
+    if os.geteuid() == 0 and has_private_devices(run.pid):
+        nodes = nodes_of_device(device, None if identity is None else identity.files)
+        try:
+            await host.runtime.in_thread(add_nodes, run.pid, nodes)
+        except OSError as exc:
+            raise HostSystemError(exc.errno or 0, "cannot give the guest the nodes of its device") from exc
 
 
 async def claim_images(host: QemuHost, guest: Guest, disk: Disk, images: Sequence[Image]) -> None:
@@ -194,6 +212,8 @@ async def _claim(host: QemuHost, guest: Guest, resources: Sequence[Resource], fi
     claim = StartClaim(holder_name(guest.record.uuid, run.id), identity)
     if identity is None or identity.files is None:
         files = ()
+    if files and has_private_devices(run.pid):
+        files = [one for one in files if not is_node(one.path)]
     have = held_leases(host, guest)
     missing = [one for one in resources if one.handle not in have]
     if not missing and not files:
@@ -276,13 +296,15 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
             paths = [one.path for one in files_of_guest(guest.live)]
             await host.runtime.in_thread(host.owners.keep_only, holder, paths)
         keep_links(Path(run.folder), guest.live)
+        if os.geteuid() == 0 and has_private_devices(run.pid):
+            await host.runtime.in_thread(keep_nodes, run.pid, nodes_of_guest(guest.live, None))
         folder = folder_of_leases(host)
         if folder is not None and guest.leases:
             gone = guest.leases - set(wanted_of_guest(guest.live, folder))
             guest.leases -= gone
             await _close(guest, gone)
-    except VirtError as exc:
-        host.log.warning("what a guest uses no longer could not be given back", guest=guest.name, error=exc.message)
+    except (OSError, VirtError) as exc:
+        host.log.warning("what a guest uses no longer could not be given back", guest=guest.name, error=str(exc))
 
 
 # --- after it --------------------------------------------------------------------------------------------------------

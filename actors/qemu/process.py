@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from actors.qemu.confining.kernel import in_own_thread
+
 NOFILE_SOFT: Final = 1024  # what programs expect; QEMU raises it itself up to the hard limit
 _NOT_FOR_GUESTS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS, resource.RLIMIT_CORE)
 
@@ -148,15 +150,20 @@ def spawn_process(
     user: tuple[int, int] | None = None,
     groups: Sequence[int] = (),
     cwd: str = "/",
+    confine: Callable[[], None] | None = None,
 ) -> GuestProcess:
     """Starts a program that outlives us.
 
     It leads a session of its own, has the log as its output, no descriptor but those named, and none of our limits.
-    As another user it is in `groups` besides its own group. Raises OSError when the program cannot be started.
+    As another user it is in `groups` besides its own group. `confine` limits the thread that starts it.
+    Raises OSError when the program cannot be started.
     """
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        child = subprocess.Popen(
+
+    def start() -> subprocess.Popen[bytes]:
+        if confine is not None:
+            confine()
+        return subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -170,6 +177,9 @@ def spawn_process(
             group=None if user is None else user[1],
             extra_groups=None if user is None else list(groups),
         )
+
+    try:
+        child = start() if confine is None else in_own_thread(start)
     finally:
         os.close(output)
     # the pidfd collects it; Popen must neither wait for it nor complain that it runs

@@ -26,6 +26,8 @@ from actors.qemu.claims import StartClaim, claim_for_start, hand_leases_over, le
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import MASTER_KEY, Launch, Options
 from actors.qemu.command.line import CommandLine
+from actors.qemu.confining.limits import apply_limits, separate_processors
+from actors.qemu.confining.start import confinement
 from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.crew import Crew
@@ -170,6 +172,7 @@ async def _start(
             guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
         undo.callback(remove_groups, host.run_folder, run)
         guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
+        separate_processors(run.threads, host.config.qemu)
         await _settle(guest, begun.live)
         if not wish.paused and wish.incoming is None:
             guest.expected.add("RESUME")
@@ -242,9 +245,10 @@ async def _launch(
         claim = await claim_for_start(host, guest, live, number, identity, locks=wish.move is None)
         ours.callback(claim.close)
         undo.push_async_callback(let_go, host, guest.record.uuid, number)
-        process = _spawn(host, line, log, folder, [listener.fileno(), *resources.inherited], identity)
+        process = _spawn(host, live, line, log, folder, [listener.fileno(), *resources.inherited], identity)
         undo.push_async_callback(_kill, process)
         apply_lock_limit(process.pid, live)
+        apply_limits(process.pid, host.config.qemu)
         ours.pop_all()
         resources.close()
         listener.close()
@@ -369,7 +373,13 @@ def _other(identity: Identity | None) -> tuple[int, int] | None:
 
 
 def _spawn(
-    host: QemuHost, line: CommandLine, log: Path, folder: Path, inherit: list[int], identity: Identity | None
+    host: QemuHost,
+    live: Domain,
+    line: CommandLine,
+    log: Path,
+    folder: Path,
+    inherit: list[int],
+    identity: Identity | None,
 ) -> GuestProcess:
     _give_to(identity, folder)
     other = _other(identity)
@@ -381,6 +391,7 @@ def _spawn(
             inherit=inherit,
             user=other,
             groups=() if other is None or identity is None else identity.groups,
+            confine=confinement(host.config.qemu, live, folder, identity),
         )
     except OSError as exc:
         raise InternalError(f"cannot execute binary {line.words[0]}: {exc.strerror or exc}") from exc

@@ -36,6 +36,11 @@ GUESTS, FIRST = Owner(64055, 64055), Owner(1234, 1235)
 
 @pytest.fixture
 def root() -> Iterator[Path]:
+    yield from new_root()
+
+
+def new_root() -> Iterator[Path]:
+    """A folder that every user may pass through."""
     folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
     folder.chmod(0o755)
     yield folder
