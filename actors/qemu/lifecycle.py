@@ -53,16 +53,20 @@ def told_of_start(guest: Guest, *, paused: bool, detail: Started = Started.BOOTE
     return [states.resumed(guest), states.started(guest, detail)]
 
 
-async def boot(host: QemuHost, guest: Guest, flags: int) -> None:
-    """Starts a guest that is off with its configuration. Raises as `start_guest` does."""
-    paused = bool(flags & CreateFlags.START_PAUSED)
-    wish = Wish(
-        paused=paused,
+def wish_of(flags: int) -> Wish:
+    """How a guest is to be started, as the flags of a start say."""
+    return Wish(
+        paused=bool(flags & CreateFlags.START_PAUSED),
         bound_to=this_connection() if flags & CreateFlags.START_AUTODESTROY else "",
         resets_nvram=bool(flags & CreateFlags.START_RESET_NVRAM),
     )
+
+
+async def boot(host: QemuHost, guest: Guest, flags: int) -> None:
+    """Starts a guest that is off with its configuration. Raises as `start_guest` does."""
+    wish = wish_of(flags)
     await start_guest(host, guest, guest.config, wish)
-    announce(host, guest, told_of_start(guest, paused=paused))
+    announce(host, guest, told_of_start(guest, paused=wish.paused))
     watch_connections(host)
 
 
@@ -79,10 +83,13 @@ async def domain_create_with_flags(host: QemuHost, dom: DomainRef, flags: int) -
         raise DomainStateError("domain is already running")
     if guest.record.managed_save:
         if not flags & CreateFlags.START_FORCE_BOOT:
-            await restore_managed(host, guest, paused=bool(flags & CreateFlags.START_PAUSED))
-            return guest.ref
-        host.managed_save_path(guest).unlink(missing_ok=True)
-        guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
+            past_cache = bool(flags & CreateFlags.START_BYPASS_CACHE)
+            if await restore_managed(host, guest, wish_of(flags), past_cache=past_cache):
+                watch_connections(host)
+                return guest.ref
+        else:
+            host.managed_save_path(guest).unlink(missing_ok=True)
+            guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
     await boot(host, guest, flags)
     return guest.ref
 
@@ -104,16 +111,15 @@ async def domain_create_xml(host: QemuHost, xml_desc: str, flags: int) -> Domain
         if guest.is_active:
             raise DomainStateError(f"domain '{guest.name}' is already active")
         is_new = guest.key not in host.guests
-        paused = bool(flags & CreateFlags.START_PAUSED)
+        wish = wish_of(flags)
         host.add(guest)
         try:
-            bound_to = this_connection() if flags & CreateFlags.START_AUTODESTROY else ""
-            await start_guest(host, guest, definition, Wish(paused=paused, bound_to=bound_to))
+            await start_guest(host, guest, definition, wish)
         except BaseException:
             if is_new:
                 host.forget(guest)
             raise
-        announce(host, guest, told_of_start(guest, paused=paused))
+        announce(host, guest, told_of_start(guest, paused=wish.paused))
         watch_connections(host)
     return guest.ref
 

@@ -6,8 +6,8 @@ A saved guest's file begins with a header and its definition, then comes QEMU's 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +26,9 @@ from actors.qemu.notices import announce
 from actors.qemu.pausing import go_on, pause
 from actors.qemu.saved.cookie import SaveCookie
 from actors.qemu.saved.editing import changed_image
-from actors.qemu.saved.header import SavedImage
+from actors.qemu.saved.header import IncompleteImage, SavedImage
 from actors.qemu.saved.image import read_header, write_header
+from actors.qemu.saved.streams import Stream, Way, format_of, reading, writing
 from actors.qemu.start import Wish, start_guest
 from actors.qemu.tuning.dumps import follow_migration
 from actors.runtime.calls import Calls
@@ -66,21 +67,24 @@ _UNLIMITED: Final = 1 << 60
 _FLAGS: Final = int(SaveFlags.BYPASS_CACHE | SaveFlags.RUNNING | SaveFlags.PAUSED)
 
 
-async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: Intent) -> None:
-    """Writes a guest's memory to a file and ends it. Leaves the guest as it was when it fails."""
+async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: Intent, xml: str | None = None) -> None:
+    """Writes a guest's memory to a file and ends it. Leaves the guest as it was when it fails.
+
+    `xml` is another definition with which it is to wake.
+    """
     if guest.need_run().jobs:
         raise DomainStateError("domain has active block job")
+    way = Way(format_of(host.config.qemu.save_image_format, "save"), bool(flags & SaveFlags.BYPASS_CACHE))
     was_running = guest.state is DomainState.RUNNING
     running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
-    xml = write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
-    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
+    definition = _kept(guest)
+    if xml is not None:
+        definition = (await changed_image(host, SavedImage(definition, running, 0), xml)).xml
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
     try:
         if was_running:
             await pause(host, guest, DomainPausedReason.SAVE)
-        await _migrate_to(guest, path, offset)
-        write_header(path, xml, running=running, complete=True, cookie=cookie)
+        await _write(guest, path, definition, running=running, way=way)
         # the file is whole: from here on the guest is in it, and goes on nowhere else
         await intent.note(saved=True)
     except BaseException:
@@ -90,37 +94,45 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: In
         raise
 
 
-async def keep_memory(guest: Guest, path: Path, *, running: bool, operation: Operation) -> None:
+async def keep_memory(host: QemuHost, guest: Guest, path: Path, *, running: bool, operation: Operation) -> None:
     """Writes a guest's memory to a file from which it can be restored; the guest is paused then, and goes on existing.
 
     No file is left when this fails. Raises HostSystemError, OperationFailed.
     """
-    xml = write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
-    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
-    offset = write_header(path, xml, running=running, complete=False, cookie=cookie)
+    way = Way(format_of(host.config.qemu.snapshot_image_format, "snapshot"))
     try:
-        await _migrate_to(guest, path, offset, operation)
-        write_header(path, xml, running=running, complete=True, cookie=cookie)
+        await _write(guest, path, _kept(guest), running=running, way=way, operation=operation)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
-async def _migrate_to(guest: Guest, path: Path, offset: int, operation: Operation = Operation.SAVE) -> None:
-    """QEMU writes its stream into the file behind the header."""
+def _kept(guest: Guest) -> str:
+    """The definition that stands beside a guest's memory."""
+    return write_domain(as_asked(guest), XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
+
+
+async def _write(
+    guest: Guest, path: Path, xml: str, *, running: bool, way: Way, operation: Operation = Operation.SAVE
+) -> None:
+    """QEMU writes its stream behind the header; the file is whole, and on disk, when this ends well."""
 
     async def cancel() -> None:
         await guest.ask("migrate_cancel")
 
-    await _hand_over(guest, path, os.O_WRONLY, offset)
-    with running_job(guest, operation, "snapshot job", cancel) as job:
-        await guest.ask_all(
-            [
-                ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),
-                ("migrate", {"uri": f"fd:{_FD_NAME}", "detach": True}),
-            ]
-        )
-        await follow_migration(guest, job, _report)
+    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
+    offset = write_header(path, xml, running=running, complete=False, cookie=cookie, compression=way.form)
+    async with writing(path, offset, way) as stream:
+        await _hand_over(guest, stream)
+        with running_job(guest, operation, "snapshot job", cancel) as job:
+            await guest.ask_all(
+                [
+                    ("migrate-set-parameters", {"max-bandwidth": _UNLIMITED}),
+                    ("migrate", {"uri": f"fd:{_FD_NAME}", "detach": True}),
+                ]
+            )
+            await follow_migration(guest, job, _report)
+    write_header(path, xml, running=running, complete=True, cookie=cookie, compression=way.form)
 
 
 def _report(job: Job) -> None:
@@ -128,20 +140,15 @@ def _report(job: Job) -> None:
     current_call().progress(size["memory_processed"], size["memory_total"], "saving memory")
 
 
-async def _hand_over(guest: Guest, path: Path, mode: int, offset: int) -> None:
+async def _hand_over(guest: Guest, stream: Stream) -> None:
     try:
-        descriptor = os.open(path, mode | os.O_CLOEXEC)
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot open '{path}'") from exc
-    try:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        await guest.need_monitor().hand_over(_FD_NAME, descriptor)
+        await guest.need_monitor().hand_over(_FD_NAME, stream.descriptor)
     except CommandRefused as exc:
         raise InternalError(f"unable to execute QEMU command 'getfd': {exc.reason}") from exc
     except MonitorGone as exc:
         raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
     finally:
-        os.close(descriptor)
+        stream.close()
 
 
 async def _end_saved(host: QemuHost, guest: Guest) -> None:
@@ -249,7 +256,7 @@ async def domain_save_flags(host: QemuHost, dom: DomainRef, to: str, dxml: str |
     guest = host.guest(dom)
     guest.need_run()
     async with host.intents.change("save", _facts(guest, Path(to))) as intent:
-        await _save(host, guest, Path(to), flags, intent)
+        await _save(host, guest, Path(to), flags, intent, dxml)
         await _end_saved(host, guest)
 
 
@@ -285,31 +292,49 @@ async def domain_managed_save_remove(host: QemuHost, dom: DomainRef, flags: int)
         host.publish(guest)
 
 
-async def restore_managed(host: QemuHost, guest: Guest, *, paused: bool) -> None:
-    """Starts a guest from its saved memory, which is used up by it. Raises as a start does, OperationFailed."""
-    path = host.managed_save_path(guest)
-    image = read_header(path)
+async def _forget_managed(host: QemuHost, guest: Guest) -> None:
+    await host.write(guest, msgspec.structs.replace(guest.record, managed_save=False), completes=False)
+    host.managed_save_path(guest).unlink(missing_ok=True)
+
+
+async def restore_managed(host: QemuHost, guest: Guest, wish: Wish, *, past_cache: bool) -> bool:
+    """Starts a guest from its saved memory, which is used up by it; whether that was whole.
+
+    Raises as a start does, OperationFailed.
+    """
+    path, paused = host.managed_save_path(guest), wish.paused
+    try:
+        image = read_header(path)
+    except IncompleteImage:
+        # a save that did not come to its end is no loss: the guest went on meanwhile
+        host.log.warning("an incomplete saved memory is thrown away", guest=guest.name, path=str(path))
+        await _forget_managed(host, guest)
+        return False
     runs = image.was_running and not paused
     async with host.intents.change("restore", _restore_facts(guest, path, runs=runs, managed=True)) as intent:
-        await _restore(host, guest, path, image, runs=runs)
+        await _restore(host, guest, path, image, wish, runs=runs, past_cache=past_cache)
         guest.adopt(msgspec.structs.replace(guest.record, managed_save=False))
         await host.store.write(records.path_of(guest.record.uuid), records.encode(guest.record), completes=False)
         path.unlink(missing_ok=True)
         intent.result(guest.ref)
     _tell_restored(host, guest)
+    return True
 
 
 def _restore_facts(guest: Guest, path: Path, *, runs: bool, managed: bool) -> dict[str, Any]:
     return {"uuid": guest.record.uuid, "path": str(path), "runs": runs, "managed": managed}
 
 
-async def _restore(host: QemuHost, guest: Guest, path: Path, image: SavedImage, *, runs: bool) -> None:
+async def _restore(
+    host: QemuHost, guest: Guest, path: Path, image: SavedImage, wish: Wish, *, runs: bool, past_cache: bool
+) -> None:
     definition = await read_definition(host, image.xml)
-    await start_guest(host, guest, definition, Wish(paused=True, incoming=path))
+    await start_guest(host, guest, definition, replace(wish, paused=True, incoming=path))
     try:
-        await _hand_over(guest, path, os.O_RDONLY, image.offset)
-        await guest.ask("migrate-incoming", {"uri": f"fd:{_FD_NAME}"})
-        await _wait_for_memory(guest)
+        async with reading(path, image.offset, Way(image.compression, past_cache)) as stream:
+            await _hand_over(guest, stream)
+            await guest.ask("migrate-incoming", {"uri": f"fd:{_FD_NAME}"})
+            await _wait_for_memory(guest)
         if runs:
             guest.expected.add("RESUME")
             try:
@@ -354,7 +379,7 @@ async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, fla
 
     Raises OperationFailed for a file that is none, DomainStateError when the guest is active, and what a start raises.
     """
-    check_flags(flags, _FLAGS, "qemuDomainRestoreFlags")
+    check_flags(flags, _FLAGS | int(SaveFlags.RESET_NVRAM), "qemuDomainRestoreFlags")
     path = Path(from_)
     image = read_header(path)
     if dxml:
@@ -372,7 +397,9 @@ async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, fla
         runs = (image.was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED
         try:
             async with host.intents.change("restore", _restore_facts(guest, path, runs=runs, managed=False)):
-                await _restore(host, guest, path, image, runs=runs)
+                wish = Wish(resets_nvram=bool(flags & SaveFlags.RESET_NVRAM))
+                past_cache = bool(flags & SaveFlags.BYPASS_CACHE)
+                await _restore(host, guest, path, image, wish, runs=runs, past_cache=past_cache)
         except BaseException:
             if is_new:
                 host.forget(guest)

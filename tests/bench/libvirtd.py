@@ -36,14 +36,18 @@ _START_S: Final = 30.0
 class Libvirtd:
     """A running libvirtd; `socket` is its read-write socket. Raises CannotRun where it cannot be had."""
 
-    def __init__(self, base: Path, *, config: str = "", listens: bool = False) -> None:
-        """`config` is added to its configuration; files for SASL are taken from `base`/sasl where that is a folder."""
+    def __init__(self, base: Path, *, config: str = "", qemu: str = "", listens: bool = False) -> None:
+        """`config` is added to its configuration, `qemu` to that of its QEMU driver.
+
+        Files for SASL are taken from `base`/sasl where that is a folder.
+        """
         if os.geteuid() != 0:
             raise CannotRun("a private libvirtd needs root")
         if shutil.which("libvirtd") is None and not Path("/usr/sbin/libvirtd").exists():
             raise CannotRun("libvirtd is not installed (Debian: libvirt-daemon)")
         self.base = base
         self._config = config
+        self._qemu = qemu
         self._listens = listens
         self.socket = base / "run" / "libvirt-sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +70,8 @@ class Libvirtd:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(0o755)
         (self.base / "etc" / "qemu.conf").write_text(
-            'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nstdio_handler = "file"\n', encoding="ascii"
+            'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nstdio_handler = "file"\n' + self._qemu,
+            encoding="ascii",
         )
         (self.base / "libvirtd.conf").write_text(
             self._config  # of a setting that is there twice the first counts

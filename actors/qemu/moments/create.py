@@ -257,7 +257,7 @@ async def _take_external(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
                 await pause(host, guest, DomainPausedReason.SNAPSHOT)
             guest.expected.add("STOP")
             try:
-                await keep_memory(guest, Path(memory.file or ""), running=ran, operation=Operation.SNAPSHOT)
+                await keep_memory(host, guest, Path(memory.file or ""), running=ran, operation=Operation.SNAPSHOT)
             finally:
                 guest.expected.discard("STOP")
             undo.callback(remove_file, memory.file or "")

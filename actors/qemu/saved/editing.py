@@ -49,7 +49,15 @@ async def _define(host: QemuHost, path: Path, xml: str, flags: int) -> None:
     changed = await changed_image(host, image, xml)
     running = bool(flags & SaveFlags.RUNNING) or (image.was_running and not flags & SaveFlags.PAUSED)
     if (changed.xml, running) != (image.xml, image.was_running):
-        write_header(path, changed.xml, running=running, complete=True, cookie=image.cookie, length=image.length)
+        write_header(
+            path,
+            changed.xml,
+            running=running,
+            complete=True,
+            cookie=image.cookie,
+            length=image.length,
+            compression=image.compression,
+        )
 
 
 def _managed(host: QemuHost, dom: DomainRef) -> Path:

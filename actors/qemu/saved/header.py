@@ -22,7 +22,16 @@ MOST: Final = 64 * 1024 * 1024
 """A definition and cookie longer than this are taken for damage."""
 
 _FIELDS: Final = "16s5I"
-_COMPRESSIONS: Final = ("raw", "gzip", "bzip2", "xz", "lzop")
+COMPRESSION_MAX: Final = 4
+
+
+class IncompleteImage(OperationFailed):
+    """Whoever wrote the file did not come to its end; callers are told of an OperationFailed."""
+
+    @property
+    def kind(self) -> str:
+        """Of its base: clients know no other."""
+        return OperationFailed.__name__
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class SavedImage:
-    """What stands before a guest's memory; `length` as in `Head`."""
+    """What stands before a guest's memory; `length` and `compression` as in `Head`."""
 
     xml: str
     was_running: bool
     length: int
     cookie: str | None = None
+    compression: int = 0
 
     @property
     def offset(self) -> int:
@@ -57,7 +67,13 @@ class SavedImage:
 
 
 def pack_image(
-    xml: str, cookie: str | None, *, running: bool, complete: bool = True, length: int | None = None
+    xml: str,
+    cookie: str | None,
+    *,
+    running: bool,
+    complete: bool = True,
+    length: int | None = None,
+    compression: int = 0,
 ) -> bytes:
     """The bytes before QEMU's stream; `length` keeps that of a file whose definition changes.
 
@@ -74,7 +90,7 @@ def pack_image(
     if len(body) > length:
         raise OperationFailed("new xml too large to fit in file")
     magic = MAGIC if complete else PARTIAL
-    head = struct.pack(f"={_FIELDS}", magic, VERSION, length, int(running), 0, cookie_at)
+    head = struct.pack(f"={_FIELDS}", magic, VERSION, length, int(running), compression, cookie_at)
     return head.ljust(SIZE, b"\0") + body.ljust(length, b"\0")
 
 
@@ -103,19 +119,18 @@ def unpack_head(data: bytes) -> Head:
 def unpack_image(head: Head, body: bytes) -> SavedImage:
     """What stands between the head and the stream. Raises OperationFailed for what cannot be read."""
     if not head.is_complete:
-        raise OperationFailed("save image is incomplete")
+        raise IncompleteImage("save image is incomplete")
     if len(body) < head.length:
         raise OperationFailed("failed to read domain XML")
-    if head.compression:
-        name = _COMPRESSIONS[head.compression] if head.compression < len(_COMPRESSIONS) else str(head.compression)
-        raise OperationFailed(f"Invalid compressed save format {name}")
+    if head.compression > COMPRESSION_MAX:
+        raise OperationFailed(f"Invalid compressed save format {head.compression}")
     end = head.cookie_at or head.length
     try:
         xml = _text(body[:end])
         cookie = _text(body[head.cookie_at : head.length]) if head.cookie_at else None
     except UnicodeDecodeError as exc:
         raise OperationFailed("the saved definition is not UTF-8") from exc
-    return SavedImage(xml, head.was_running, head.length, cookie)
+    return SavedImage(xml, head.was_running, head.length, cookie, head.compression)
 
 
 def _text(data: bytes) -> str:

@@ -10,13 +10,20 @@ from schema.errors import HostSystemError
 
 
 def write_header(
-    path: Path, xml: str, *, running: bool, complete: bool, cookie: str | None = None, length: int | None = None
+    path: Path,
+    xml: str,
+    *,
+    running: bool,
+    complete: bool,
+    cookie: str | None = None,
+    length: int | None = None,
+    compression: int = 0,
 ) -> int:
     """Writes the beginning of a file; gives the place where QEMU's stream begins.
 
     A complete one is on disk when this returns. Raises HostSystemError, OperationFailed.
     """
-    data = pack_image(xml, cookie, running=running, complete=complete, length=length)
+    data = pack_image(xml, cookie, running=running, complete=complete, length=length, compression=compression)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

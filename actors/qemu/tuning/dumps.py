@@ -16,6 +16,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.pausing import go_on, pause
+from actors.qemu.saved.streams import RAW, Stream, Way, format_of, writing
 from actors.runtime.calls import Calls
 from schema.enums.domain import DomainCoreDumpFlags as DumpFlags
 from schema.enums.domain import DomainCoreDumpFormat as DumpFormat
@@ -72,7 +73,7 @@ async def domain_core_dump_with_format(host: QemuHost, dom: DomainRef, to: str, 
         try:
             if pauses:
                 await pause(host, guest, DomainPausedReason.DUMP)
-            await dump_memory(guest, Path(to), _FORMATS[DumpFormat(dumpformat)], flags)
+            await dump_memory(host, guest, Path(to), _FORMATS[DumpFormat(dumpformat)], flags)
         except BaseException:
             if pauses and guest.run is not None:
                 await go_on(host, guest)
@@ -94,31 +95,43 @@ async def domain_core_dump(host: QemuHost, dom: DomainRef, to: str, flags: int) 
     await domain_core_dump_with_format(host, dom, to, int(DumpFormat.RAW), flags)
 
 
-async def dump_memory(guest: Guest, path: Path, form: str, flags: int) -> None:
+async def dump_memory(host: QemuHost, guest: Guest, path: Path, form: str, flags: int) -> None:
     """Writes the file; a file that is not whole is removed. Raises as the call does."""
     is_memory = bool(flags & DumpFlags.MEMORY_ONLY)
     if is_memory and form != "elf":
         known = await guest.ask("query-dump-guest-memory-capability")
         if form not in known["formats"]:
             raise OperationUnsupported(f"unsupported dumpformat '{form}' for this QEMU binary")
-    # whoever names a pipe that nobody reads must not hold us up
-    mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    _empty(path)
+    way = Way(RAW if is_memory else _format(host), bool(flags & DumpFlags.BYPASS_CACHE))
     try:
-        descriptor = os.open(path, mode, 0o600)
-        os.set_blocking(descriptor, True)
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"Failed to create file '{path}'") from exc
-    try:
-        await _hand_over(guest, descriptor)
-        if is_memory:
-            await _dump(guest, form)
-        else:
-            await _migrate(guest)
+        async with writing(path, 0, way) as stream:
+            await _hand_over(guest, stream)
+            if is_memory:
+                await _dump(guest, form)
+            else:
+                await _migrate(guest)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
+
+
+def _empty(path: Path) -> None:
+    # whoever names a pipe that nobody reads must not hold us up
+    mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        os.close(os.open(path, mode, 0o600))
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"Failed to create file '{path}'") from exc
+
+
+def _format(host: QemuHost) -> int:
+    """A dump in a format that cannot be had is better than none."""
+    try:
+        return format_of(host.config.qemu.dump_image_format, "dump")
+    except OperationFailed as exc:
+        host.log.warning("a dump is not packed", error=exc.message)
+        return RAW
 
 
 async def dump_crash(host: QemuHost, guest: Guest) -> None:
@@ -127,20 +140,22 @@ async def dump_crash(host: QemuHost, guest: Guest) -> None:
     path = folder / f"{guest.name.replace('/', '_')}-{time.strftime('%Y-%m-%d-%H-%M-%S', time.gmtime())}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await dump_memory(guest, path, "elf", int(DumpFlags.MEMORY_ONLY))
+        await dump_memory(host, guest, path, "elf", int(DumpFlags.MEMORY_ONLY))
     except (OSError, VirtError) as exc:
         host.log.error("the memory of a guest that crashed was not kept", guest=guest.name, error=str(exc))
     else:
         host.log.info("the memory of a guest that crashed was kept", guest=guest.name, path=str(path))
 
 
-async def _hand_over(guest: Guest, descriptor: int) -> None:
+async def _hand_over(guest: Guest, stream: Stream) -> None:
     try:
-        await guest.need_monitor().hand_over(_FD_NAME, descriptor)
+        await guest.need_monitor().hand_over(_FD_NAME, stream.descriptor)
     except CommandRefused as exc:
         raise InternalError(f"unable to execute QEMU command 'getfd': {exc.reason}") from exc
     except MonitorGone as exc:
         raise HypervisorGone(f"the guest '{guest.name}' ended: {exc}") from exc
+    finally:
+        stream.close()
 
 
 async def _dump(guest: Guest, form: str) -> None:
