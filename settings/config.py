@@ -177,6 +177,9 @@ class QemuSettings:
     networks: dict[str, str] = field(default_factory=dict)  # network = the bridge that its guests are joined to
     spice_tls: bool = False  # displays of type spice may use TLS
     spice_tls_folder: str = "/etc/pki/qemu"  # ca-cert.pem, server-cert.pem and server-key.pem for them
+    save_image_format: str = "raw"  # of saved guests: raw, gzip, bzip2, xz or lzop
+    snapshot_image_format: str = "raw"  # of the memory in snapshots
+    dump_image_format: str = "raw"  # of dumps that are not of memory alone
     unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 
