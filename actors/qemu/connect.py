@@ -88,7 +88,8 @@ async def connect_get_domain_capabilities(
 
 
 def _facts_of(host: QemuHost) -> HostFacts:
-    return read_host_facts(host_arch(), load_descriptors(default_folders()), host.emulators.processors())
+    firmwares, versions = load_descriptors(default_folders()), host.tpm_programs.versions or ()
+    return read_host_facts(host_arch(), firmwares, host.emulators.processors(), versions)
 
 
 async def find_emulation(

@@ -14,6 +14,7 @@ from actors.qemu.capabilities.domain_document import read_host_facts, write_doma
 from actors.qemu.capabilities.probe import probe_emulator
 from actors.qemu.capabilities.processor_files import load_processors
 from actors.qemu.firmware import default_folders, load_descriptors
+from actors.qemu.helpers.tpm_programs import TpmPrograms
 from tests.bench.libvirtd import Libvirtd
 from tests.bench.report import CannotRun
 
@@ -58,5 +59,8 @@ async def test_domain_capabilities_are_what_libvirtd_tells(
     caps = await probe_emulator(Path(EMULATORS[arch]))
     found = caps.find_machine(machine)
     assert found is not None
-    host = read_host_facts("x86_64", load_descriptors(default_folders()), load_processors())
+    programs = TpmPrograms()
+    await programs.refresh()
+    firmwares = load_descriptors(default_folders())
+    host = read_host_facts("x86_64", firmwares, load_processors(), programs.versions or ())
     assert write_domain_capabilities(caps, found, virt, host).strip() == theirs

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -54,6 +53,7 @@ LOADERS: Final = (
     "/usr/share/AAVMF/AAVMF_CODE.fd",
     "/usr/share/AAVMF/AAVMF32_CODE.fd",
     "/usr/share/OVMF/OVMF_CODE.fd",
+    "/usr/share/OVMF/OVMF_CODE.secboot.fd",
 )
 """Firmware images that are told where they are installed."""
 _X86: Final = ("x86_64", "i686")
@@ -75,8 +75,10 @@ class HostFacts:
     processors: Processors = field(default_factory=Processors)
 
 
-def read_host_facts(arch: str, firmwares: Sequence[Descriptor], processors: Processors) -> HostFacts:
-    """What this host says."""
+def read_host_facts(
+    arch: str, firmwares: Sequence[Descriptor], processors: Processors, tpm_versions: Collection[str]
+) -> HostFacts:
+    """What this host says; it can be TPMs of those versions."""
     groups = Path("/sys/kernel/iommu_groups")
     has_groups = groups.is_dir() and next(groups.iterdir(), None) is not None
     return HostFacts(
@@ -84,7 +86,7 @@ def read_host_facts(arch: str, firmwares: Sequence[Descriptor], processors: Proc
         firmwares=firmwares,
         loaders=tuple(path for path in LOADERS if Path(path).exists()),
         passes_pci=has_groups and Path("/dev/vfio/vfio").exists(),
-        tpm_versions=("1.2", "2.0") if shutil.which("swtpm") and shutil.which("swtpm_setup") else (),
+        tpm_versions=sorted(tpm_versions),
         most_vcpus=_most_vcpus(),
         encrypted_guests=_encrypted_guests(),
         processors=processors,
@@ -151,7 +153,8 @@ def _os(caps: Capabilities, machine: Machine, host: HostFacts) -> OsSupport:
     offered = supported_firmware(host.firmwares, caps.arch, machine.name)
     loader = LoaderSupport(
         supported=True,
-        paths=list(host.loaders),
+        # the lists of old are for machines that no package describes a firmware for
+        paths=list(dict.fromkeys(code for code, _ in offered.images)) or list(host.loaders),
         choices=[
             Choice(name="type", values=["rom", "pflash"]),
             Choice(name="readonly", values=["yes", "no"]),
