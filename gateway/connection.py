@@ -412,14 +412,18 @@ class Connection(StreamSide):
         return bool(self.close_event.by_id)
 
     def send_event(self, message: bytes) -> None:
-        """Tells the client of an event; disconnects one that does not take what it is told."""
+        """Tells the client of an event, soon."""
+        self.gateway.outbox.add(self, message)
+
+    def write_events(self, messages: bytes) -> None:
+        """Tells the client of events now; disconnects one that does not take what it is told."""
         if self.link.closing:
             return
         if self.link.buffered > OUT_MAX:
             self.gateway.log.warning("client does not take its events", unread=self.link.buffered, **self._who())
             self.link.abort()
             return
-        self.link.write(message)
+        self.link.write(messages)
 
     # --- keepalive ---
 

@@ -24,6 +24,7 @@ from gateway.feed import PLATFORM, Feed
 from gateway.forwarding import Forwarder
 from gateway.link import Link, MakeLink, ReadBuffer
 from gateway.listening import Listening
+from gateway.outbox import Outbox
 from gateway.replica import SourceState
 from gateway.routes import Routes, Specials
 from gateway.scopes import Scopes
@@ -60,6 +61,7 @@ class Gateway:
         self.fresh_s = config.gateway.fresh_s
         self.read_buffer = ReadBuffer()
         self.subscriptions = Subscriptions()
+        self.outbox = Outbox(self.loop)
         self.cached_reads = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.connections: set[Connection] = set()
@@ -142,6 +144,7 @@ class Gateway:
         """A connection is closed."""
         self.connections.discard(connection)
         self.unproved.discard(connection)
+        self.outbox.forget(connection)
 
     # --- clients ---
 

@@ -48,6 +48,11 @@ class Registration:
     pattern: re.Pattern[str] | None = None
     may: Callable[[Mapping[str, Any]], bool] | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is for all objects of its scope, whatever the record says."""
+        return self.key is None and self.may is None and self.pattern is None
+
     def wants(self, record: Mapping[str, Any]) -> bool:
         """Whether the record is what the client wished for."""
         if record["scope"] not in (self.scope, "") or record["seq"] <= self.after_seq:
@@ -158,8 +163,11 @@ class Subscriptions:
         if not registrations:
             return
         messages = _Messages(record)
+        scope, seq = record["scope"], record["seq"]
         for registration in tuple(registrations.values()):
-            if registration.wants(record):
+            if registration.after_seq >= seq or (registration.scope != scope and scope):
+                continue
+            if registration.is_plain or registration.wants(record):
                 registration.sink.send_event(messages.of(registration))
 
 
@@ -170,6 +178,7 @@ class _Messages:
         self._record = record
         self._values: dict[str, Any] | None = None
         self._new: tuple[bytes, bytes] | None = None
+        self._by_id: dict[int, bytes] = {}
         self._legacy: bytes | None = None
 
     def of(self, registration: Registration) -> bytes:
@@ -179,12 +188,17 @@ class _Messages:
                 payload = legacy_event_codec(event).encode(self._read())
                 self._legacy = message_head(event.program, event.legacy_number or 0, len(payload)) + payload
             return self._legacy
+        known = self._by_id.get(registration.callback_id)  # most clients have but one, of the same number
+        if known is not None:
+            return known
         if self._new is None:
             payload = event_codec(event).encode(self._read())
             size = len(payload) + (4 if event.has_callback else 0)
             self._new = message_head(event.program, event.number, size), payload
         head, payload = self._new
-        return head + (_int.pack(registration.callback_id) if event.has_callback else b"") + payload
+        message = head + (_int.pack(registration.callback_id) if event.has_callback else b"") + payload
+        self._by_id[registration.callback_id] = message
+        return message
 
     def _read(self) -> dict[str, Any]:
         if self._values is None:
