@@ -40,7 +40,9 @@ def bad_value(node: etree._Element, attribute: str, text: str, kind: Any) -> Vir
         message = f"Invalid value for attribute '{attribute}' in element '{local_name(node)}': '{text}'."
     else:
         message = f"Invalid value for element '{local_name(node)}': '{text}'."
-    if isinstance(kind, Codec) and kind.expects:
+    if attribute and isinstance(kind, Codec) and kind.nonzero and not text.strip().strip("+0"):
+        message = f"Invalid value for attribute '{attribute}' in element '{local_name(node)}': Zero is not permitted"
+    elif isinstance(kind, Codec) and kind.expects:
         message = f"{message} {kind.expects}"
     return _from_reader(xml_error(message, node))
 

@@ -22,6 +22,7 @@ class Codec(Generic[T]):
     expects: str = ""
     escaped: bool = False
     inline: str = ""
+    nonzero: bool = False
 
 
 _INT = re.compile(r"\s*[+-]?\d+\Z").match
@@ -73,6 +74,14 @@ def parse_any_base(text: str) -> int:
     return value
 
 
+def parse_positive(text: str) -> int:
+    """A number from 1 to 2^32-1."""
+    value = parse_uint32(text)
+    if not value:
+        raise ValueError(text)
+    return value
+
+
 _OCTAL = re.compile(r"0*[0-7]{1,3}\Z").match
 
 
@@ -85,6 +94,7 @@ def parse_mode(text: str) -> int:
 
 INT: Codec[int] = Codec(parse_int, str, "Expected integer value")
 UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
+POSITIVE: Codec[int] = Codec(parse_positive, str, "Expected non-negative integer value", nonzero=True)
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
 ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
 

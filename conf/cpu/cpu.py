@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
 from conf.faults import lacking, unsupported
-from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
+from conf.values import ON_OFF, POSITIVE, UINT, ULONG, YES_NO, words
 from schema.errors import XmlError
 
 
@@ -56,10 +56,10 @@ class CpuModel(Element, tag="model"):
 class CpuTopology(Element, tag="topology"):
     """Sockets, dies, cores and threads."""
 
-    sockets: int = attr("sockets", UINT)
-    dies: int = attr("dies", UINT, default=1)
-    cores: int = attr("cores", UINT)
-    threads: int = attr("threads", UINT)
+    sockets: int = attr("sockets", POSITIVE)
+    dies: int = attr("dies", POSITIVE, default=1)
+    cores: int = attr("cores", POSITIVE)
+    threads: int = attr("threads", POSITIVE)
 
 
 class CpuCache(Element, tag="cache"):

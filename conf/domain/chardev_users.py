@@ -71,7 +71,7 @@ class Smartcard(Device, tag="smartcard"):
     database: str | None = text("database", str, default=None)
 
 
-class RedirDev(Device, tag="redirdev"):
+class RedirDev(Device, tag="redirdev", boots=True):
     """A USB device that a client of the display gives."""
 
     bus: str = attr("bus", words("usb"), default="usb")

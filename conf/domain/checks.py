@@ -71,8 +71,6 @@ def _check_boot_order(domain: Domain) -> None:
         order = device.boot.order if device.boot is not None else None
         if order is None:
             continue
-        if order == 0:
-            raise XmlError("Invalid value for attribute 'order' in element 'boot': Zero is not permitted")
         if order in orders:
             raise XmlError(f"boot order '{order}' used for more than one device")
         orders.add(order)

@@ -124,10 +124,6 @@ def _check_cpu(cpu: GuestCpu) -> None:
             raise XmlError("vendor id is invalid")
     if cpu.migratable is not None and cpu.mode not in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
         raise ConfigUnsupported("Attribute migratable is only allowed for 'host-passthrough' / 'maximum' CPU mode")
-    if cpu.topology is not None:
-        for name in ("sockets", "dies", "cores", "threads"):
-            if not getattr(cpu.topology, name):
-                raise XmlError(f"Invalid value for attribute '{name}' in element 'topology': Zero is not permitted")
     numa = cpu.numa
     if numa is None:
         return

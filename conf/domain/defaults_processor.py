@@ -121,8 +121,6 @@ def _normalize_iothreads(domain: Domain) -> None:
     known = domain.iothreadids.iothreads if domain.iothreadids is not None else []
     taken = [one.id for one in known]
     for number in taken:
-        if number == 0:
-            raise XmlError("Invalid value for attribute 'id' in element 'iothread': Zero is not permitted")
         if taken.count(number) > 1:
             raise XmlError(f"duplicate iothread id '{number}' found")
     if count > MAX_VCPUS:

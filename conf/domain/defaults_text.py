@@ -248,8 +248,6 @@ _BACKEND_PARTS: dict[AudioType, tuple[str, ...]] = {
 
 def _normalize_audio(audio: Audio) -> None:
     """Keeps what the backend knows."""
-    if not audio.id:
-        raise XmlError("Invalid value for attribute 'id' in element 'audio': Zero is not permitted")
     kept = _AUDIO_PARTS.get(audio.type, ())
     for kind, names in _BACKEND_PARTS.items():
         for name in names:

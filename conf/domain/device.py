@@ -1,9 +1,11 @@
 """What every device of a guest has beside its own elements."""
 
+from typing import Any
+
 from conf.domain.address import ADDRESSES, Address
 from conf.element import Element, Empty, attr, child, one_of, value
 from conf.faults import lacking, unsupported
-from conf.values import ON_OFF, UINT, YES_NO, Codec
+from conf.values import ON_OFF, POSITIVE, UINT, YES_NO, Codec
 from schema.errors import RefusedDocument
 
 
@@ -19,7 +21,7 @@ UPPER: Codec[str] = Codec(str.upper, lambda value: value, escaped=True)
 class BootOrder(Element, tag="boot"):
     """The device's turn when the firmware looks for something to boot."""
 
-    order: int | None = attr("order", UINT, default=None)
+    order: int | None = attr("order", POSITIVE, default=None)
     loadparm: str | None = attr("loadparm", UPPER, default=None)
 
 
@@ -41,13 +43,21 @@ class VirtioDriver(Element, tag="driver", empty=Empty.OMIT):
 
 
 class Device(Element, trailing=True):
-    """A device; these parts stand after those of the kind of device."""
+    """A device; these parts stand after those of the kind of device.
+
+    A class of devices says which of two parts it has: `boots`, those from which a guest can boot, and `has_rom`.
+    """
+
+    def __init_subclass__(cls, *, boots: bool = False, has_rom: bool = False, **parts: Any) -> None:
+        super().__init_subclass__(**parts)
+        has = {"boot": boots, "rom": has_rom}
+        cls.declared = tuple(one for one in cls.declared if has.get(one.name, True))
 
     boot: BootOrder | None = child(BootOrder, default=None)
     alias: str | None = value("alias", "name", str, default=None, live=True, keep=is_user_alias)
     master_startport: int | None = value("master", "startport", UINT, default=None)
     rom: Rom | None = child(Rom, default=None)
-    acpi_index: int | None = value("acpi", "index", UINT, default=None)
+    acpi_index: int | None = value("acpi", "index", POSITIVE, default=None)
     address: Address | None = one_of(
         *ADDRESSES,
         by="type",

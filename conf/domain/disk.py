@@ -259,7 +259,7 @@ class IoTune(Element, tag="iotune", empty=Empty.OMIT):
     )
 
 
-class _StatusLast(Device, trailing=True):
+class _StatusLast(Device, trailing=True, boots=True):
     """What the status says of a disk stands behind its place."""
 
     private: DiskPrivate | None = child(DiskPrivate, default=None, shown=in_status("private"))
@@ -268,7 +268,7 @@ class _StatusLast(Device, trailing=True):
     )
 
 
-class Disk(_StatusLast, tag="disk"):
+class Disk(_StatusLast, tag="disk", boots=True):
     """A block device of the guest. A cdrom or floppy drive without medium has no source."""
 
     type: SourceType = attr("type", SourceType, default=SourceType.FILE)

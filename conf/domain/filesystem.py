@@ -109,12 +109,12 @@ FILESYSTEM_SOURCES = (
 )
 
 
-class _LimitsLast(Device, trailing=True):
+class _LimitsLast(Device, trailing=True, boots=True):
     space_hard_limit_bytes: int | None = size("space_hard_limit", default=None, unit="bytes")
     space_soft_limit_bytes: int | None = size("space_soft_limit", default=None, unit="bytes")
 
 
-class Filesystem(_LimitsLast, tag="filesystem"):
+class Filesystem(_LimitsLast, tag="filesystem", boots=True):
     """Something the guest mounts; `target_dir` is a path in containers, a tag elsewhere."""
 
     type: FilesystemType = attr("type", FilesystemType, default=FilesystemType.MOUNT)

@@ -166,7 +166,7 @@ class HostdevTeaming(Element, tag="teaming"):
     persistent: str | None = attr("persistent", str, default=None)
 
 
-class Hostdev(Device, tag="hostdev", empty=Empty.OPEN):
+class Hostdev(Device, tag="hostdev", empty=Empty.OPEN, boots=True, has_rom=True):
     """A device of the host."""
 
     mode: HostdevMode = attr("mode", HostdevMode, default=HostdevMode.SUBSYSTEM)

@@ -306,7 +306,7 @@ def _is_early(device: "Interface") -> bool:
     return device.type is InterfaceType.HOSTDEV and device.driver is not None and device.driver.name is not None
 
 
-class Interface(Device, tag="interface"):
+class Interface(Device, tag="interface", boots=True, has_rom=True):
     """A network interface of the guest."""
 
     type: InterfaceType = attr("type", InterfaceType, default=InterfaceType.USER)

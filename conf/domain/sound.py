@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, children, value
-from conf.values import UINT, YES_NO, words
+from conf.values import POSITIVE, UINT, YES_NO, words
 
 
 class SoundModel(StrEnum):
@@ -88,7 +88,7 @@ class AudioOutput(AudioDirection, tag="output", empty=Empty.OMIT):
 class Audio(Element, tag="audio"):
     """Where a guest's sound goes."""
 
-    id: int = attr("id", UINT)
+    id: int = attr("id", POSITIVE)
     type: AudioType = attr("type", AudioType)
     timer_period_us: int | None = attr("timerPeriod", UINT, default=None)
     try_mmap: bool | None = attr("tryMMap", YES_NO, default=None)

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
 from conf.faults import lacking, malformed
-from conf.values import INT, UINT, ULONG, YES_NO, words
+from conf.values import INT, POSITIVE, UINT, ULONG, YES_NO, words
 from schema.errors import RefusedDocument, XmlError
 
 
@@ -42,7 +42,7 @@ class Vcpus(Element, tag="vcpus", empty=Empty.OMIT):
 class IoThread(Element, tag="iothread"):
     """An input/output thread."""
 
-    id: int = attr("id", UINT)
+    id: int = attr("id", POSITIVE)
     thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
     thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
 

@@ -73,6 +73,7 @@ def build_command(launch: Launch) -> CommandLine:
     line.add("-uuid", str(domain.uuid))
     small.add_generation_id(launch, line)
     firmware_info.add_sysinfo(launch, line)
+    firmware_info.add_fw_cfg(launch, line)
     displays.add_display(launch, line)
     line.add("-no-user-config", "-nodefaults")
     if domain.os.bios is not None and domain.os.bios.useserial:
@@ -113,12 +114,12 @@ def build_command(launch: Launch) -> CommandLine:
     small.add_variables(launch, line)
     small.add_core_info(launch, line)
     _security(launch, line)
-    firmware_info.add_fw_cfg(launch, line)
     _custom(launch, line)
     _sandbox(launch, line)
     small.add_panics(launch, line)
     passthrough.add_shmems(launch, line)
     small.add_vsock(launch, line)
+    small.add_cryptos(launch, line)
     line.add("-msg", "timestamp=on")
     return line
 

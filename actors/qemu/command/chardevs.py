@@ -49,7 +49,8 @@ def add_chardev(
 ) -> None:
     """The host end of a device. Raises ConfigUnsupported for a kind that QEMU does not have."""
     if _has_tls(launch, end):
-        _add_tls(launch, line, name)
+        listens = isinstance(end.source, TcpSource) and end.source.mode is CharMode.BIND
+        _add_tls(launch, line, name, "server" if listens else "client")
     log = _log_words(launch, line, end, alias)
     words = _backend(launch, line, end, name, alias, vmc)
     line.add("-chardev", words + log)
@@ -61,13 +62,13 @@ def _has_tls(launch: Launch, end: HostEnd) -> bool:
     return launch.options.chardev_tls if end.source.tls is None else end.source.tls
 
 
-def _add_tls(launch: Launch, line: CommandLine, name: str) -> None:
+def _add_tls(launch: Launch, line: CommandLine, name: str, endpoint: str) -> None:
     password = None
     if launch.options.chardev_tls_secret:
         password = f"{name}-secret0"
         data, vector = launch.host.secret(secret_of(launch.options.chardev_tls_secret))
         line.add_json("-object", secret_object(password, data, vector))
-    line.add_json("-object", tls_object(f"obj{name}_tls0", launch.options.chardev_tls_folder, "client", True, password))
+    line.add_json("-object", tls_object(f"obj{name}_tls0", launch.options.chardev_tls_folder, endpoint, True, password))
 
 
 def _log_words(launch: Launch, line: CommandLine, end: HostEnd, alias: str) -> str:

@@ -92,7 +92,7 @@ def _add_floppy_controller(launch: Launch, line: CommandLine, floppies: list[Dis
         if index is not None:
             letters["AB"[unit]] = index
     if is_q35(launch.machine):
-        properties: Properties = {"driver": "isa-fdc", "id": "fdc0"}
+        properties: Properties = {"driver": "isa-fdc"}
         properties.update({f"bootindex{letter}": index for letter, index in letters.items()})
         line.add_json("-device", properties)
         return

@@ -300,7 +300,7 @@ def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
             },
         )
         properties["memdev"] = f"shmmem-{alias}"
-        properties["master"] = None if one.role is None else one.role == "master"
+        properties["master"] = None if one.role is None else "on" if one.role == "master" else "off"
     add_device(launch, line, one, {**properties, **address_properties(launch, one)})
     if chardev is not None:
         line.add("-chardev", chardev)

@@ -123,6 +123,23 @@ def add_rngs(launch: Launch, line: CommandLine) -> None:
         add_device(launch, line, rng, {**properties, **address_properties(launch, rng)})
 
 
+def add_cryptos(launch: Launch, line: CommandLine) -> None:
+    """Crypto accelerators and who computes for them."""
+    for crypto in launch.domain.devices.cryptos:
+        alias = alias_of(crypto)
+        backend = crypto.backend
+        model = backend.model if backend is not None else "builtin"
+        queues = backend.queues if backend is not None else None
+        line.add_json("-object", {"qom-type": f"cryptodev-backend-{model}", "id": f"obj{alias}", "queues": queues})
+        properties: Properties = {
+            "driver": virtio_driver(launch, "virtio-crypto", crypto, None),
+            **virtio_properties(crypto.driver),
+            "cryptodev": f"obj{alias}",
+            "id": alias,
+        }
+        add_device(launch, line, crypto, {**properties, **address_properties(launch, crypto)})
+
+
 def add_panics(launch: Launch, line: CommandLine) -> None:
     """Panic notifiers; Hyper-V's is a feature of the processor."""
     for panic in launch.domain.devices.panics:
