@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ from actors.qemu.locking.wanted import wanted_of_device, wanted_of_guest, wanted
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
 from actors.qemu.owning.files import GuestFile, files_of_device, files_of_guest, files_of_image
 from actors.qemu.owning.identity import Identity, Owner, identity_of, parse_label
+from actors.qemu.process import boot_id
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.element import Element
@@ -82,15 +83,17 @@ async def claim_for_start(
     Raises ResourceBusy when another guest has it, OperationFailed when it belongs to another guest, HostSystemError.
     """
     claim = StartClaim(holder_name(guest.record.uuid, number), identity)
-    folder = folder_of_leases(host)
-    resources = [] if folder is None or not locks else list(wanted_of_guest(live, folder).values())
-    files = [] if identity is None or identity.files is None else list(files_of_guest(live))
-    if wants_private_devices(host.config.qemu):
-        files = [one for one in files if not is_node(one.path)]  # they are the guest's in its own /dev alone
-    if not resources and not files:
-        return claim
+    folder = folder_of_leases(host) if locks else None
+
+    def take_all() -> None:
+        resources = [] if folder is None else list(wanted_of_guest(live, folder).values())
+        files = [] if identity is None or identity.files is None else list(files_of_guest(live))
+        if wants_private_devices(host.config.qemu):
+            files = [one for one in files if not is_node(one.path)]  # they are the guest's in its own /dev alone
+        _take_all(host, claim, resources, files)
+
     try:
-        await host.runtime.in_thread(_take_all, host, claim, resources, files, guest.name)
+        await host.runtime.in_thread(take_all)
     except BaseException:
         claim.close()
         await host.runtime.in_thread(host.owners.keep_only, claim.holder, ())
@@ -98,11 +101,14 @@ async def claim_for_start(
     return claim
 
 
-def _take_all(
-    host: QemuHost, claim: StartClaim, resources: Sequence[Resource], files: Sequence[GuestFile], name: str
-) -> None:
+def said_by(host: QemuHost, holder: str) -> str:
+    """What a lease says of who has it: a guest that moved has the same name on both hosts."""
+    return f"{holder} {boot_id()} {host.run_folder}"
+
+
+def _take_all(host: QemuHost, claim: StartClaim, resources: Sequence[Resource], files: Sequence[GuestFile]) -> None:
     for resource in resources:
-        claim.leases[resource.handle] = take(resource, f"{claim.holder} {name}")
+        claim.leases[resource.handle] = take(resource, said_by(host, claim.holder))
     if claim.identity is not None:
         _open_ways(host, claim.identity, files)
         give_files(host, claim.identity, claim.holder, files)
@@ -170,13 +176,13 @@ def owner_of_new_file(host: QemuHost, guest: Guest) -> Owner | None:
     return None if identity is None else identity.files or identity.process
 
 
-def leases_back(host: QemuHost, guest: Guest, device: Element) -> list[Command]:
+async def leases_back(host: QemuHost, guest: Guest, device: Element) -> list[Command]:
     """What takes back the leases that a device is about to get."""
     folder = folder_of_leases(host)
     if folder is None:
         return []
-    have = held_leases(host, guest)
-    wanted = [one.handle for one in wanted_of_device(device, folder)]
+    have = await held_leases(host, guest)
+    wanted = [one.handle for one in await host.runtime.in_thread(lambda: list(wanted_of_device(device, folder)))]
     return [("closefd", {"fdname": name}) for name in wanted if name not in have]
 
 
@@ -186,8 +192,11 @@ async def claim_device(host: QemuHost, guest: Guest, device: Element) -> None:
     `settle_claims` gives the rest back when nothing comes of it. Raises as `claim_for_start` does.
     """
     folder = folder_of_leases(host)
-    resources = [] if folder is None else list(wanted_of_device(device, folder))
-    await _claim(host, guest, resources, list(files_of_device(device)))
+
+    def needs() -> _Needs:
+        return [] if folder is None else list(wanted_of_device(device, folder)), list(files_of_device(device))
+
+    await _claim(host, guest, needs)
     run, identity = guest.need_run(), running_identity(host, guest)
     if os.geteuid() == 0 and has_private_devices(run.pid):
         nodes = nodes_of_device(device, None if identity is None else identity.files)
@@ -200,26 +209,36 @@ async def claim_device(host: QemuHost, guest: Guest, device: Element) -> None:
 async def claim_images(host: QemuHost, guest: Guest, disk: Disk, images: Sequence[Image]) -> None:
     """The same for images that a job writes for a disk: the first one is written, the others lie below it."""
     folder = folder_of_leases(host)
-    source = images[0].source
-    resources = [] if folder is None else list(wanted_of_source(source, folder, shared=disk.shareable))
-    files = [one for place, image in enumerate(images) for one in files_of_image(image.source, remembers=place == 0)]
-    await _claim(host, guest, resources, files)
+    top = images[0].source
+
+    def needs() -> _Needs:
+        resources = [] if folder is None else list(wanted_of_source(top, folder, shared=disk.shareable))
+        return resources, [
+            one for place, image in enumerate(images) for one in files_of_image(image.source, remembers=place == 0)
+        ]
+
+    await _claim(host, guest, needs)
 
 
-async def _claim(host: QemuHost, guest: Guest, resources: Sequence[Resource], files: Sequence[GuestFile]) -> None:
+_Needs = tuple[list[Resource], list[GuestFile]]
+
+
+async def _claim(host: QemuHost, guest: Guest, needs: Callable[[], _Needs]) -> None:
     run = guest.need_run()
     identity = running_identity(host, guest)
     claim = StartClaim(holder_name(guest.record.uuid, run.id), identity)
-    if identity is None or identity.files is None:
-        files = ()
-    if files and has_private_devices(run.pid):
-        files = [one for one in files if not is_node(one.path)]
-    have = held_leases(host, guest)
-    missing = [one for one in resources if one.handle not in have]
-    if not missing and not files:
-        return
+    have = await held_leases(host, guest)
+
+    def take_all() -> None:
+        resources, files = needs()
+        if identity is None or identity.files is None:
+            files = []
+        if files and has_private_devices(run.pid):
+            files = [one for one in files if not is_node(one.path)]
+        _take_all(host, claim, [one for one in resources if one.handle not in have], files)
+
     try:
-        await host.runtime.in_thread(_take_all, host, claim, missing, files, guest.name)
+        await host.runtime.in_thread(take_all)
         if claim.leases:
             await _hand_over(guest, claim)
     finally:
@@ -233,11 +252,13 @@ async def _hand_over(guest: Guest, claim: StartClaim) -> None:
     guest.leases = set(leases) | (have or set())
 
 
-def held_leases(host: QemuHost, guest: Guest) -> set[str]:
+async def held_leases(host: QemuHost, guest: Guest) -> set[str]:
     """The leases that a running guest has, by name; those of its definition when only an earlier driver knew."""
     if guest.leases is None:
         folder = folder_of_leases(host)
-        guest.leases = set() if folder is None else set(wanted_of_guest(guest.live, folder))
+        names = set() if folder is None else set(await host.runtime.in_thread(wanted_of_guest, guest.live, folder))
+        if guest.leases is None:
+            guest.leases = names
     return guest.leases
 
 
@@ -247,22 +268,19 @@ async def ensure_leases(host: QemuHost, guest: Guest, *, surely: bool = False) -
     Raises ResourceBusy when another guest has one: this one must stay as it is then.
     """
     folder = folder_of_leases(host)
-    if folder is None or guest.run is None:
+    if folder is None or guest.run is None or not (surely or guest.gave_leases):
         return
-    if surely:
-        guest.leases = set()
-    have = held_leases(host, guest)
-    missing = [one for name, one in wanted_of_guest(guest.live, folder).items() if name not in have]
-    if not missing:
-        return
+    have = guest.leases = set()
+    wanted = await host.runtime.in_thread(wanted_of_guest, guest.live, folder)
+    guest.gave_leases = True
     claim = StartClaim(holder_name(guest.record.uuid, guest.run.id), None)
     try:
-        for one in missing:
+        for one in wanted.values():
             try:
-                fd = await host.runtime.in_thread(take, one, f"{claim.holder} {guest.name}")
+                fd = await host.runtime.in_thread(take, one, said_by(host, claim.holder))
             except ResourceBusy:
                 said = await host.runtime.in_thread(holder_of, one)
-                if said.split(" ")[0] != claim.holder:
+                if said != said_by(host, claim.holder):
                     raise
                 have.add(one.handle)
             else:
@@ -270,12 +288,13 @@ async def ensure_leases(host: QemuHost, guest: Guest, *, surely: bool = False) -
         await _hand_over(guest, claim)
     finally:
         claim.close()
+    guest.gave_leases = False
 
 
 async def release_leases(host: QemuHost, guest: Guest) -> None:
     """A guest that stands still lets others have what it writes. Raises HypervisorGone."""
-    names = held_leases(host, guest)
-    guest.leases = set()
+    names = await held_leases(host, guest)
+    guest.leases, guest.gave_leases = set(), True
     await _close(guest, names)
 
 
@@ -292,16 +311,20 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
         return  # a backup has images that no definition names; its end comes here too
     try:
         holder = holder_name(guest.record.uuid, run.id)
+        live = guest.live
         if host.owners.held_by(holder):
-            paths = [one.path for one in files_of_guest(guest.live)]
-            await host.runtime.in_thread(host.owners.keep_only, holder, paths)
+
+            def keep_files() -> None:
+                host.owners.keep_only(holder, [one.path for one in files_of_guest(live)])
+
+            await host.runtime.in_thread(keep_files)
         keep_links(Path(run.folder), guest.live)
         if os.geteuid() == 0 and has_private_devices(run.pid):
             await host.runtime.in_thread(keep_nodes, run.pid, nodes_of_guest(guest.live, None))
         folder = folder_of_leases(host)
         if folder is not None and guest.leases:
-            gone = guest.leases - set(wanted_of_guest(guest.live, folder))
-            guest.leases -= gone
+            gone = guest.leases - set(await host.runtime.in_thread(wanted_of_guest, live, folder))
+            guest.leases = guest.leases - gone
             await _close(guest, gone)
     except (OSError, VirtError) as exc:
         host.log.warning("what a guest uses no longer could not be given back", guest=guest.name, error=str(exc))

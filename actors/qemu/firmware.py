@@ -155,7 +155,8 @@ def choose_firmware(domain: Domain, descriptors: Sequence[Descriptor], nvram_fol
     Raises OperationFailed when no firmware fits.
     """
     os_ = domain.os
-    if os_.firmware is None:
+    if os_.firmware is None or (os_.loader is not None and os_.loader.path is not None):
+        # nothing is to be chosen, or it was when the guest was first started
         complete_nvram(domain, nvram_folder)
         return
     for one in descriptors:

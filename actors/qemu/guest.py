@@ -81,6 +81,8 @@ class Guest:
         """Devices that were asked to go."""
         self.leases: set[str] | None = None
         """What its process holds for what it writes; None: those of its definition, as far as we know."""
+        self.gave_leases = False
+        """It stands still and has let others have what it wrote: it must not go on without its leases."""
         self.told_off: Told | None = None
         self.old_facts: tuple[Record, Facts] | None = None
         """What the document does not say of itself, because it is of an older agent's."""

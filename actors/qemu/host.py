@@ -332,6 +332,7 @@ class QemuHost(KeepsMoments):
             guest.monitor.close()
             guest.monitor = None
         guest.process = guest.leases = None
+        guest.gave_leases = False
         guest.destroys = guest.got_shutdown = False
         guest.balloon_kib = None
         guest.expected.clear()

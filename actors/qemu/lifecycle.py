@@ -9,6 +9,7 @@ import msgspec
 from actors.qemu import states
 from actors.qemu.agent.power import has_agent, power_by_agent
 from actors.qemu.binding import this_connection, watch_connections
+from actors.qemu.claims import ensure_leases
 from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
@@ -144,7 +145,10 @@ async def domain_suspend(host: QemuHost, dom: DomainRef) -> None:
 
 @calls.handles(key="dom")
 async def domain_resume(host: QemuHost, dom: DomainRef) -> None:
-    """Lets a paused guest go on. Raises NoSuchDomain, DomainStateError when it is off, or runs already."""
+    """Lets a paused guest go on. Raises NoSuchDomain, DomainStateError, ResourceBusy.
+
+    DomainStateError: it is off, or runs already. ResourceBusy: another guest has an image of its now.
+    """
     guest = host.guest(dom)
     move = guest.need_run().move
     if guest.state is DomainState.RUNNING:
@@ -158,6 +162,7 @@ async def domain_resume(host: QemuHost, dom: DomainRef) -> None:
         raise DomainStateError("domain is pmsuspended")
     if guest.state in (DomainState.SHUTDOWN, DomainState.CRASHED) and guest.got_shutdown:
         raise DomainStateError("domain is not paused")
+    await ensure_leases(host, guest, surely=move is not None)
     guest.expected.add("RESUME")
     try:
         await guest.ask("cont")

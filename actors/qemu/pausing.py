@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.qemu import states
+from actors.qemu.claims import ensure_leases
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from schema.enums.domain_event import DomainEventSuspendedDetailType as Suspended
@@ -26,7 +27,8 @@ def take_pause(host: QemuHost, guest: Guest, reason: DomainPausedReason, detail:
 
 
 async def go_on(host: QemuHost, guest: Guest, reason: DomainRunningReason = DomainRunningReason.UNPAUSED) -> None:
-    """The guest goes on, and subscribers hear of it. Raises as `Guest.ask` does."""
+    """The guest goes on, and subscribers hear of it. Raises as `Guest.ask` does, ResourceBusy."""
+    await ensure_leases(host, guest)
     guest.expected.add("RESUME")
     try:
         await guest.ask("cont")

@@ -328,7 +328,7 @@ def _restore_facts(guest: Guest, path: Path, *, runs: bool, managed: bool) -> di
 async def _restore(
     host: QemuHost, guest: Guest, path: Path, image: SavedImage, wish: Wish, *, runs: bool, past_cache: bool
 ) -> None:
-    definition = await read_definition(host, image.xml)
+    definition = await read_definition(host, image.xml, ran=True)
     await start_guest(host, guest, definition, replace(wish, paused=True, incoming=path))
     try:
         async with reading(path, image.offset, Way(image.compression, past_cache)) as stream:
@@ -384,7 +384,7 @@ async def domain_restore_flags(host: QemuHost, from_: str, dxml: str | None, fla
     image = read_header(path)
     if dxml:
         image = await changed_image(host, image, dxml)
-    definition = await read_definition(host, image.xml)
+    definition = await read_definition(host, image.xml, ran=True)
     async with (
         host.runtime.mailbox(("name", definition.name)).change(),
         host.runtime.mailbox(("domain", definition.uuid.bytes)).change(),

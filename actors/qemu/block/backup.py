@@ -187,7 +187,7 @@ async def _open_stores(
             undo.push_async_callback(settle_claims, host, guest)
             await open_images(guest, [node], backing=backing)
         else:
-            if path is not None and await host.runtime.in_thread(make_file, path, host.config.qemu.user):
+            if path is not None and await host.runtime.in_thread(make_file, path, owner_of_new_file(host, guest)):
                 undo.callback(remove_file, path)
             await claim_images(host, guest, disk, [part.image])
             undo.push_async_callback(settle_claims, host, guest)

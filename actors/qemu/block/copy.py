@@ -194,7 +194,7 @@ async def _open_copy(
         undo.push_async_callback(close_images, guest, copies)
         return copies
     path = copy.path or ""
-    if await host.runtime.in_thread(make_file, path, host.config.qemu.user):
+    if await host.runtime.in_thread(make_file, path, owner_of_new_file(host, guest)):
         undo.callback(remove_file, path)
     await claim_images(host, guest, disk, [copy])
     undo.push_async_callback(settle_claims, host, guest)

@@ -114,7 +114,7 @@ class Plans:
 
     async def note(self, device: Element, undo: list[Command]) -> None:
         """Adds a device, before QEMU is told of it; the guest has what it needs of the host then."""
-        undo = [*undo, *leases_back(self._host, self._guest, device)]
+        undo = [*undo, *await leases_back(self._host, self._guest, device)]
         self.devices.append(write_device(device, XmlFlags.SECURE))
         self.undo = [[name, dict(arguments or {})] for name, arguments in undo]
         if self._intent is not None:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu import records, states
+from actors.qemu.claims import ensure_leases
 from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
@@ -63,7 +64,7 @@ async def prepare(
         raise InvalidArguments(f"unsupported flags (0x{unknown:x}) in function qemuDomainMigratePrepare3Params")
     check_flags_together(flags)
     check_settings(params, flags)
-    definition = await read_definition(host, xml)
+    definition = await read_definition(host, xml, ran=True)
     cookie = check_cookie(cookie_in, definition, host.state_folder)
     origin = definition.name
     if params.dname:
@@ -212,6 +213,7 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
     await _memory_is_here(guest)
     if move.flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
         await withdraw_disks(guest)
+    await ensure_leases(host, guest, surely=True)
     record = guest.record
     told: list[states.Told] = []
     if flags & Flags.PERSIST_DEST and not guest.is_persistent:

@@ -19,6 +19,7 @@ from typing import Final
 
 import msgspec
 
+from actors.qemu.claims import release_leases
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.destination import discard, give_up_late
@@ -82,6 +83,7 @@ async def _settle(host: QemuHost, guest: Guest, move: Move) -> None:
         if migration.get("status") in _POST_COPY:
             # it runs over there already: what is missing here is only the caller's last call
             await write_move(host, guest, msgspec.structs.replace(move, phase="sent"))
+            await release_leases(host, guest)
             return
         await guest.ask("migrate_cancel")
         await _wait_for_cancel(guest)

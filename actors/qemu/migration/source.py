@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import msgspec
 
 from actors.qemu import records, states
+from actors.qemu.claims import ensure_leases, release_leases
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.leavings import config_of, drop_tpm
@@ -173,6 +175,8 @@ async def send(
         await host.write(guest, record, completes=False)
         host.publish(guest, [states.suspended(guest, Suspended.MIGRATED)] if was_running else ())
         undo.pop_all()
+    with contextlib.suppress(VirtError):
+        await release_leases(host, guest)
     data: bytes = write_cookie(our_cookie(host, guest))
     return data
 
@@ -239,6 +243,7 @@ async def go_on(host: QemuHost, guest: Guest, *, ran: bool) -> None:
     status = (await guest.ask("query-status")).get("status")
     stands = status != "running"
     if ran and stands:
+        await ensure_leases(host, guest, surely=True)
         guest.expected.add("RESUME")
         try:
             await guest.ask("cont")

@@ -106,7 +106,7 @@ async def open_overlays(
         top = images_of(disk)[0]
         node = nodes_for(launch, disk, [overlay.image])[-1]
         path = overlay.image.path
-        if path is not None and await host.runtime.in_thread(make_file, path, host.config.qemu.user):
+        if path is not None and await host.runtime.in_thread(make_file, path, owner_of_new_file(host, guest)):
             undo.callback(remove_file, path)
         await claim_images(host, guest, disk, [overlay.image])
         undo.push_async_callback(settle_claims, host, guest)

@@ -31,13 +31,13 @@ async def changed_image(host: QemuHost, image: SavedImage, xml: str) -> SavedIma
 
     Raises XmlError and ConfigUnsupported, also for one by which the guest would see other hardware.
     """
-    old, new = await read_definition(host, image.xml), await read_definition(host, xml)
+    old, new = await read_definition(host, image.xml, ran=True), await read_definition(host, xml)
     check_compatible(old, new)
     return replace(image, xml=write_domain(new, _KEPT))
 
 
 async def _describe(host: QemuHost, path: Path, flags: int) -> str:
-    definition = await read_definition(host, read_header(path).xml)
+    definition = await read_definition(host, read_header(path).xml, ran=True)
     secure = XmlFlags.SECURE if flags & ImageFlags.SECURE else XmlFlags.NONE
     return write_domain(definition, XmlFlags.INACTIVE | XmlFlags.MIGRATABLE | secure)
 
