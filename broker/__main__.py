@@ -18,6 +18,7 @@ from settings.drivers import available_drivers
 from settings.paths import Paths, SocketPathTooLong
 from settings.process import current, seal
 from util.structured_log import StructuredLog
+from util.unwritable import is_unwritable
 
 SWITCH_S: Final = 0.0005
 GC_THRESHOLD: Final = 20_000
@@ -61,9 +62,10 @@ def prepare_roles(
     make_folder(paths.state, closed)
     make_folder(paths.tokens, closed)
     found = {path.name for path in paths.tokens.iterdir() if path.suffix != ".new"}
-    names = tuple(dict.fromkeys((*PLATFORM, *(driver.name for driver in available_drivers(config)), *sorted(found))))
+    known = tuple(dict.fromkeys((*PLATFORM, *(driver.name for driver in available_drivers(config)), *sorted(found))))
+    names = []
     users: dict[str, frozenset[int]] = {}
-    for name in names:
+    for name in known:
         uid, gid = os.geteuid(), os.getegid()
         wanted = config.actor(name).user
         if wanted and uid == 0:
@@ -73,9 +75,16 @@ def prepare_roles(
                 log.error("unknown user", actor=name, user=wanted)
             else:
                 uid, gid = entry.pw_uid, entry.pw_gid
-        make_token(paths.token(name), uid, gid)
+        try:
+            make_token(paths.token(name), uid, gid)
+        except OSError as exc:
+            if name in PLATFORM or not is_unwritable(exc):
+                raise
+            log.error("a driver cannot be let in: there is no token for it", actor=name, error=str(exc))
+            continue
+        names.append(name)
         users[name] = frozenset({uid, os.geteuid()})
-    return names, users
+    return tuple(names), users
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ class Intake:
         self._retry_at: float | None = None
         self.published = journal.head
         self.failure = ""  # why nothing can be written now
+        self._told = ""  # the failure that is in the log
         self.accepted = self.duplicates = self.gaps = self.refused = self.failures = self.syncs = 0
 
     @property
@@ -110,6 +111,9 @@ class Intake:
             except OSError as exc:
                 self._fail(exc)
                 return
+            if self._told:
+                self._told = ""
+                self._log.info("journal can be written again")
             written = [(actor, entry, offset) for (actor, entry), offset in zip(batch, offsets, strict=True)]
             if self._always:
                 self._unsynced += written
@@ -209,8 +213,9 @@ class Intake:
         self._submit(self._journal.sync(), done)
 
     def _fail(self, exc: OSError) -> None:
-        if not self.failure:
-            self._log.error("journal cannot be written", error=str(exc))
+        if self._told != str(exc):
+            self._told = str(exc)
+            self._log.error("journal cannot be written", error=self._told)
         self.failures += 1
         self.failure = str(exc)
         self._retry_at = None

@@ -7,6 +7,7 @@ generation begins, and cursors behind what is left of the old one are answered w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -28,6 +29,7 @@ from broker.segments import (
 )
 from broker.wire import Cursor, WireError, unpack_record_head
 from settings.config import JournalSettings
+from util.unwritable import is_unwritable
 
 BEGINNING: Final = Cursor(0, 0)
 ENDS_KEPT: Final = 64
@@ -62,7 +64,10 @@ class Journal:
     """The writing end, and what a reader must know. Of one thread, but for what `sync` and `segments` give away."""
 
     def __init__(self, folder: Path, settings: JournalSettings, *, boot_id: str, wall: Callable[[], float]) -> None:
-        """Opens the journal and repairs its end. Raises OSError."""
+        """Opens the journal and repairs its end, or opens it for reading where nothing can be written.
+
+        Raises OSError when it cannot be read.
+        """
         self._folder = folder
         self._settings = settings
         self._boot_id = boot_id
@@ -73,10 +78,16 @@ class Journal:
         self._untrimmed = False
         self.lasts: Lasts = {}
         self.lost_tail = ""  # why a new generation began
+        self.unwritable: OSError | None = None
+        """Why nothing can be written here; what was written before can be read."""
         self.appended = 0
         self.written_bytes = 0
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open()
+        try:
+            self._open()
+        except OSError as exc:
+            if not is_unwritable(exc):
+                raise
+            self._open_for_reading(exc)
 
     # -- what is there
 
@@ -114,6 +125,8 @@ class Journal:
 
     def append(self, entries: Iterable[Entry]) -> list[int]:
         """Writes records; the offset after each. Raises OSError; then none of them is in the journal."""
+        if self.unwritable is not None:
+            self._open_again()
         if self._untrimmed:
             self._trim()
         segment = self._segments[-1]
@@ -160,7 +173,9 @@ class Journal:
 
     def retire(self) -> list[Path]:
         """Lets go of what need not be kept: the files to be removed."""
-        gone = []
+        gone: list[Path] = []
+        if self.unwritable is not None:
+            return gone
         now = self._wall()
         while len(self._segments) > 1:
             oldest, following = self._segments[:2]
@@ -175,6 +190,8 @@ class Journal:
 
     def close(self) -> None:
         """Syncs, and notes that nothing is missing."""
+        if self.unwritable is not None:
+            return
         self.sync()()
         os.close(self._fd)
         self._fd = -1
@@ -193,7 +210,41 @@ class Journal:
 
     # -- opening
 
+    def _open_for_reading(self, why: OSError) -> None:
+        self.unwritable = why
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        segments: list[Segment] = []
+        for path in sorted(self._folder.glob("*.segment"), key=_order):
+            with contextlib.suppress(SegmentError):
+                segment = read_segment(path)
+                if segments and (segments[-1].end, segments[-1].generation) != (segment.start, segment.generation):
+                    segments.clear()
+                segments.append(segment)
+        if segments:
+            scan = scan_segment(segments[-1])
+            segments[-1].size = scan.size
+            self.lasts = scan.lasts
+        else:
+            segments = [Segment(self._folder / "none", int(self._wall()), 0, 0, self._wall(), {}, {})]
+        self._segments = segments
+
+    def _open_again(self) -> None:
+        """Raises OSError as long as nothing can be written."""
+        unwritten = self._segments
+        try:
+            self._open()
+        except OSError:
+            self._segments = unwritten
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+            raise
+        self.unwritable = None
+
     def _open(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         clean, same_boot = self._read_state()
         segments = self._read_segments()
         why = ""

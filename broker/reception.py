@@ -180,8 +180,10 @@ class Reception:
             # while one epoch is being written, the next one at this door must not be granted the same number
             granted = Incarnation(self._newest(actor).epoch + 1, who.pid)
             self._reserved[actor.name] = granted
-            epochs, save = self._epochs(), self._paths.broker_state
-            self._worker.submit(lambda: save_epochs(save, epochs), lambda r: self._grant(lifeline, actor, granted, r))
+            epochs, save, spare = self._epochs(), self._paths.broker_state, self._paths.spare_epochs
+            self._worker.submit(
+                lambda: save_epochs(save, spare, epochs), lambda r: self._grant(lifeline, actor, granted, r)
+            )
 
     def _grant(self, lifeline: Lifeline, actor: Actor, granted: Incarnation, result: object) -> None:
         if isinstance(result, OSError):
@@ -289,13 +291,13 @@ class Reception:
         """The incarnation that was fenced must not resume, not even at the next broker: its epoch is over."""
         self._registry.burn(actor)
         self._reserved[actor.name] = self._newest(actor)
-        epochs, save = self._epochs(), self._paths.broker_state
+        epochs, save, spare = self._epochs(), self._paths.broker_state, self._paths.spare_epochs
 
         def saved(result: object) -> None:
             if isinstance(result, OSError):
                 self._log.error("epoch not saved", actor=actor.name, error=str(result))
 
-        self._worker.submit(lambda: save_epochs(save, epochs), saved)
+        self._worker.submit(lambda: save_epochs(save, spare, epochs), saved)
 
     def _newest(self, actor: Actor) -> Incarnation:
         reserved = self._reserved.get(actor.name, Incarnation(0, 0))

@@ -70,12 +70,14 @@ class Server:
         self.started = time.monotonic()
         settings = config.broker
         make_folder(paths.broker_state, 0o700)
-        self.registry = Registry(names, load_epochs(paths.broker_state))
+        self.registry = Registry(names, load_epochs(paths.broker_state, paths.spare_epochs))
         self.journal = Journal(paths.journal, config.journal, boot_id=boot_id(), wall=time.time)
         if self.journal.lost_tail:
             log.warning(
                 "journal begins a new generation", generation=self.journal.generation, why=self.journal.lost_tail
             )
+        if self.journal.unwritable is not None:
+            log.error("the journal cannot be written: events wait, reads go on", error=str(self.journal.unwritable))
         self._disk = Worker("disk")
         self._reading = Worker("reading")
         self.intake = Intake(

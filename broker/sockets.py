@@ -6,6 +6,7 @@ libzmq serves it: its filtering and its bounded queues are wanted here, and publ
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -56,4 +57,5 @@ class Publisher:
 def make_folder(path: Path, mode: int) -> None:
     """A folder of this mode, whatever the umask. Raises OSError."""
     path.mkdir(parents=True, exist_ok=True)
-    os.chmod(path, mode)  # noqa: PTH101 - the same call, without a second object
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        os.chmod(path, mode)  # noqa: PTH101 - the same call, without a second object

@@ -6,6 +6,7 @@ import http.client
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -217,7 +218,8 @@ def _make_folders(paths: Paths) -> None:
     for folder, mode in modes:
         try:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.geteuid():
+            found = folder.stat()
+            if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != mode:
                 folder.chmod(mode)
         except OSError as exc:
             raise CannotStart(f"The folder '{folder}' cannot be made: {exc.strerror}") from exc

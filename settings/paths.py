@@ -103,6 +103,11 @@ class Paths:
         return self.state / "broker"
 
     @property
+    def spare_epochs(self) -> Path:
+        """Where the broker keeps actors' epochs while its state folder cannot be written."""
+        return self.run / "epochs.json"
+
+    @property
     def tokens(self) -> Path:
         return self.state / "tokens"
 

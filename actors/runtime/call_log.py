@@ -170,6 +170,11 @@ class CallLog:
         self.closed: dict[bytes, tuple[OpenIntent, IntentClosed]] = {}
         """Calls whose intent was closed and whose end is not recorded (yet)."""
 
+    @property
+    def unwritable(self) -> OSError | None:
+        """Why nothing can be written to it, as far as that was tried."""
+        return self._log.unwritable
+
     def load(self) -> None:
         """Reads what the last process wrote. Raises HostSystemError."""
         for _, payload in self._log.load():

@@ -40,6 +40,7 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         self._log = RecordLog(folder, "ledger")
+        self._lacks_adopted = False
         self._live_bytes = 0
         self._heard = 0
         self.is_new = True
@@ -88,6 +89,7 @@ class Ledger:
 
     def append(self, event: LedgerEvent) -> None:
         """Writes an event. Raises HostSystemError; then nothing is written."""
+        self._fill_in()
         self._log.append(_event_payload(event))
 
     def note(self, seq: int, epoch: int, entry: Entry | None, *, gone: bool) -> None:
@@ -96,7 +98,22 @@ class Ledger:
 
     def reserve(self) -> None:
         """Raises HostSystemError when the disk has no room for the events of another change."""
+        self._fill_in()
         self._log.reserve()
+
+    @property
+    def unwritable(self) -> OSError | None:
+        """Why nothing can be written to it, as far as that was tried."""
+        return self._log.unwritable
+
+    def fill_in_later(self) -> None:
+        """What was adopted could not be written: it is, before anything else is."""
+        self._lacks_adopted = True
+
+    def _fill_in(self) -> None:
+        if self._lacks_adopted:
+            self.compact(()).discard()
+            self._lacks_adopted = False
 
     def sync(self) -> None:
         """Blocks until all is on the disk. Raises HostSystemError."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from schema.errors import HostSystemError
+from util.unwritable import is_unwritable
 
 _head: Final = struct.Struct(">II")
 RECORD_MAX: Final = 64 * 1024 * 1024
@@ -35,33 +36,63 @@ class RecordLog:
         self._fd = -1
         self._reserved_to = 0
         self.end = 0
+        self.unwritable: OSError | None = None
+        """Why it can be read only."""
 
     def load(self) -> Iterator[tuple[int, bytes]]:
         """Every record with the place behind it; then the log is open, cut at the first broken record.
 
-        Raises HostSystemError when the folder cannot be read or written.
+        A log that can be read only is told whole as well; what writes to it tries to open it again, and fails until
+        it can be written. Raises HostSystemError when the folder cannot be read.
         """
         with self._faults("open"):
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             numbers = self._segments()
+            unused: list[int] = []
             while len(numbers) > 1 and not self._is_complete(numbers[-1]):
-                self._path(numbers.pop()).unlink()
-            for number in numbers[:-1]:
-                self._path(number).unlink()
+                unused.append(numbers.pop())
+            unused += numbers[:-1]
             self._number = numbers[-1] if numbers else 1
-            self._fd = os.open(self._path(self._number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            size = os.fstat(self._fd).st_size
+            try:
+                self._open_for_writing()
+                for number in unused:
+                    self._path(number).unlink()
+            except OSError as exc:
+                if not is_unwritable(exc):
+                    raise
+                self.unwritable = exc
+                if numbers and self._fd < 0:
+                    self._fd = os.open(self._path(self._number), os.O_RDONLY | os.O_CLOEXEC)
+            size = 0 if self._fd < 0 else os.fstat(self._fd).st_size
         self.end = 0
         for end, payload in _records(self._fd, 0, size):
             self.end = end
             if payload != _COMPLETE:
                 yield end, payload
-        with self._faults("cut"):
-            if size > self.end:
-                os.ftruncate(self._fd, self.end)
+        if self.unwritable is None:
+            with self._faults("cut"):
+                self._cut()
+
+    def _open_for_writing(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self._path(self._number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+
+    def _cut(self) -> None:
+        if os.fstat(self._fd).st_size > self.end:
+            os.ftruncate(self._fd, self.end)
+
+    def _need_writable(self) -> None:
+        if self.unwritable is not None:
+            with self._faults("open"):
+                self._open_for_writing()
+                self._cut()
+            self.unwritable = None
 
     def append(self, payload: bytes) -> int:
         """Writes a record; gives the place behind it. Raises HostSystemError, and then the file is as before."""
+        self._need_writable()
         self.end = self._append_at(self._fd, self.end, payload)
         return self.end
 
@@ -73,6 +104,7 @@ class RecordLog:
 
     def reserve(self) -> None:
         """Makes sure that the disk has room for the next records. Raises HostSystemError when it has not."""
+        self._need_writable()
         if self.end + RESERVE_BYTES // 2 <= self._reserved_to:
             return
         with self._faults("reserve room in"):
@@ -81,6 +113,8 @@ class RecordLog:
 
     def sync(self) -> None:
         """Blocks until all records are on the disk. Raises HostSystemError."""
+        if self._fd < 0:
+            return
         with self._faults("sync"):
             os.fdatasync(self._fd)
 
@@ -89,6 +123,7 @@ class RecordLog:
 
         Raises HostSystemError, and then the log goes on in the old one.
         """
+        self._need_writable()
         path = self._path(self._number + 1)
         with self._faults("open"):
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -205,6 +240,8 @@ def _framed(payload: bytes) -> bytes:
 
 
 def _records(fd: int, begin: int, stop: int) -> Iterator[tuple[int, bytes]]:
+    if fd < 0:
+        return
     buffer = b""
     place = begin  # of the buffer's first byte
     while True:

@@ -89,6 +89,9 @@ class Runtime:
         """Reads ledger and call log; the journal holds the events up to `last_seq`. Raises HostSystemError."""
         self.ledger.load(last_seq)
         self.call_log.load()
+        why = self.ledger.unwritable or self.call_log.unwritable
+        if why is not None:
+            self.log.error("nothing can be kept here: changes are refused, reads are answered", error=str(why))
 
     def know_the_gone(self) -> None:
         """Takes over from the ledger which objects are gone, so that their versions go on if they come again."""
@@ -100,7 +103,11 @@ class Runtime:
         behind = self.ledger.seq
         async for record in history:
             self.ledger.adopt(record)
-        self._discard(self.ledger.compact([]))
+        try:
+            self._discard(self.ledger.compact([]))
+        except HostSystemError as exc:
+            self.ledger.fill_in_later()
+            self.log.error("what the journal told cannot be written yet", error=exc.message)
         self.log.warning("the ledger was behind the journal", was=behind, now=self.ledger.seq)
 
     def attach(self, peer: Peer) -> None:

@@ -104,3 +104,45 @@ def test_changes_are_refused_and_nothing_is_half_done(how: str, small_root: Path
         assert "newcomer" in names and "living" in names
         agent.run("-c", URI, "destroy", "living")
         assert qemu_pid(living.uuid) is None
+
+
+@pytest.mark.parametrize("how", [pytest.param("full", marks=pytest.mark.soak), "read-only"])
+def test_an_agent_that_cannot_keep_anything_starts_and_is_read(how: str, small_root: Path) -> None:
+    uri = "test:///default"
+    state = small_root / "state"
+    with Agent("[test]\nkeep = true\n", root=small_root) as agent:
+        agent.run("-c", uri, "suspend", "test")
+        agent.run("down")
+        if how == "full":
+            fill(state)
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", str(state)], check=True)
+
+        agent.start()
+        assert "paused" in agent.run("-c", uri, "list", "--all").stdout
+        assert agent.virsh(uri, "domstate", "test").stdout.strip() == "paused"
+        expected = "No space left on device" if how == "full" else "Read-only file system"
+        refused = agent.virsh(uri, "resume", "test", check=False)
+        assert refused.returncode != 0
+        assert expected in refused.stderr
+        for role in ("test", "broker"):
+            agent.kill(role)
+            agent.wait_until(lambda: says(agent, "paused"), "its guests can be asked about again")
+
+        if how == "full":
+            (state / "filler").unlink()
+        else:
+            subprocess.run(["mount", "-o", "remount,rw", str(state)], check=True)
+        # nothing has to be started again: the next try finds out
+        agent.wait_until(lambda: agent.run("-c", uri, "resume", "test", check=False).returncode == 0, "a change")
+        agent.wait_until(lambda: "resumed" in history(agent), "its event is in the journal")
+        assert history(agent).count("suspended") == 1
+        assert says(agent, "running")
+
+
+def history(agent: Agent) -> str:
+    return agent.run("-c", "test:///default", "events", "--after", "begin", "--no-follow").stdout
+
+
+def says(agent: Agent, state: str) -> bool:
+    return agent.virsh("test:///default", "domstate", "test", check=False).stdout.strip() == state

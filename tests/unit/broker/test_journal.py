@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -345,3 +346,52 @@ def test_a_segment_that_vanishes_under_a_reader_is_lost_history(desk: Desk) -> N
     segments[0].path.unlink()
     found = read_part(segments, 0, journal.head, None, 100)
     assert isinstance(found, Lost) and found.first.offset == segments[1].start
+
+
+# --- a folder that takes nothing
+
+
+@pytest.fixture
+def unwritable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Root may write anywhere, so the kernel's answer is made here; clearing the list lifts it."""
+    really, held = os.open, [True]
+
+    def refuse(path: object, flags: int, *more: int) -> int:
+        if held and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return really(path, flags, *more)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr("broker.journal.os.open", refuse)
+    yield held
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_it_is_read_where_nothing_can_be_written_and_goes_on_when_it_can(
+    desk: Desk, unwritable: list[bool], is_empty: bool
+) -> None:
+    kept = list(unwritable)
+    unwritable.clear()
+    generation = 0
+    if not is_empty:
+        first = desk.open()
+        first.append([entry(1), entry(2)])
+        generation = first.generation
+        first.close()
+    unwritable += kept
+    journal = desk.open()
+    assert journal.unwritable is not None
+    assert journal.last("test") == ((0, 0) if is_empty else (1, 2))
+    if not is_empty:
+        part = read_part(journal.segments, 0, journal.head, None, 10)
+        assert isinstance(part, Part)
+        assert [unpack_value(record)["seq"] for _, record in part.records] == [1, 2]
+        assert journal.generation == generation
+    with pytest.raises(OSError, match="Read-only"):
+        journal.append([entry(3)])
+    assert journal.retire() == []
+    unwritable.clear()
+    journal.append([entry(3)])
+    assert journal.unwritable is None
+    assert journal.last("test") == (1, 3)
+    journal.close()
+    assert desk.open().last("test") == (1, 3)

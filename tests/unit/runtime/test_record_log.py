@@ -127,3 +127,38 @@ def test_a_full_disk_is_noticed_before_a_change(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(HostSystemError, match=r"cannot reserve room in '.*x-00000001.log': No space left"):
         log.reserve()
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_log_that_can_only_be_read_is_told_and_written_again_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    if not is_new:
+        log = RecordLog(tmp_path, "x")
+        list(log.load())
+        log.append(b"one")
+        log.close()
+        with (tmp_path / "x-00000001.log").open("ab") as file:
+            file.write(b"torn")
+    really, is_held = os.open, True
+
+    def refuse(path: object, flags: int, *more: int) -> int:
+        if is_held and flags & (os.O_WRONLY | os.O_RDWR):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return really(path, flags, *more)  # type: ignore[call-overload,no-any-return]
+
+    monkeypatch.setattr("actors.runtime.record_log.os.open", refuse)
+    log = RecordLog(tmp_path, "x")
+    assert [payload for _, payload in log.load()] == ([] if is_new else [b"one"])
+    assert log.unwritable is not None
+    for write in (lambda: log.append(b"two"), log.reserve, lambda: log.start_segment([])):
+        with pytest.raises(HostSystemError, match="Read-only"):
+            write()
+    log.sync()
+    is_held = False
+    log.append(b"two")
+    assert log.unwritable is None
+    log.close()
+    again = RecordLog(tmp_path, "x")
+    assert [payload for _, payload in again.load()] == ([b"two"] if is_new else [b"one", b"two"])
+    again.close()
