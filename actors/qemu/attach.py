@@ -7,6 +7,7 @@ taken as its document says, and is asked again in the background.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ from actors.qemu.moments.settling import settle_snapshots
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone, connect_socket, open_monitor
 from actors.qemu.process import find_pids_by_argument, find_process
 from actors.qemu.records import KeptText, Record
+from actors.qemu.transient import drop_overlays, remove_files
 from actors.runtime.intents import UnfinishedIntent
 from actors.runtime.objects import digest_of
 from schema.enums.domain_state import DomainShutoffReason, DomainState
@@ -196,6 +198,7 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
             found.release()
     if guest is not None and run is not None:
         await note_end(host, guest, DomainShutoffReason.FAILED)
+    remove_files(str(path) for path in intent.data.get("overlays", ()))
     await _clear(folder)
     await intent.undo()
 
@@ -304,6 +307,8 @@ async def note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) ->
     from actors.qemu.helpers.parting import part
 
     await part(host, guest, run)
+    with contextlib.suppress(VirtError):
+        drop_overlays(guest.live.devices.disks)
     await _clear(Path(run.folder))
     guest.adopt(record)
 

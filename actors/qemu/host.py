@@ -313,6 +313,10 @@ class QemuHost(KeepsMoments):
             from actors.qemu.helpers.parting import part
 
             await part(self, guest, run)
+            from actors.qemu.transient import drop_overlays
+
+            with contextlib.suppress(VirtError):
+                drop_overlays(guest.live.devices.disks)
             self._let_go(guest, run)
             guest.adopt(record)
             if guest.is_persistent:

@@ -42,6 +42,8 @@ class StartResources:
         self._lent = FdGroups() if lent is None else lent
         self.inherited: list[int] = []
         self.sockets: list[Path] = []
+        self.made: list[Path] = []
+        """Other files that a start, or a device, brings along."""
         self.launch: Launch | None = None
         self.ends = Ends()
         """Of the helpers that run beside the guest."""
@@ -61,7 +63,7 @@ class StartResources:
     def undo(self) -> None:
         """The guest does not start: what was made goes."""
         self.close()
-        for path in self.sockets:
+        for path in (*self.sockets, *self.made):
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -30,6 +30,7 @@ from actors.qemu.saved.header import IncompleteImage, SavedImage
 from actors.qemu.saved.image import read_header, write_header
 from actors.qemu.saved.streams import Stream, Way, format_of, reading, writing
 from actors.qemu.start import Wish, start_guest
+from actors.qemu.transient import check_all_lasting
 from actors.qemu.tuning.dumps import follow_migration
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
@@ -74,6 +75,7 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: In
     """
     if guest.need_run().jobs:
         raise DomainStateError("domain has active block job")
+    check_all_lasting(guest.live)
     way = Way(format_of(host.config.qemu.save_image_format, "save"), bool(flags & SaveFlags.BYPASS_CACHE))
     was_running = guest.state is DomainState.RUNNING
     running = (was_running or bool(flags & SaveFlags.RUNNING)) and not flags & SaveFlags.PAUSED

@@ -54,6 +54,7 @@ from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
+from actors.qemu.transient import overlays_to_make, put_overlays, remove_files
 from actors.qemu.tuning.applying import apply_tuning
 from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
 from actors.runtime.context import find_call
@@ -105,7 +106,10 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
     caps = await host.emulator_for(config.os.kind.arch, config.devices.emulator)
     number = await host.new_id()
     folder = host.run_folder / f"domain-{number}-{short_name(config.name)}"
+    overlays = overlays_to_make(config)
     facts = {"uuid": guest.record.uuid, "name": config.name, "id": number, "folder": str(folder)}
+    if overlays:
+        facts["overlays"] = list(overlays.values())
     try:
         async with host.intents.change("start", facts) as intent:
             await _start(host, guest, config, caps, number, folder, wish)
@@ -201,10 +205,11 @@ async def _launch(
     undo: AsyncExitStack,
 ) -> Started:
     live = config.copy()
-    if any(disk.transient is not None for disk in live.devices.disks):
-        raise ConfigUnsupported("transient disks are not supported yet")
     if live.devices.disks:
         await host.runtime.in_thread(complete_chains, live)
+    overlays = overlays_to_make(live)
+    undo.callback(remove_files, overlays.values())
+    await put_overlays(live, overlays)
     needs = await ask_ports(live, host.needed, folder)
     for interface in live.devices.interfaces:
         check_connection(interface)

@@ -12,6 +12,7 @@ from actors.qemu.block.speed import speed_of
 from actors.qemu.flags import check_flags
 from actors.qemu.host import QemuHost
 from actors.qemu.records import BlockJob
+from actors.qemu.transient import check_lasting
 from actors.runtime.calls import Calls
 from conf.domain.disk import ImageFormat, Mirror
 from schema.enums.domain_block import DomainBlockCommitFlags as CommitFlags
@@ -48,6 +49,7 @@ async def domain_block_commit(
     last = first + 1 if is_shallow else find_image(images, target, base, first + 1)
     guest.need_run()
     check_no_job(guest, found)
+    check_lasting(found)
     is_active = first == 0
     if is_active and not flags & CommitFlags.ACTIVE:
         raise InvalidArguments(f"commit of '{target}' active layer requires active flag")

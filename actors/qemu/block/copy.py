@@ -31,6 +31,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.images import chain_below, image_format
 from actors.qemu.records import BlockJob
+from actors.qemu.transient import check_lasting
 from actors.runtime.calls import Calls
 from conf.document import parse_document
 from conf.domain.disk import Disk
@@ -129,6 +130,7 @@ async def _copy(
     disk = need_disk(guest.live, wanted)
     images = images_of(disk)
     check_no_job(guest, disk)
+    check_lasting(disk)
     if not images:
         raise InvalidArguments(f"disk '{disk.target.dev}' has no media")
     if guest.is_persistent and not flags & CopyFlags.TRANSIENT_JOB:

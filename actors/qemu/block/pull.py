@@ -13,6 +13,7 @@ from actors.qemu.block.speed import speed_of
 from actors.qemu.flags import check_flags
 from actors.qemu.host import QemuHost
 from actors.qemu.records import BlockJob
+from actors.qemu.transient import check_lasting
 from actors.runtime.calls import Calls
 from schema.enums.domain_block import DomainBlockPullFlags as PullFlags
 from schema.enums.domain_block import DomainBlockRebaseFlags as RebaseFlags
@@ -65,6 +66,7 @@ async def _pull(host: QemuHost, dom: DomainRef, path: str, base: str | None, ban
     guest.need_run()
     disk = need_disk(guest.live, path)
     check_no_job(guest, disk)
+    check_lasting(disk)
     images = images_of(disk)
     if not images:
         raise InvalidArguments(f"disk '{disk.target.dev}' has no source file to be pulled")

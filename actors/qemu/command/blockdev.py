@@ -105,13 +105,34 @@ def number_images(domain: Domain) -> int:
         number += 1
         if disk.source is None or is_empty(disk.source):
             continue
-        disk.source.index = number
         below = disk.backing_store
+        if has_overlay(disk) and below is not None:
+            below.index, below = number, below.backing_store
+        else:
+            disk.source.index = number
         while below is not None and below.source is not None:
             number += 1
             below.index = number
             below = below.backing_store
+    # overlays of transient disks are younger than all images, those of shared images the youngest
+    with_overlay = [disk for disk in domain.devices.disks if has_overlay(disk)]
+    for disk in sorted(with_overlay, key=lambda one: one.transient is not None and bool(one.transient.share_backing)):
+        if disk.source is not None:
+            number += 1
+            disk.source.index = number
     return number
+
+
+OVERLAY_MARK: Final = ".TRANSIENT-"
+
+
+def has_overlay(disk: Disk) -> bool:
+    """A transient disk stands on an image that it does not write to, in an overlay beside that image."""
+    source, below = disk.source, disk.backing_store
+    if disk.transient is None or below is None or not isinstance(source, FileSource):
+        return False
+    path = below.source.file if isinstance(below.source, FileSource) else None
+    return bool(path) and (source.file or "").startswith(f"{path}{OVERLAY_MARK}")
 
 
 def number_descriptor_sets(launch: Launch) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 from actors.qemu.command.blockdev import (
     disk_nodes,
     guest_write_cache,
+    has_overlay,
     number_descriptor_sets,
     number_images,
     topmost,
@@ -36,8 +37,8 @@ def add_disks(launch: Launch, line: CommandLine) -> None:
     if floppies:
         _add_floppy_controller(launch, line, floppies)
     for disk in launch.domain.devices.disks:
-        if disk.transient is not None and disk.transient.share_backing:
-            continue  # it is plugged in once its image has an overlay
+        if disk.transient is not None and disk.transient.share_backing and not has_overlay(disk):
+            continue  # nobody but this guest may have its image
         if disk.target.bus is DiskBus.SD:
             _add_sd_card(disk, line)
             continue

@@ -19,6 +19,7 @@ from actors.qemu.hotplug.media import change_medium
 from actors.qemu.hotplug.places import check_alias, settle
 from actors.qemu.hotplug.steps import Steps, carry_out
 from actors.qemu.live import throttle
+from actors.qemu.transient import overlay_of
 from conf.domain.address import DriveAddress
 from conf.domain.chardev import Channel, CharDevice, CharMode, CharType, Console, PtySource, UnixSource
 from conf.domain.chardev_users import RedirDev, Rng
@@ -142,10 +143,10 @@ async def _attach_disk(board: Board, disk: Disk) -> Element:
         raise OperationUnsupported(f"disk bus '{bus.value if bus is not None else 'none'}' cannot be hotplugged.")
     if bus is DiskBus.USB and disk.device is DiskDevice.LUN:
         raise ConfigUnsupported("disk device='lun' is not supported for usb bus")
-    if disk.transient is not None:
-        raise OperationUnsupported("transient disk hotplug isn't supported")
     await board.read_chain(disk)
     check_disk_apart(board.domain, disk)
+    if disk.transient is not None:
+        await board.make_overlay(disk)
     if isinstance(disk.address, DriveAddress) and bus is DiskBus.SCSI:
         await _ensure_scsi_controllers(board, disk.address.controller)
 
@@ -172,7 +173,8 @@ def number_disk(board: Board, disk: Disk) -> None:
     """Gives the images of a disk numbers that no image of the guest has had."""
     if disk.source is None or isinstance(disk.source, VhostUserSource):
         return
-    disk.source.index = board.number()
+    if overlay_of(disk) is None:
+        disk.source.index = board.number()
     if is_empty(disk.source):
         disk.source.index = None
         return
@@ -180,6 +182,9 @@ def number_disk(board: Board, disk: Disk) -> None:
     while below is not None and below.source is not None:
         below.index = board.number()
         below = below.backing_store
+    if disk.source.index is None:
+        # as if it had been put on an image that was there before
+        disk.source.index = board.number()
 
 
 def _write_disk(board: Board, launch: Launch, steps: Steps, disk: Disk) -> None:

@@ -19,6 +19,7 @@ from actors.qemu.rules import QemuRules
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.element import Element
+from schema.errors import OperationUnsupported
 
 
 class Departure(Protocol):
@@ -29,6 +30,11 @@ class Departure(Protocol):
 
     def close(self) -> None:
         """Nobody waits any more."""
+
+
+async def no_overlay(disk: Disk) -> None:
+    """Where none can be made. Raises OperationUnsupported."""
+    raise OperationUnsupported("transient disk hotplug isn't supported")
 
 
 async def nothing_needed(device: Element) -> None:
@@ -69,6 +75,8 @@ class Board:
     """Ends what no device of the definition needs any more."""
     has_vfio: Callable[[], bool] = lambda: True
     """Can the host give its own PCI devices away?"""
+    make_overlay: Callable[[Disk], Awaitable[None]] = no_overlay
+    """Makes the overlay of a transient disk."""
     meet: Callable[[Element], Awaitable[None]] = nothing_needed
     """Asks the other drivers for the secrets, volumes and networks that a device names."""
 

@@ -13,6 +13,7 @@ from actors.qemu.hotplug.lists import kind_of, remove
 from actors.qemu.hotplug.match import find
 from actors.qemu.hotplug.steps import Talk, quietly, take_out
 from actors.qemu.monitor.link import Command
+from actors.qemu.transient import drop_overlays
 from conf.domain.address import DriveAddress, PciAddress
 from conf.domain.chardev import CharDevice, Console
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard
@@ -128,6 +129,8 @@ async def clean_up(board: Board, device: Device) -> None:
     elif isinstance(device, Interface) and device.type is InterfaceType.VDPA:
         await _drop_sets(talk, {f"{device.alias}-vdpa", str(getattr(device.source, "dev", ""))})
     remove(board.domain, device)
+    if isinstance(device, Disk):
+        drop_overlays([device])
     if isinstance(device, Disk) and wants_reservations(device):
         if not any(wants_reservations(one) for one in board.domain.devices.disks):
             await quietly(talk, ("object-del", {"id": "pr-helper0"}))

@@ -26,6 +26,7 @@ from actors.qemu.resources import StartResources
 from actors.qemu.rules import QemuRules
 from actors.qemu.start import options_of
 from actors.qemu.states import Told
+from actors.qemu.transient import plug_overlay
 from actors.runtime.intents import Intent
 from conf.domain.device import Device
 from conf.domain.disk import Disk
@@ -139,6 +140,9 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
     async def meet(device: Element) -> None:
         resources.take(await ask_ports(device, host.needed, guest.folder))
 
+    async def make_overlay(disk: Disk) -> None:
+        resources.made.append(Path(await plug_overlay(disk, guest.name)))
+
     board = Board(
         domain=guest.live.copy(),
         rules=rules,
@@ -154,6 +158,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         guest_id=guest.id,
         has_vfio=_has_vfio,
         meet=meet,
+        make_overlay=make_overlay,
     )
     helpers = GuestHelpers(host, guest, board.domain, resources.ends)
     board.start_helper, board.end_helpers = helpers.start, helpers.end

@@ -23,6 +23,7 @@ from actors.qemu.hotplug.vcpus import look, take_threads
 from actors.qemu.hotplug.vcpus import refresh as refresh_vcpus
 from actors.qemu.live import learn_ptys
 from actors.qemu.states import Told
+from actors.qemu.transient import drop_overlays
 from actors.runtime.intents import UnfinishedIntent
 from conf.document import parse_document
 from conf.domain.chardev import Channel, Console
@@ -133,6 +134,7 @@ async def _settle_attach(host: QemuHost, guest: Guest, data: dict[str, Any]) -> 
     is_done = (wanted.alias or "") in names
     if not is_done:
         await _take_back(guest, data)
+        drop_overlays(one for one in devices if isinstance(one, Disk))
     new = [one for one in devices if one.alias in names and by_alias(guest.live, one.alias or "") is None]
     if new:
         async with open_board(host, guest) as board:

@@ -9,6 +9,7 @@ from actors.qemu.block.jobs import check_no_job
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.live_processor import as_asked
+from actors.qemu.transient import check_lasting
 from conf.document import parse_document
 from conf.domain.disk import Disk
 from conf.domain.documents import write_domain
@@ -145,6 +146,7 @@ def _check_disks(guest: Guest, snapshot: Snapshot, domain: Domain, flags: int) -
                 )
             if guest.is_active:
                 check_no_job(guest, disk)
+                check_lasting(disk)
             if disk.readonly:
                 raise ConfigUnsupported(f"external snapshot for readonly disk {asked.name} is not supported")
         elif asked.snapshot == "manual":

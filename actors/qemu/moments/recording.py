@@ -18,6 +18,7 @@ from actors.qemu.live_processor import as_asked
 from actors.qemu.moments.checkpoints import read_checkpoint
 from actors.qemu.moments.keeping import keep_moments
 from actors.qemu.moments.making import copied
+from actors.qemu.transient import check_lasting
 from actors.runtime.calls import Calls
 from actors.runtime.intents import UnfinishedIntent
 from conf.moment import tree
@@ -100,6 +101,7 @@ def prepare_checkpoint(guest: Guest, checkpoint: Checkpoint) -> list[dict[str, A
         disk = disk_of_target(guest.live, asked.name)
         if asked.checkpoint != BITMAP or disk is None:
             continue
+        check_lasting(disk)
         top = images_of(disk)[0]
         if top.format != "qcow2":
             raise ConfigUnsupported(f"checkpoint for disk {asked.name} unsupported for storage type {top.format}")
