@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Any, Final, Protocol
 
 import msgspec
 
 from broker.policy import CallerKind, Rule
 from broker.registry import Actor
-from broker.wire import call_id, pack_value, public_id
+from broker.wire import Flag, call_id, pack_value, public_id
 
 LATENCY_BOUNDS_S: Final = (
     0.0002,
@@ -30,6 +31,8 @@ LATENCY_BOUNDS_S: Final = (
     60.0,
 )
 
+URGENT: Final = int(Flag.URGENT)
+URGENT_SHARE: Final = 16
 SENT: Final = 1
 FULL: Final = 0
 GONE: Final = -1
@@ -115,6 +118,35 @@ class Call(msgspec.Struct, eq=False):
         return call_id(self.caller.public, self.correlation).hex()
 
 
+class Waiting:
+    """Calls that were never sent: urgent ones before all others, each kind in the order in which they came."""
+
+    __slots__ = ("_others", "_urgent")
+
+    def __init__(self) -> None:
+        self._urgent: dict[Call, None] = {}
+        self._others: dict[Call, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._urgent) + len(self._others)
+
+    def __contains__(self, call: Call) -> bool:
+        return call in self._urgent or call in self._others
+
+    def __iter__(self) -> Iterator[Call]:
+        yield from self._urgent
+        yield from self._others
+
+    def add(self, call: Call) -> None:
+        """One more."""
+        (self._urgent if call.flags & URGENT else self._others)[call] = None
+
+    def discard(self, call: Call) -> None:
+        """One less, if it is among them."""
+        self._urgent.pop(call, None)
+        self._others.pop(call, None)
+
+
 class Desk:
     """The queues and counters of one destination.
 
@@ -152,7 +184,7 @@ class Desk:
         self.routing_id: bytes | None = None  # where calls go now; None while it does not serve
         self.in_flight: dict[tuple[bytes, int], Call] = {}
         self.again: dict[Call, None] = {}
-        self.waiting: dict[Call, None] = {}
+        self.waiting = Waiting()
         self.received = self.answered = self.failed = self.cancelled = self.expired = 0
         self.busy = self.resent = self.pending = 0
         self.held_bytes = 0  # bodies of all its calls
@@ -163,6 +195,10 @@ class Desk:
     def depth(self) -> int:
         """Calls that it owes an outcome."""
         return len(self.in_flight) + len(self.again) + len(self.waiting)
+
+    def room(self, limit: int, flags: int) -> int:
+        """How many calls there may be before one with these flags: a few places are kept for urgent ones."""
+        return limit + max(1, limit // URGENT_SHARE) if flags & URGENT else limit
 
     def observe(self, latency_s: float) -> None:
         """Counts an answer by how long it took."""

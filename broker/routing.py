@@ -8,6 +8,7 @@ flagged RESEND, and the runtime there judges them. What cannot be known before t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Final
 
 from broker.calls import FULL, GONE, SENT, Call, Caller, Desk, Outbox
@@ -163,7 +164,7 @@ class Routing:
                 caller, correlation, Busy(RETRY_FULL_S, f"calls of driver '{desk.actor.name}' hold too much memory")
             )
         if desk.routing_id is not None:
-            if len(desk.in_flight) >= desk.limit:
+            if len(desk.in_flight) >= desk.room(desk.limit, flags):
                 desk.busy += 1
                 return self._refuse(
                     caller, correlation, Busy(RETRY_FULL_S, f"driver '{desk.actor.name}' holds {desk.limit} calls")
@@ -184,7 +185,7 @@ class Routing:
                 if not rule.is_read:
                     self._note("call", procedure=prologue.procedure, actor=desk.actor.name, trace=prologue.trace)
                 return None
-        if len(desk.waiting) >= desk.waiting_limit:
+        if len(desk.waiting) >= desk.room(desk.waiting_limit, flags):
             desk.busy += 1
             return self._refuse(
                 caller,
@@ -193,7 +194,7 @@ class Routing:
             )
         caller.calls[correlation] = call
         call.desk = desk
-        desk.waiting[call] = None
+        desk.waiting.add(call)
         desk.held_bytes += len(body)
         self._schedule(call)
         if not rule.is_read:
@@ -248,12 +249,14 @@ class Routing:
     def serve(self, desk: Desk, now: float) -> None:
         """An incarnation is ready: what its predecessor held goes to it first, then what waited."""
         desk.routing_id = desk.actor.routing_id if desk.actor.serves else None
-        for queue in (desk.again, desk.waiting):
-            while queue and desk.routing_id is not None and len(desk.in_flight) < desk.limit:
-                call = next(iter(queue))
-                if not self._send_waiting(desk, call, now):
-                    return
-                del queue[call]
+        while desk.routing_id is not None:
+            call = next(chain(desk.again, desk.waiting), None)
+            if call is None or len(desk.in_flight) >= desk.room(desk.limit, call.flags):
+                return
+            if not self._send_waiting(desk, call, now):
+                return
+            desk.again.pop(call, None)
+            desk.waiting.discard(call)
 
     def lost(self, desk: Desk) -> None:
         """Its incarnation is gone; what it held is kept for the next one."""
@@ -357,7 +360,7 @@ class Routing:
             desk.held_bytes -= len(call.body)
             if desk.in_flight.pop((call.caller.public, call.correlation), None) is None:
                 desk.again.pop(call, None)
-                desk.waiting.pop(call, None)
+                desk.waiting.discard(call)
         if call.tick is not None:
             calls = self._wheel.get(call.tick)
             if calls is not None:

@@ -509,3 +509,46 @@ def test_nothing_is_left_behind_by_many_calls(house: House) -> None:
     house.later(100)
     assert not any(told.error for told in house.outbox.told)
     assert len(house.outbox.told) == 5 * 199
+
+
+# -- urgent calls
+
+
+def test_urgent_calls_go_ahead_of_those_that_wait(house: House) -> None:
+    client = house.client()
+    for number, flags in ((1, 0), (2, 0), (3, Flag.URGENT), (4, 0), (5, Flag.URGENT)):
+        house.call(client, number=number, flags=int(flags))
+    assert house.desk().depth == 5
+    house.cancel(client, 3)
+    assert isinstance(house.error_of(client, 3), Cancelled)
+    house.start()
+    assert [sent.header.correlation for sent in house.outbox.sent] == [5, 1, 2, 4]
+    assert len(house.desk().waiting) == 0
+
+
+def test_what_an_incarnation_took_with_it_still_comes_first(house: House) -> None:
+    house.start()
+    client = house.client()
+    house.call(client, number=1)
+    house.die()
+    house.call(client, number=2, flags=int(Flag.URGENT))
+    house.start()
+    assert [sent.header.correlation for sent in house.outbox.sent] == [1, 1, 2]
+
+
+def test_a_full_queue_has_places_for_urgent_calls() -> None:
+    house = House(limit=32, waiting_limit=16)
+    client = house.client()
+    for number in range(1, 18):
+        house.call(client, number=number)
+    assert isinstance(house.error_of(client, 17), Busy)
+    house.call(client, number=18, flags=int(Flag.URGENT))
+    house.call(client, number=19, flags=int(Flag.URGENT))
+    assert isinstance(house.error_of(client, 19), Busy)
+    house.start()
+    assert house.outbox.sent[0].header.correlation == 18
+    for number in range(20, 36):
+        house.call(client, number=number)
+    assert isinstance(house.error_of(client, 35), Busy)
+    house.call(client, number=36, flags=int(Flag.URGENT))
+    assert house.outbox.sent[-1].header.correlation == 36
