@@ -18,6 +18,7 @@ STREAM_DATA_MAX: Final = 262120
 EVENT_SERIAL: Final = 1  # a daemon's events carry it; clients ignore it
 
 _message = struct.Struct(">IIIiiIi")
+_new_tuple = tuple.__new__
 _word = struct.Struct(">I")
 pack_message_header = _message.pack
 
@@ -147,6 +148,9 @@ class PacketReader:
 
     def feed(self, data: bytes) -> None:
         """Takes what the socket gave."""
+        if not self._buffer:
+            self._buffer = data
+            return
         rest = len(self._buffer) - self._pos
         if rest == 0:
             self._buffer = data
@@ -186,6 +190,13 @@ class PacketReader:
                 _check_length(*_word.unpack_from(buffer, pos))
             return None
         length, program, version, procedure, type_, serial, status = _message.unpack_from(buffer, pos)
+        if have == length and type_ == CALL and status == 0 and type(buffer) is bytes and length <= LENGTH_MAX:
+            # nearly every message: a call that is all there is
+            self._buffer = b""
+            self._pos = 0
+            return _new_tuple(
+                Packet, (program, version, procedure, type_, serial, status, buffer[pos + LENGTH_MIN :], 0)
+            )
         if not LENGTH_MIN <= length <= LENGTH_MAX:
             _check_length(length)
         if have < length:
@@ -217,4 +228,4 @@ class PacketReader:
                 del buffer[:stop]
                 self._pos = 0
         # as Packet(...) does, without its own function around it
-        return tuple.__new__(Packet, (program, version, procedure, type_, serial, status, payload, fds))
+        return _new_tuple(Packet, (program, version, procedure, type_, serial, status, payload, fds))

@@ -11,8 +11,6 @@ from collections.abc import Container
 from enum import Enum
 from typing import Final, NamedTuple
 
-import msgspec
-
 from rpc.packet import (
     CALL,
     CALL_WITH_FDS,
@@ -53,7 +51,7 @@ class Auth(Enum):
     DONE = "done"
 
 
-class CallReceived(msgspec.Struct, frozen=True):
+class CallReceived(NamedTuple):
     """The client asks for something."""
 
     program: int
@@ -100,6 +98,7 @@ class PongReceived(NamedTuple):
 Event = CallReceived | CallRefused | StreamReceived | HoleReceived | PingReceived | PongReceived
 
 _CALLS: Final = (CALL, CALL_WITH_FDS)
+_new_tuple = tuple.__new__
 _PING: Final = PingReceived()
 _PONG: Final = PongReceived()
 
@@ -169,7 +168,7 @@ class ServerSession:
         """The call of which `is_single_call` holds, which is open from now on."""
         self.pending += 1
         program, procedure, serial = call_words(data)
-        return CallReceived(program, procedure, serial, data[LENGTH_MIN:], 0)
+        return _new_tuple(CallReceived, (program, procedure, serial, data[LENGTH_MIN:], 0))
 
     def next_event(self) -> Event | None:
         """What the client sent next; nothing when more bytes, or answers to its calls, are needed first.

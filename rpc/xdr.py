@@ -3,6 +3,8 @@
 What a message means is in `schema/`; here are only its bytes. Texts that are not UTF-8 come out with surrogates
 (`surrogateescape`) and go back to the same bytes. Bytes behind the last field are ignored, as libvirt does; padding
 may hold anything. Every count is compared with its bound and with what is left before anything is allocated.
+
+The table and what compiles are loaded when the first codec is asked for: who only imports this waits for neither.
 """
 
 from __future__ import annotations
@@ -10,13 +12,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
-from rpc.xdr_source import Names, Source, reader_source, writer_source
-from schema.body import args_struct, result_struct
-from schema.model import Event, Field, Procedure
-from schema.objects import ErrorRecord, TypedParam
-from schema.table import need_struct
+if TYPE_CHECKING:
+    from rpc.xdr_source import Source
+    from schema.model import Event, Field, Procedure
 
 
 class XdrError(ValueError):
@@ -39,7 +39,7 @@ class XdrCodec:
         """The message's values. Raises XdrError."""
         reader = self._reader
         if reader is None:
-            reader = self._reader = _compiled(reader_source(self._owner, self._fields, self._make), "read")
+            reader = self._reader = self._compile_reader()
         try:
             return reader(payload)
         except struct.error as exc:
@@ -52,84 +52,30 @@ class XdrCodec:
         """
         writer = self._writer
         if writer is None:
-            writer = self._writer = _compiled(writer_source(self._owner, self._fields, self._make is None), "write")
+            writer = self._writer = self._compile_writer()
         try:
             return writer(values)
         except (struct.error, AttributeError, KeyError, TypeError, UnicodeEncodeError) as exc:
             raise XdrError(f"{self._owner}: {exc}") from exc
 
+    def _compile_reader(self) -> Callable[[bytes], Any]:
+        from rpc.xdr_source import reader_source
+
+        return _compiled(reader_source(self._owner, self._fields, self._make), "read")
+
+    def _compile_writer(self) -> Callable[[Any], bytes]:
+        from rpc.xdr_source import writer_source
+
+        return _compiled(writer_source(self._owner, self._fields, self._make is None), "write")
+
 
 def _compiled(source: Source, name: str) -> Callable[..., Any]:
-    names: Names = {**source.names, "XdrError": XdrError, **_RUNTIME}
+    from rpc.xdr_values import RUNTIME
+
+    names: dict[str, Any] = {**source.names, "XdrError": XdrError, **RUNTIME}
     exec(compile(source.text, f"<xdr {source.owner}>", "exec"), names)
     function: Callable[..., Any] = names[name]
     return function
-
-
-# --- what compiled code calls ---
-
-_PAD: Final = (b"", b"\0\0\0", b"\0\0", b"\0")
-_CHARS: Final = tuple(struct.pack(">i", byte - 256 if byte > 127 else byte) for byte in range(256))
-_word = struct.Struct(">I")
-_word_double = struct.Struct(">Id")
-_heads: dict[tuple[str, int], bytes] = {}
-_HEADS_MAX: Final = 8192
-_VALUES: Final = (
-    None,
-    struct.Struct(">i"),
-    struct.Struct(">I"),
-    struct.Struct(">q"),
-    struct.Struct(">Q"),
-    struct.Struct(">d"),
-    struct.Struct(">i"),
-)
-
-
-def _typed_head(field: str, kind: int) -> bytes:
-    """Name and type of a typed parameter; names repeat, so their bytes are kept (their number is bounded)."""
-    head = _heads.get((field, kind))
-    if head is None:
-        name = field.encode("utf-8", "surrogateescape")
-        head = _word.pack(len(name)) + name + _PAD[len(name) & 3] + _word.pack(kind)
-        if len(_heads) >= _HEADS_MAX:
-            _heads.clear()
-        if len(name) <= 256:
-            _heads[field, kind] = head
-    return head
-
-
-def _write_typed(add: Callable[[bytes], None], params: list[TypedParam], most: int, what: str) -> None:
-    if len(params) > most:
-        raise XdrError(f"{what}: {len(params)} parameters, at most {most} are allowed")
-    add(_word.pack(len(params)))
-    for param in params:
-        kind = param.type
-        add(_typed_head(param.field, kind))
-        if kind == 7:
-            text = param.value.encode("utf-8", "surrogateescape")  # type: ignore[union-attr]
-            add(_word.pack(len(text)))
-            add(text)
-            add(_PAD[len(text) & 3])
-        else:
-            add(_VALUES[kind].pack(param.value))  # type: ignore[union-attr]
-
-
-def _typed(field: str, kind: int, value: Any, what: str) -> TypedParam:
-    try:
-        return TypedParam(field, kind, (1 if value else 0) if kind == 6 else value)
-    except ValueError as exc:
-        raise XdrError(f"{what}: {exc}") from exc
-
-
-_RUNTIME: Final[Names] = {
-    "PAD": _PAD,
-    "CHARS": _CHARS,
-    "write_typed": _write_typed,
-    "typed": _typed,
-    "Struct": struct.Struct,
-    "unpack_from": struct.unpack_from,
-    "pack": struct.pack,
-}
 
 
 # --- the codecs of the table ---
@@ -138,12 +84,16 @@ _RUNTIME: Final[Names] = {
 @cache
 def args_codec(procedure: Procedure) -> XdrCodec:
     """The arguments of a call, as its `args_struct`."""
+    from schema.body import args_struct
+
     return XdrCodec(procedure.name, procedure.args, args_struct(procedure))
 
 
 @cache
 def result_codec(procedure: Procedure) -> XdrCodec:
     """The result of a call, as its `result_struct`."""
+    from schema.body import result_struct
+
     return XdrCodec(procedure.name, procedure.ret, result_struct(procedure))
 
 
@@ -159,23 +109,28 @@ def legacy_event_codec(event: Event) -> XdrCodec:
     return XdrCodec(event.name, event.legacy_fields)
 
 
-def _error_record(**values: Any) -> ErrorRecord:
-    return ErrorRecord(*(values[field.name] for field in need_struct("error").fields))
-
-
 @cache
 def error_codec() -> XdrCodec:
     """An error, as `ErrorRecord`."""
-    return XdrCodec("error", need_struct("error").fields, _error_record)
+    from schema.objects import ErrorRecord
+    from schema.table import need_struct
+
+    fields = need_struct("error").fields
+    return XdrCodec("error", fields, lambda **values: ErrorRecord(*(values[field.name] for field in fields)))
 
 
-STREAM_HOLE_FIELDS: Final = (Field("length", "hyper"), Field("flags", "uint"))
+@cache
+def hole_fields() -> tuple[Field, ...]:
+    """What tells of a stretch of zeros in a sparse stream."""
+    from schema.model import Field
+
+    return (Field("length", "hyper"), Field("flags", "uint"))
 
 
 @cache
 def hole_codec() -> XdrCodec:
     """A stretch of zeros in a sparse stream, as a map."""
-    return XdrCodec("stream_hole", STREAM_HOLE_FIELDS)
+    return XdrCodec("stream_hole", hole_fields())
 
 
 def fields_codec(owner: str, fields: tuple[Field, ...]) -> XdrCodec:

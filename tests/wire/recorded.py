@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from rpc.packet import FDS_MAX, LENGTH_MIN, Packet, PacketError, PacketReader, PacketType, Program, Status, pack_packet
 from rpc.xdr import (
-    STREAM_HOLE_FIELDS,
     XdrCodec,
     XdrError,
     args_codec,
     error_codec,
     event_codec,
     hole_codec,
+    hole_fields,
     legacy_event_codec,
     result_codec,
 )
@@ -127,7 +127,7 @@ def meaning_of(packet: Packet) -> Meaning | None:
     if program is None:
         raise LookupError(f"no program {packet.program:#x}")
     if packet.type == PacketType.STREAM_HOLE:
-        return Meaning(hole_codec(), STREAM_HOLE_FIELDS)
+        return Meaning(hole_codec(), hole_fields())
     if packet.type == PacketType.STREAM and packet.status != Status.ERROR:
         return None
     if packet.status == Status.ERROR:
