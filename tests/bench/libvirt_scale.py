@@ -87,15 +87,22 @@ def _events(ours: str, theirs: str | None) -> list[Measure]:
             note=f"p99 {percentile(own['last'], 0.99) * 1e3:.1f} ms, lost {own['lost']}"
             + (f", libvirtd lost {other['lost']}" if other else ""),
         ),
-        Measure(
-            f"calls while {SUBSCRIBERS} subscribers listen",
-            own["calls"],
-            "calls/s",
-            goal=10.0,
-            of_ratio=True,
-            higher_is_better=True,
-            peer=other["calls"] if other else None,
-            against="calls/s libvirtd",
+        *(
+            Measure(
+                f"{what} while {SUBSCRIBERS} subscribers are told",
+                own[name],
+                "calls/s",
+                goal=goal,
+                of_ratio=True,
+                higher_is_better=True,
+                peer=other[name] if other else None,
+                against="calls/s libvirtd",
+            )
+            for name, what, goal in (
+                ("reads", "reads of another client", 10.0),
+                ("infos", "forwarded calls of another client", None),
+                ("changes", "changes", None),
+            )
         ),
     ]
 

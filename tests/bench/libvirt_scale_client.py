@@ -85,7 +85,18 @@ def _change(uri, pairs, pause, pipe):
     pipe.send(calls)
 
 
-def _with_subscribers(uri, subscribers, pairs, pause):
+def _read(uri, question, stop, pipe):
+    ask = getattr(libvirt.open(uri).lookupByName(GUEST), question)
+    count, begin = 0, time.monotonic()
+    while not stop.is_set():
+        for _ in range(10):
+            ask()
+        count += 10
+    pipe.send(count / (time.monotonic() - begin))
+
+
+def _with_subscribers(uri, subscribers, pairs, pause, question=None):
+    """When each change was asked for, when each subscriber heard, the seconds it took, and the questions per second."""
     context = multiprocessing.get_context("fork")
     processes = min(4, subscribers)
     ready, stop, results = context.Semaphore(0), context.Event(), context.Queue()
@@ -99,27 +110,43 @@ def _with_subscribers(uri, subscribers, pairs, pause):
     time.sleep(1)
     reader, writer = context.Pipe(False)
     changer = context.Process(target=_change, args=(uri, pairs, pause, writer))
+    enough, (told, teller) = context.Event(), context.Pipe(False)
+    other = context.Process(target=_read, args=(uri, question, enough, teller)) if question else None
+    if other is not None:
+        other.start()
     begin = time.monotonic()
     changer.start()
     calls = reader.recv()
     seconds = time.monotonic() - begin
     changer.join()
+    rate = 0.0
+    if other is not None:
+        enough.set()
+        rate = told.recv()
+        other.join()
     time.sleep(2)
     stop.set()
     heard = [times for _ in listeners for times in results.get(timeout=60)]
     for listener in listeners:
         listener.join(10)
-    return calls, heard, seconds
+    return calls, heard, seconds, rate
 
 
 def events(uri, subscribers):
-    """Seconds from each change to the last of so many subscribers; the calls per second when nobody pauses; losses."""
-    calls, heard, _ = _with_subscribers(uri, int(subscribers), 40, 0.02)
+    """Seconds from each change to the last of so many subscribers; losses; and the calls per second meanwhile.
+
+    `changes` are those of the client whose changes are told; `reads` and `infos` are another client's, while the first
+    makes changes as fast as it can: what a read model can answer, and what only the driver knows.
+    """
+    calls, heard, _, _ = _with_subscribers(uri, int(subscribers), 40, 0.02)
     whole = [times for times in heard if len(times) == len(calls)]
     last = [max(times[place] for times in whole) - begin for place, begin in enumerate(calls)] if whole else []
-    burst, told, seconds = _with_subscribers(uri, int(subscribers), 150, 0)
-    lost = sum(len(calls) - len(times) for times in heard) + sum(len(burst) - len(times) for times in told)
-    return {"last": last, "calls": len(burst) / seconds, "lost": lost}
+    found = {"last": last, "lost": sum(len(calls) - len(times) for times in heard)}
+    for name, question in (("changes", None), ("reads", "state"), ("infos", "info")):
+        burst, told, seconds, rate = _with_subscribers(uri, int(subscribers), 150, 0, question)
+        found[name] = rate if question else len(burst) / seconds
+        found["lost"] += sum(len(burst) - len(times) for times in told)
+    return found
 
 
 def _connect(uri, count, barrier, results):
