@@ -213,6 +213,8 @@ def _take(domain: Domain, one: Descriptor, nvram_folder: Path) -> None:
     else:
         loader.type = LoaderType.ROM
     os_.loader = loader
+    # what was wanted is what it is now
+    os_.firmware = None
     complete_nvram(domain, nvram_folder)
 
 

@@ -92,7 +92,7 @@ async def _cut_attach(place: Path, step: int) -> bool:
     return was_cut
 
 
-@pytest.mark.parametrize(("cut", "stride"), [(_cut_start, 9), (_cut_attach, 6)])
+@pytest.mark.parametrize(("cut", "stride"), [(_cut_start, 14), (_cut_attach, 12)])
 async def test_a_driver_that_dies_at_some_steps(cut: object, stride: int, root: Path) -> None:
     await _cut(cut, stride, root)
 

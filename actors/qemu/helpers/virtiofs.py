@@ -50,7 +50,13 @@ async def start_virtiofs(
         raise ConfigUnsupported("only supports mount filesystem type")
     if os.geteuid() != 0:
         raise ConfigUnsupported("virtiofs is not yet supported in session mode")
+    shared = one.source.dir
+    if not await host.runtime.in_thread(Path(shared).exists):
+        raise InternalError(f"the virtiofs export directory '{shared}' does not exist")
     binary = find_binary(one)
+    if one.binary is None:
+        one.binary = FilesystemBinary()
+    one.binary.path = binary
     path = folder / f"{one.alias}-fs.sock"
     try:
         check_socket_length(path)
@@ -62,7 +68,7 @@ async def start_virtiofs(
     try:
         if user is not None:
             os.chown(path, *user)
-        argv = [binary, f"--fd={listener.fileno()}", *options(one.source.dir, one.binary)]
+        argv = [binary, f"--fd={listener.fileno()}", *options(shared, one.binary)]
         log = log_of(host, domain.name, f"{one.alias}-{PROGRAM}")
         role = Role(PROGRAM, one.alias or "fs")
         helper, mark = spawn_helper(role, argv, folder=folder, log=log, inherit=[listener.fileno()])
