@@ -68,6 +68,8 @@ class ActorSettings:
 
     memory_mib: Positive = 1024  # resident memory; above it the actor is stopped and started again
     open_files: Positive = 65536  # descriptors that it may hold; guests get the limit from before
+    cgroup: bool = False  # the kernel keeps memory_mib and processes in a control group, where the agent may make one
+    processes: Positive = 2048  # processes and threads that it may have in that group; guests are in none of it
     user: str = ""  # drops to this user when started as root; empty: stays
     idle_stop_s: float = -1.0  # -1: the warden's
     spare: bool = True  # a second process waits, imported, to take over at once; costs its memory

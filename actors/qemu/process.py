@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from actors.qemu.confining.kernel import in_own_thread
+from actors.runtime.control_group import release
 
 NOFILE_SOFT: Final = 1024  # what programs expect; QEMU raises it itself up to the hard limit
 _NOT_FOR_GUESTS: Final = (resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS, resource.RLIMIT_CORE)
@@ -184,6 +185,13 @@ def spawn_process(
         os.close(output)
     # the pidfd collects it; Popen must neither wait for it nor complain that it runs
     child.returncode = 0
+    try:
+        release(child.pid)
+    except OSError:
+        # what is kept for this actor would be kept for the guest
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        raise
     _lift_limits(child.pid)
     process = find_process(child.pid)
     if process is None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from actors.runtime.calls import Calls, Handler, combine
+from actors.runtime.control_group import leave
 from actors.runtime.derived.table import derived_handlers
 from actors.runtime.differences import Events, differences
 from actors.runtime.dispatch import Dispatcher
@@ -181,9 +182,11 @@ def run(actor: Actor[Any]) -> None:
     seal(actor.name, paths)
     paths, config = current()  # the settings may have changed while this process waited for its turn
     log = StructuredLog(actor.name, level=config.log.level, as_json=config.log.json)
-    confine(actor.name, paths, config.actor(actor.name))
+    confine(actor.name, paths, config.actor(actor.name), log)
     with asyncio.Runner(loop_factory=new_loop) as runner:
         code = runner.run(_serve(actor, paths, config, log))
+    if config.actor(actor.name).cgroup:
+        leave()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a thread that hangs on a dead mount must not keep the process

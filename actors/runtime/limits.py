@@ -8,20 +8,36 @@ import pwd
 import resource
 from pathlib import Path
 
+from actors.runtime.control_group import NoGroup, enter, places
 from settings.config import ActorSettings
 from settings.paths import Paths
 from settings.process import drop_privileges
+from util.structured_log import StructuredLog
 
 
-def confine(role: str, paths: Paths, settings: ActorSettings) -> None:
+def confine(role: str, paths: Paths, settings: ActorSettings, log: StructuredLog) -> None:
     """Makes the actor's folders, limits its open files, and goes on as its own user when there is one.
 
-    Memory is watched by the warden: an address space limit would break programs that map much and use little.
+    Memory is watched by the warden, and kept by the kernel where a control group is wanted and can be had: an address
+    space limit would break programs that map much and use little.
     Raises OSError when a folder cannot be made, KeyError for an unknown user.
     """
     limit_open_files(settings.open_files)
     make_folders(role, paths, settings.user if os.geteuid() == 0 else "")
+    if settings.cgroup:
+        enter_group(role, paths, settings, log)
     drop_privileges(settings.user)
+
+
+def enter_group(role: str, paths: Paths, settings: ActorSettings, log: StructuredLog) -> None:
+    """Goes into a control group with the limits that are set; where there can be none, that is logged."""
+    limits = {"memory": settings.memory_mib << 20, "pids": settings.processes}
+    try:
+        if settings.user:
+            raise NoGroup(f"what '{settings.user}' starts could not leave it")
+        enter(role, paths.run, limits, places())
+    except NoGroup as exc:
+        log.warning("no control group for this driver: its memory is watched only", why=str(exc))
 
 
 def limit_open_files(count: int) -> None:
