@@ -85,6 +85,16 @@ def parse_positive(text: str) -> int:
 _OCTAL = re.compile(r"0*[0-7]{1,3}\Z").match
 
 
+def parse_octal(text: str) -> int:
+    """A number from 0 to 2^32-1 in octal."""
+    if len(text) > 24 or not text.isascii() or not text.isdigit():
+        raise ValueError(text)
+    value = int(text, 8)
+    if value >= 1 << 32:
+        raise ValueError(text)
+    return value
+
+
 def parse_mode(text: str) -> int:
     """The permissions of a file, in octal."""
     if len(text) > 24 or _OCTAL(text) is None:
@@ -97,6 +107,37 @@ UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value
 POSITIVE: Codec[int] = Codec(parse_positive, str, "Expected non-negative integer value", nonzero=True)
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
 ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
+
+
+def parse_signed_any_base(text: str) -> int:
+    """A number in C notation that fits 32 bits; signs are allowed."""
+    text = text.strip()
+    is_negative = text.startswith("-")
+    value = parse_any_base(text.removeprefix("-"))
+    if value > (1 << 31) - (not is_negative):
+        raise ValueError(text)
+    return -value if is_negative else value
+
+
+def signed_hexadecimal(digits: int) -> Codec[int]:
+    """A number read in any C notation, negative ones too, and written as 0x with at least so many digits."""
+    return Codec(parse_signed_any_base, lambda value: f"0x{value:0{digits}X}", "Expected integer value")
+
+
+_VERSION = re.compile(r"(\d{1,2})\.(\d{1,2})\Z").match
+
+
+def parse_usb_version(text: str) -> int:
+    """A version as USB has it, in binary coded decimals: `1.1` is 0x0110; -1 stays -1."""
+    if text == "-1":
+        return -1
+    found = _VERSION(text)
+    if found is None or not text.isascii():
+        raise ValueError(text)
+    return int(f"{int(found[1]):02d}{found[2].ljust(2, '0')}", 16)
+
+
+USB_VERSION: Codec[int] = Codec(parse_usb_version, lambda value: f"{value >> 8:x}.{value & 0xFF:02x}")
 
 
 def hexadecimal(digits: int) -> Codec[int]:

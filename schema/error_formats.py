@@ -92,8 +92,6 @@ FORMATS: Final[dict[ErrorCode, str]] = {
 }
 
 _BARE: Final[dict[ErrorCode, str]] = {
-    ErrorCode.NO_TARGET: "missing target information for device %s",
-    ErrorCode.NO_SOURCE: "missing source information for device %s",
     ErrorCode.DOM_EXIST: "this domain exists already",
     ErrorCode.NETWORK_EXIST: "this network exists already",
     ErrorCode.STORAGE_VOL_EXIST: "this storage volume exists already",

@@ -14,6 +14,7 @@ from actors.qemu import (
     rules_machine,
 )
 from actors.qemu.capabilities.model import Capabilities
+from conf.domain.address import CcidAddress
 from conf.domain.chardev_users import Tpm, TpmModel
 from conf.domain.controller import Controller
 from conf.domain.device import Device
@@ -47,7 +48,10 @@ def check(
     rules_checks_machine.check(domain, capabilities, limits.arch)
     rules_checks_devices.check_consoles(domain, capabilities)
     _check_tpms(domain)
-    if len(domain.devices.smartcards) > 1:
+    cards = domain.devices.smartcards
+    if len(cards) > 1 or any(
+        (one.address.controller, one.address.slot) != (0, 0) for one in cards if isinstance(one.address, CcidAddress)
+    ):
         raise ConfigUnsupported("this QEMU binary lacks multiple smartcard support")
     if domain.devices.redirfilter is not None and capabilities.lacks("usb-redir.filter"):
         raise ConfigUnsupported("USB redirection filter is not supported by this version of QEMU")

@@ -7,16 +7,16 @@ from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, Udp
 from conf.domain.device import Device, VirtioDriver
 from conf.domain.status_parts import TpmPrivate, in_status
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
-from conf.faults import lacking, unsupported
+from conf.faults import lacking, malformed, unsupported
 from conf.values import UINT, UUID_TEXT, YES_NO, words
-from schema.errors import XmlError
+from schema.errors import RefusedDocument, XmlError
 
 
 class RngRate(Element, tag="rate"):
     """How many bytes the guest gets in how many ms."""
 
-    bytes: int = attr("bytes", UINT)
-    period_ms: int | None = attr("period", UINT, default=None)
+    bytes: int | None = attr("bytes", UINT, default=None, bad=malformed("invalid RNG rate bytes value"))
+    period_ms: int | None = attr("period", UINT, default=None, bad=malformed("invalid RNG rate period value"))
 
 
 class RngModel(StrEnum):
@@ -36,7 +36,7 @@ class RngBackend(Element, tag="backend"):
         missing=lacking(XmlError, "missing RNG device backend model"),
         bad=unsupported("unknown RNG backend model '{}'"),
     )
-    type: CharType | None = attr("type", CharType, default=None)
+    type: CharType | None = attr("type", CharType, default=None, bad=unsupported("unknown backend type '{}' for egd"))
     path: str | None = content(str, default=None)
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
@@ -62,7 +62,12 @@ class Smartcard(Device, tag="smartcard"):
     """A smart card."""
 
     mode: str = attr("mode", words("host", "host-certificates", "passthrough"))
-    type: CharType | None = attr("type", CharType, default=None)
+    type: CharType | None = attr(
+        "type",
+        CharType,
+        default=None,
+        bad=unsupported("unknown type presented to host for character device: {}"),
+    )
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     protocol: str | None = value("protocol", "type", str, default=None)
@@ -74,8 +79,13 @@ class Smartcard(Device, tag="smartcard"):
 class RedirDev(Device, tag="redirdev", boots=True):
     """A USB device that a client of the display gives."""
 
-    bus: str = attr("bus", words("usb"), default="usb")
-    type: CharType = attr("type", CharType)
+    bus: str = attr("bus", words("usb"), default="usb", bad=unsupported("unknown redirdev bus '{}'"))
+    type: CharType = attr(
+        "type",
+        CharType,
+        missing=lacking(RefusedDocument, "missing type in redirdev"),
+        bad=unsupported("unknown redirdev character device type '{}'"),
+    )
     source: CharSource | None = one_of(*CHAR_SOURCES, by_parent="type", default=None)
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
     protocol: str | None = value("protocol", "type", str, default=None)

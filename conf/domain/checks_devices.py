@@ -157,8 +157,6 @@ def _check_shmem(device: Shmem) -> None:
         raise ConfigUnsupported("shmem name cannot include '/' character")
     if device.name in (".", ".."):
         raise ConfigUnsupported(f"shmem name cannot be equal to '{device.name}'")
-    if device.msi is not None and device.server is None:
-        raise XmlError("msi option is only supported with a server")
 
 
 def _check_input(device: Input, domain: Domain) -> None:

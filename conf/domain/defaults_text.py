@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lxml import etree
 
-from conf.domain import defaults_controller, defaults_disk, defaults_processor
+from conf.domain import defaults_controller, defaults_disk, defaults_processor, device_text
 from conf.domain.address import DimmAddress, PciAddress
 from conf.domain.chardev import ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
@@ -14,8 +14,6 @@ from conf.domain.hostdev import HostdevType
 from conf.domain.memory import MemTune
 from conf.domain.os import ARCHITECTURES, LoaderType, OsType
 from conf.domain.resources import BlkioTune
-from conf.domain.small_devices import InputType, RedirFilter
-from conf.domain.sound import Audio, AudioSettings, AudioType, SoundModel
 from conf.domain.sysinfo import Sysinfo
 from conf.flags import ParseFlags
 from conf.values import bytes_per_unit
@@ -61,23 +59,8 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
         balloon.alias = balloon.address = None
     for info in domain.sysinfos:
         _normalize_sysinfo(info)
-    for smartcard in domain.devices.smartcards:
-        if smartcard.mode != "host-certificates":
-            smartcard.certificates, smartcard.database = [], None
-        if smartcard.mode != "passthrough":
-            smartcard.type = smartcard.source = smartcard.protocol = None
-    for audio in domain.devices.audios:
-        _normalize_audio(audio)
-    for sound in domain.devices.sounds:
-        if sound.model not in (SoundModel.ICH6, SoundModel.ICH9):
-            sound.codecs = []
-    for entry in domain.devices.inputs:
-        if entry.type not in (InputType.PASSTHROUGH, InputType.EVDEV):
-            entry.source = None
-        elif entry.source is not None:
-            path = entry.source.evdev if entry.type is InputType.PASSTHROUGH else entry.source.dev
-            if path is None:
-                raise XmlError("Missing evdev path for input device")
+    for one in (*domain.devices.all(), *domain.devices.audios, *domain.devices.leases):
+        device_text.normalize(one)
     for hostdev in domain.devices.hostdevs:
         if hostdev.type is not HostdevType.SCSI:
             hostdev.readonly = hostdev.shareable = False
@@ -86,7 +69,7 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
         console.target = console.target or ConsoleTarget()
         console.target.port = place
     if domain.devices.redirfilter is not None:
-        _normalize_filter(domain.devices.redirfilter)
+        domain.devices.redirfilter = device_text.normalize_filter(domain.devices.redirfilter)
 
 
 def check_kind(text: str | None, node: etree._Element | None) -> None:
@@ -129,13 +112,6 @@ def _normalize_memtune(tune: MemTune) -> None:
     for name in ("hard_limit_kib", "soft_limit_kib", "min_guarantee_kib", "swap_hard_limit_kib"):
         if (getattr(tune, name) or 0) >= UNLIMITED_KIB:
             setattr(tune, name, None)
-
-
-def _normalize_filter(filter: RedirFilter) -> None:
-    for rule in filter.rules:
-        for name in ("usb_class", "vendor", "product", "version"):
-            if getattr(rule, name) == "-1":
-                setattr(rule, name, None)
 
 
 def _normalize_memory_backing(domain: Domain) -> None:
@@ -224,45 +200,3 @@ def _normalize_sysinfo(info: Sysinfo) -> None:
         if block is not None:
             known = {one.name: one for one in reversed(block.entries)}
             block.entries = [known[name] for name in _SYSINFO[block.tag_name] if name in known]
-
-
-_AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
-    AudioType.ALSA: ("dev",),
-    AudioType.COREAUDIO: ("buffer_count",),
-    AudioType.JACK: ("server_name", "client_name", "connect_ports", "exact_name"),
-    AudioType.OSS: ("dev", "buffer_count", "try_poll"),
-    AudioType.PULSEAUDIO: ("name", "stream_name", "latency"),
-    AudioType.SDL: ("buffer_count",),
-}
-"""What directions of each backend have beyond the rest."""
-
-
-_BACKEND_PARTS: dict[AudioType, tuple[str, ...]] = {
-    AudioType.OSS: ("try_mmap", "exclusive", "dsp_policy"),
-    AudioType.PULSEAUDIO: ("server_name",),
-    AudioType.SDL: ("driver",),
-    AudioType.FILE: ("path",),
-}
-"""What each backend has beyond the rest."""
-
-
-def _normalize_audio(audio: Audio) -> None:
-    """Keeps what the backend knows."""
-    kept = _AUDIO_PARTS.get(audio.type, ())
-    for kind, names in _BACKEND_PARTS.items():
-        for name in names:
-            if name not in _BACKEND_PARTS.get(audio.type, ()) and kind is not audio.type:
-                setattr(audio, name, None)
-    for direction in (audio.input, audio.output):
-        if direction is None:
-            continue
-        if direction.fixed_settings:
-            direction.settings = direction.settings or AudioSettings()
-            if direction.mixing_engine is False:
-                raise ConfigUnsupported("fixed audio settings requires mixing engine")
-        elif direction.settings is not None:
-            raise ConfigUnsupported("audio settings specified without fixed settings flag")
-        for names in _AUDIO_PARTS.values():
-            for name in names:
-                if name not in kept:
-                    setattr(direction, name, None)

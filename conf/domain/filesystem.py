@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from enum import StrEnum
 
 from conf.domain.device import Device
+from conf.domain.disk import IMAGE_FORMATS
 from conf.element import Element, Empty, attr, child, flag, one_of, size, value
-from conf.values import ON_OFF, UINT, ULONG, Codec, parse_mode, words
+from conf.faults import unsupported
+from conf.values import ON_OFF, UINT, ULONG, Codec, parse_octal, words
 
-MODE: Codec[int] = Codec(parse_mode, lambda value: f"{value:04o}")
+MODE: Codec[int] = Codec(parse_octal, lambda value: f"{value:04o}", "Expected non-negative integer value")
 """Permissions, in octal digits."""
 
 
@@ -29,7 +31,9 @@ class FilesystemDriver(Element, tag="driver", empty=Empty.OMIT):
     type: str | None = attr(
         "type", words("default", "path", "handle", "loop", "nbd", "ploop", "virtiofs"), default=None
     )
-    format: str | None = attr("format", str, default=None)
+    format: str | None = attr(
+        "format", IMAGE_FORMATS, default=None, bad=unsupported("unknown driver format value '{}'")
+    )
     wrpolicy: str | None = attr("wrpolicy", words("immediate"), default=None)
     queue: int | None = attr("queue", ULONG, default=None)
     iommu: bool | None = attr("iommu", ON_OFF, default=None)

@@ -6,7 +6,7 @@ from uuid import UUID
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, flag, size, text
 from conf.faults import lacking
-from conf.values import UINT, UUID_TEXT, YES_NO
+from conf.values import UINT, UUID_TEXT, YES_NO, words
 from schema.errors import XmlError
 
 
@@ -52,7 +52,7 @@ class MemoryDevice(Device, tag="memory"):
     """A memory module."""
 
     model: MemoryModel = attr("model", MemoryModel)
-    access: str | None = attr("access", str, default=None)
+    access: str | None = attr("access", words("shared", "private"), default=None)
     discard: bool | None = attr("discard", YES_NO, default=None)
     uuid: UUID | None = text("uuid", UUID_TEXT, default=None)
     source: MemoryDeviceSource | None = child(MemoryDeviceSource, default=None)

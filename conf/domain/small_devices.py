@@ -4,9 +4,9 @@ from enum import StrEnum
 
 from conf.domain.device import Device, DriverLast, VirtioDriver
 from conf.element import Element, Empty, attr, child, children, text, value
-from conf.faults import lacking, unsupported
-from conf.values import ON_OFF, UINT, ULONG, YES_NO, words
-from schema.errors import RefusedDocument
+from conf.faults import lacking, malformed, unsupported
+from conf.values import ON_OFF, UINT, ULONG, USB_VERSION, YES_NO, signed_hexadecimal, words
+from schema.errors import RefusedDocument, XmlError
 
 VIRTIO_MODELS = words("virtio", "virtio-transitional", "virtio-non-transitional")
 
@@ -178,7 +178,7 @@ class Crypto(Device, tag="crypto"):
 class LeaseTarget(Element, tag="target"):
     """The file of a lease."""
 
-    path: str = attr("path", str)
+    path: str = attr("path", str, missing=lacking(XmlError, "Missing 'path' attribute to 'target' element for lease"))
     offset: int | None = attr("offset", ULONG, default=None)
 
 
@@ -193,10 +193,13 @@ class Lease(Element, tag="lease"):
 class UsbRule(Element, tag="usbdev"):
     """Whether devices of a kind are redirected."""
 
-    usb_class: str | None = attr("class", str, default=None)
-    vendor: str | None = attr("vendor", str, default=None)
-    product: str | None = attr("product", str, default=None)
-    version: str | None = attr("version", str, default=None)
+    usb_class: int | None = attr("class", signed_hexadecimal(2), default=None)
+    vendor: int | None = attr("vendor", signed_hexadecimal(4), default=None)
+    product: int | None = attr("product", signed_hexadecimal(4), default=None)
+    version: int | None = attr(
+        "version", USB_VERSION, default=None, bad=malformed("Cannot parse USB device version {}")
+    )
+    """As the device tells it: 0x0110 is version 1.10."""
     allow: bool = attr("allow", YES_NO)
 
 

@@ -126,7 +126,7 @@ class Backend:
             prealloc = True
         elif source is MemorySourceType.MEMFD:
             kind = "memory-backend-memfd"
-        elif source is MemorySourceType.FILE or ((self.node is not None or self.module) and shared is not None):
+        elif source is MemorySourceType.FILE or shared is not None:
             kind = "memory-backend-file"
             found["mem-path"] = f"{launch.options.memory_folder}/{short_name(launch)}/{self.name}"
         else:

@@ -22,6 +22,7 @@ from conf.domain.hostdev import (
     VhostScsiSource,
 )
 from conf.domain.shmem import Shmem
+from conf.domain.small_devices import UsbRule
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, XmlError
 
@@ -62,7 +63,7 @@ def _add_9p(launch: Launch, line: CommandLine, one: Filesystem, driver: str) -> 
         words.append("writeout=immediate")
     words += [f"id=fsdev-{alias}", f"path={comma_doubled(_source_folder(one))}"]
     if one.readonly:
-        words.append("readonly=on")
+        words.append("readonly")
     line.add("-fsdev", ",".join(words))
     add_device(
         launch,
@@ -109,10 +110,7 @@ def add_redirected(launch: Launch, line: CommandLine) -> None:
         add_chardev(launch, line, one, f"char{alias}", alias, vmc="usbredir")
         words = None
         if rules is not None:
-            words = "|".join(
-                f"{r.usb_class or '-1'}:{r.vendor or '-1'}:{r.product or '-1'}:{_version(r.version)}:{int(r.allow)}"
-                for r in rules.rules
-            )
+            words = "|".join(_rule_words(rule) for rule in rules.rules)
         line.add_json(
             "-device",
             {
@@ -126,12 +124,11 @@ def add_redirected(launch: Launch, line: CommandLine) -> None:
         )
 
 
-def _version(text: str | None) -> str:
-    """A version as USB writes it: `1.10` is 0x0110."""
-    if text is None or text == "-1":
-        return "-1"
-    major, _, minor = text.partition(".")
-    return f"0x{int(major):02d}{minor.ljust(2, '0')}"
+def _rule_words(rule: UsbRule) -> str:
+    """What usb-redir reads: numbers in hexadecimal, -1 for any."""
+    numbers = [(rule.usb_class, 2), (rule.vendor, 4), (rule.product, 4), (rule.version, 4)]
+    words = ["-1" if number is None else f"0x{number:0{digits}X}" for number, digits in numbers]
+    return ":".join([*words, str(int(rule.allow))])
 
 
 def add_hostdevs(launch: Launch, line: CommandLine, first_image: int) -> None:

@@ -1,0 +1,140 @@
+"""What reading the text of one device settles, or refuses, before any rule looks at the device."""
+
+from __future__ import annotations
+
+from conf.domain.chardev_users import Rng, Smartcard
+from conf.domain.filesystem import Filesystem
+from conf.domain.shmem import Shmem
+from conf.domain.small_devices import Input, InputType, Lease, RedirFilter
+from conf.domain.sound import Audio, AudioSettings, AudioType, Sound, SoundModel
+from conf.element import Element
+from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
+
+
+def normalize(device: Element) -> None:
+    """Drops what devices of this kind do not have. Raises XmlError for parts that are lacking."""
+    match device:
+        case Smartcard():
+            _normalize_smartcard(device)
+        case Audio():
+            _normalize_audio(device)
+        case Sound() if device.model not in (SoundModel.ICH6, SoundModel.ICH9):
+            device.codecs = []
+        case Input():
+            _normalize_input(device)
+        case Rng():
+            _normalize_rng(device)
+        case Filesystem():
+            _normalize_filesystem(device)
+        case Shmem() if device.msi is not None and device.server is None:
+            raise XmlError("msi option is only supported with a server")
+        case Lease():
+            _check_lease(device)
+
+
+def _normalize_rng(device: Rng) -> None:
+    if device.backend.model == "egd" and device.backend.type is None:
+        raise XmlError("missing EGD backend type")
+    if device.rate is not None and not device.rate.bytes:
+        device.rate = None
+
+
+_ALL_MODES = 0o777
+
+
+def _normalize_filesystem(device: Filesystem) -> None:
+    for name in ("fmode", "dmode"):
+        mode: int | None = getattr(device, name)
+        if mode is not None and mode > _ALL_MODES:
+            raise XmlError(f"invalid {name}: '0{mode:o}'")
+    if device.driver is not None and not device.driver.queue:
+        device.driver.queue = None
+
+
+_CERTIFICATES = 3
+
+
+def _normalize_smartcard(device: Smartcard) -> None:
+    if device.mode == "host-certificates":
+        if len(device.certificates) != _CERTIFICATES:
+            raise XmlError("host-certificates mode needs exactly three certificates")
+        if device.database is not None and not device.database.startswith("/"):
+            raise XmlError(f"expecting absolute path: {device.database}")
+    else:
+        device.certificates, device.database = [], None
+    if device.mode != "passthrough":
+        device.type = device.source = device.protocol = None
+    elif device.type is None:
+        raise XmlError("passthrough mode requires a character device type attribute")
+
+
+def _normalize_input(device: Input) -> None:
+    if device.type not in (InputType.PASSTHROUGH, InputType.EVDEV):
+        device.source = None
+    elif device.source is not None:
+        path = device.source.evdev if device.type is InputType.PASSTHROUGH else device.source.dev
+        if path is None:
+            raise XmlError("Missing evdev path for input device")
+
+
+def _check_lease(device: Lease) -> None:
+    if not device.key:
+        raise XmlError("Missing 'key' element for lease")
+    if device.target is None:
+        raise XmlError("Missing 'target' element for lease")
+
+
+def normalize_filter(redirected: RedirFilter) -> RedirFilter | None:
+    """Rules about USB devices; a negative number is any. Without a rule there is no filter.
+
+    Raises RefusedDocument for a class that USB does not have.
+    """
+    for rule in redirected.rules:
+        if rule.usb_class is not None and not -1 <= rule.usb_class <= 0xFF:
+            raise RefusedDocument(f"Invalid USB Class code 0x{rule.usb_class & 0xFFFFFFFF:x}")
+        for name in ("usb_class", "vendor", "product", "version"):
+            if (getattr(rule, name) or 0) < 0:
+                setattr(rule, name, None)
+    return redirected if redirected.rules else None
+
+
+_AUDIO_PARTS: dict[AudioType, tuple[str, ...]] = {
+    AudioType.ALSA: ("dev",),
+    AudioType.COREAUDIO: ("buffer_count",),
+    AudioType.JACK: ("server_name", "client_name", "connect_ports", "exact_name"),
+    AudioType.OSS: ("dev", "buffer_count", "try_poll"),
+    AudioType.PULSEAUDIO: ("name", "stream_name", "latency"),
+    AudioType.SDL: ("buffer_count",),
+}
+"""What directions of each backend have beyond the rest."""
+
+
+_BACKEND_PARTS: dict[AudioType, tuple[str, ...]] = {
+    AudioType.OSS: ("try_mmap", "exclusive", "dsp_policy"),
+    AudioType.PULSEAUDIO: ("server_name",),
+    AudioType.SDL: ("driver",),
+    AudioType.FILE: ("path",),
+}
+"""What each backend has beyond the rest."""
+
+
+def _normalize_audio(audio: Audio) -> None:
+    """Keeps what the backend knows."""
+    kept = _AUDIO_PARTS.get(audio.type, ())
+    for kind, names in _BACKEND_PARTS.items():
+        for name in names:
+            if name not in _BACKEND_PARTS.get(audio.type, ()) and kind is not audio.type:
+                setattr(audio, name, None)
+    for direction in (audio.input, audio.output):
+        if direction is None:
+            continue
+        if direction.fixed_settings:
+            direction.settings = direction.settings or AudioSettings()
+            if direction.mixing_engine is False:
+                raise ConfigUnsupported("fixed audio settings requires mixing engine")
+        elif direction.settings is not None:
+            raise ConfigUnsupported("audio settings specified without fixed settings flag")
+        for names in _AUDIO_PARTS.values():
+            for name in names:
+                if name not in kept:
+                    setattr(direction, name, None)
