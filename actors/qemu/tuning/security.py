@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Final
 
 from actors.qemu.flags import check_flags
 from actors.qemu.host import QemuHost
+from actors.qemu.owning.identity import label_of
 from actors.qemu.tuning.parameters import STRING_OKAY, read_parameters
 from actors.runtime.calls import Calls
 from schema.errors import DomainStateError, InvalidArguments, OperationUnsupported
-from schema.objects import DomainRef, TypedParam
+from schema.objects import DomainRef, SecurityLabel, TypedParam
 
 calls: Calls[QemuHost] = Calls()
 
@@ -68,9 +70,18 @@ async def domain_set_launch_security_state(
 
 @calls.handles()
 def domain_get_security_label_list(host: QemuHost, dom: DomainRef) -> dict[str, Any]:
-    """There is no security driver yet, so no guest has a label. Raises NoSuchDomain."""
-    host.guest(dom)
-    return {"labels": [], "ret": 0}
+    """The labels of a running guest, one for each security driver: one that does nothing, and that of owners.
+
+    Raises NoSuchDomain.
+    """
+    guest = host.guest(dom)
+    if not guest.is_active:
+        return {"labels": [], "ret": 0}
+    labels = [SecurityLabel(b"\0", 0)]
+    own = label_of(guest.live)
+    if os.geteuid() == 0:
+        labels.append(SecurityLabel((own.label or "" if own is not None else "").encode() + b"\0", 0))
+    return {"labels": labels, "ret": len(labels)}
 
 
 @calls.handles()
