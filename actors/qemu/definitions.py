@@ -156,13 +156,16 @@ def domain_get_xml_desc(host: QemuHost, dom: DomainRef, flags: int) -> str:
     check_flags(flags, _XML_FLAGS, "qemuDomainGetXMLDesc")
     guest = host.guest(dom)
     kept = WriteFlags(flags & (WriteFlags.SECURE | WriteFlags.MIGRATABLE | WriteFlags.UPDATE_CPU))
+    if flags & XmlFlags.MIGRATABLE:
+        kept |= WriteFlags.SECURE
+    channels = host.run_folder / "channel"
     if guest.is_active and not (flags & XmlFlags.INACTIVE and guest.is_persistent):
         if flags & XmlFlags.MIGRATABLE:
-            return write_domain(without_implied(as_asked(guest)), kept | WriteFlags.INACTIVE)
+            return write_domain(without_implied(as_asked(guest), channels), kept | WriteFlags.INACTIVE)
         if flags & XmlFlags.INACTIVE:
             return write_domain(guest.live, kept | WriteFlags.INACTIVE)
         return write_domain(guest.live, kept, id=guest.id)
-    config = without_implied(guest.config) if flags & XmlFlags.MIGRATABLE else guest.config
+    config = without_implied(guest.config, channels) if flags & XmlFlags.MIGRATABLE else guest.config
     return write_domain(config, kept | WriteFlags.INACTIVE)
 
 

@@ -23,7 +23,7 @@ from actors.qemu.memory import memory_stats_of
 from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
-from actors.qemu.statistics_off import Images, image_paths, look_at_images
+from actors.qemu.statistics_off import Images, capacity_of, image_paths, look_at_images
 from actors.qemu.statistics_off import part_of as part_of_off
 from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
@@ -209,6 +209,8 @@ async def domain_block_stats_flags(
     guest = host.guest(dom)
     guest.need_run()
     disks = [find_disk_of(guest, path)] if path else list(guest.live.devices.disks)
+    if not disks:
+        return {"params": [], "nparams": 0}
     if nparams == 0:
         return {"params": [], "nparams": len(_BLOCK_PARAMS)}
     counters = await _block_counters(guest)
@@ -240,6 +242,8 @@ async def domain_get_block_info(host: QemuHost, dom: DomainRef, path: str, flags
             index = disk.source.index if disk.source is not None else None
             if one.get("node-name") == f"libvirt-{index}-format":
                 capacity = int(one["image"]["virtual-size"])
+    elif disk.driver is not None and disk.driver.type is not None:
+        capacity = await host.runtime.in_thread(capacity_of, where, disk.driver.type) or physical
     return {"allocation": allocation, "capacity": capacity, "physical": physical}
 
 

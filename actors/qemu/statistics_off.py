@@ -111,6 +111,8 @@ def _params_of(guest: Guest, wanted: int, images: Images) -> list[TypedParam]:
     if wanted & StatsTypes.STATE:
         found.append(TypedParam.of_int("state.state", DomainState.SHUTOFF))
         found.append(TypedParam.of_int("state.reason", guest.record.off_reason))
+    if wanted & StatsTypes.CPU_TOTAL:
+        found += [TypedParam.of_ullong(name, 0) for name in ("cpu.time", "cpu.user", "cpu.system")]
     if wanted & StatsTypes.BALLOON:
         found.append(TypedParam.of_ullong("balloon.current", facts.mem))
         found.append(TypedParam.of_ullong("balloon.maximum", facts.max_mem))
@@ -135,15 +137,22 @@ def _sizes_of(name: str, path: str, form: str, facts: FileTimes | None) -> list[
     allocation = facts.blocks * 512
     if stat.S_ISBLK(facts.mode):
         physical = capacity = allocation = _device_size(path)
-    if form in _FORMATS:
-        try:
-            capacity = read_image(read_head(path).data, form).capacity or capacity
-        except BrokenHeader:
-            pass  # as libvirt does: its size is all that is known
-        except VirtError:
-            return []
+    try:
+        capacity = capacity_of(path, form) or capacity
+    except VirtError:
+        return []
     sizes = (("allocation", allocation), ("capacity", capacity), ("physical", physical))
     return [TypedParam.of_ullong(f"{name}.{what}", size) for what, size in sizes if size]
+
+
+def capacity_of(path: str, form: str) -> int:
+    """How large a guest sees an image, by its header; 0 where its size is all that is known. Raises VirtError."""
+    if form not in _FORMATS:
+        return 0
+    try:
+        return read_image(read_head(path).data, form).capacity or 0
+    except BrokenHeader:
+        return 0
 
 
 def _device_size(path: str) -> int:

@@ -14,7 +14,7 @@ from actors.runtime.calls import Calls
 from actors.runtime.derived.flags import check_flags
 from actors.runtime.host import Host
 from actors.runtime.host_facts.reading import read_sysinfo
-from schema.errors import ConfigUnsupported, HostSystemError, InvalidArguments
+from schema.errors import ConfigUnsupported, HostSystemError, InternalError, InvalidArguments
 from schema.objects import NodeCpuStat, NodeMemoryStat
 from util.cpuset import bits_from_cpuset, parse_cpuset
 
@@ -184,7 +184,9 @@ def cpu_stats(facts: NodeFacts, cpu: int) -> list[NodeCpuStat]:
     for number, times in facts.cpu_times():
         if number == cpu:
             return [NodeCpuStat(name, value) for name, value in times.items()]
-    raise InvalidArguments(f"Invalid cpuNum in virNodeGetCPUStats: {cpu}")
+    error = InvalidArguments()
+    error.message = "Invalid cpuNum in virHostCPUGetStatsLinux"
+    raise error
 
 
 @calls.handles()
@@ -211,11 +213,11 @@ def node_get_free_memory(host: Host) -> int:
 
 @calls.handles()
 def node_get_cells_free_memory(host: Host, startCell: int, maxcells: int) -> list[int]:  # noqa: N803 - wire names
-    """Bytes that nothing uses, by cell. Raises InvalidArguments, HostSystemError."""
+    """Bytes that nothing uses, by cell. Raises InternalError for a cell that there is not, HostSystemError."""
     facts = NodeFacts()
     cells = facts.cells()
     if not 0 <= startCell <= cells[-1]:
-        raise InvalidArguments(f"start cell {startCell} out of range (0-{cells[-1]})")
+        raise InternalError(f"start cell {startCell} out of range (0-{cells[-1]})")
     chosen = [cell for cell in cells if cell >= startCell][: max(0, maxcells)]
     if not (facts.sys / "node").is_dir():
         return [facts.memory_kib()["MemFree"] * 1024]
@@ -234,8 +236,10 @@ def node_get_memory_stats(host: Host, nparams: int, cellNum: int, flags: int) ->
 def node_get_cpu_stats(host: Host, cpuNum: int, nparams: int, flags: int) -> dict[str, Any]:  # noqa: N803
     """Counters of the host's processors; of none, how many there are. Raises InvalidArguments, UnsupportedFlags."""
     check_flags(host, flags, 0)
+    if nparams == 0:
+        return {"params": [], "nparams": len(_CPU_STATS)}
     stats = cpu_stats(NodeFacts(), cpuNum)
-    return {"params": stats[:nparams] if nparams > 0 else [], "nparams": len(stats)}
+    return {"params": stats[:nparams], "nparams": len(stats)}
 
 
 @calls.handles()

@@ -44,6 +44,7 @@ from actors.runtime.intents import UnfinishedIntent
 from conf.domain.storage_source import FileSource
 from conf.moment.backup import BackupMode
 from conf.moment.backups import parse_backup, write_backup
+from conf.schemas import has_schema
 from conf.moment.documents import parse_checkpoint, write_moment
 from conf.moment.tree import MomentRecord
 from schema.enums.domain_job import DomainBackupBeginFlags as BeginFlags
@@ -79,9 +80,10 @@ async def domain_backup_begin(
     check_flags(flags, int(BeginFlags.REUSE_EXTERNAL), "qemuBackupBegin")
     reuses = bool(flags & BeginFlags.REUSE_EXTERNAL)
     guest = host.guest(dom)
+    # libvirt has every such document agree with its schema
+    backup = parse_backup(backup_xml, validate=has_schema("domainbackup.rng"))
     if not guest.is_active:
         raise OperationUnsupported("cannot perform disk backup for inactive domain")
-    backup = parse_backup(backup_xml)
     if guest.job is not None or guest.need_run().backup is not None:
         raise DomainStateError("another job is already running on the domain")
     rules = host.rules(await host.emulator_for(guest.live.os.kind.arch, guest.need_run().emulator))

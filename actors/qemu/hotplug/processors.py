@@ -190,6 +190,9 @@ def set_in(config: Domain, numbers: frozenset[int], *, enable: bool) -> None:
             raise _refused(f"vcpu {number} is not present in persistent config")
         if number == 0:
             raise _refused("vCPU '0' can't be modified")
+    first = min(numbers)
+    if any(one.enabled and not one.hotpluggable for one in states if one.id > first and one.id not in numbers):
+        raise _refused(f"vcpu '{first}' can't be modified as it is followed by non-hotpluggable online vcpus")
     for one in states:
         one.order = None
         if one.id in numbers:

@@ -43,6 +43,9 @@ async def domain_set_lifecycle_action(host: QemuHost, dom: DomainRef, type: int,
         raise ConfigUnsupported(
             "qemu driver doesn't support the 'rename-restart' action for 'on_reboot'/'on_poweroff'/'on_crash'"
         )
+    if type != Occasion.CRASH and wanted in (LifecycleAction.COREDUMP_DESTROY, LifecycleAction.COREDUMP_RESTART):
+        occasion = Occasion(type).name.lower()
+        raise ConfigUnsupported(f"Lifecycle event '{occasion}' doesn't support '{wanted.value}' action")
     if type != Occasion.CRASH and wanted not in (LifecycleAction.DESTROY, LifecycleAction.RESTART):
         raise ConfigUnsupported(
             f"qemu driver doesn't support the '{wanted.value}' action for 'on_reboot'/'on_poweroff'"

@@ -54,6 +54,8 @@ def domain_get_interface_parameters(
     check_flags(flags, AFFECT | STRING_OKAY, "qemuDomainGetInterfaceParameters")
     guest = host.guest(dom)
     definition = guest.live if one_impact(guest, flags & AFFECT) & Impact.LIVE else guest.config
+    if nparams == 0:
+        return {"params": [], "nparams": len(_ORDER)}
     bandwidth = need_interface(definition, device).bandwidth or Bandwidth()
     found = []
     for name in _ORDER:

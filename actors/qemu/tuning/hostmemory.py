@@ -9,7 +9,8 @@ from actors.qemu.flags import check_flags
 from actors.qemu.host import QemuHost
 from actors.qemu.tuning.parameters import STRING_OKAY, asked_for, read_parameters
 from actors.runtime.calls import Calls
-from schema.errors import HostSystemError, InvalidArguments, OperationFailed, OperationUnsupported
+from actors.runtime.node import NodeFacts
+from schema.errors import HostSystemError, InternalError, InvalidArguments, OperationFailed, OperationUnsupported
 from schema.objects import TypedParam
 
 calls: Calls[QemuHost] = Calls()
@@ -49,7 +50,8 @@ def _pages_folder(cell: int, kib: int) -> Path:
     """Where the kernel tells of huge pages of a size. Raises OperationFailed for a size or cell there is not."""
     folder = (_WHOLE if cell < 0 else _NODES / f"node{cell}" / "hugepages") / f"hugepages-{kib}kB"
     if not folder.is_dir():
-        raise OperationFailed(f"page size {kib} is not available on node {cell}")
+        where = "" if cell < 0 else f" on node {cell}"
+        raise OperationFailed(f"page size {kib} is not available{where}")
     return folder
 
 
@@ -68,6 +70,9 @@ async def node_get_free_pages(
 
 def _free_pages(pages: list[int], start: int, count: int) -> list[int]:
     cells = [-1] if start < 0 else list(range(start, start + count))
+    last = NodeFacts().cells()[-1]
+    if start > last:
+        raise InternalError(f"start cell {start} out of range (0-{last})")
     found = []
     for cell in cells:
         for kib in pages:

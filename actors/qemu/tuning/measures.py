@@ -12,7 +12,7 @@ from actors.qemu.host import QemuHost
 from actors.runtime.calls import Calls
 from schema.enums.domain_job import DomainDirtyRateCalcFlags as RateFlags
 from schema.enums.domain_job import DomainDirtyRateStatus as RateStatus
-from schema.errors import HostSystemError, InternalError, InvalidArguments, OperationFailed
+from schema.errors import ConfigUnsupported, HostSystemError, InternalError, InvalidArguments, OperationFailed
 from schema.objects import DomainRef, TypedParam
 
 calls: Calls[QemuHost] = Calls()
@@ -37,14 +37,15 @@ _PEEK_MAX: Final = 65536
 async def domain_start_dirty_rate_calc(host: QemuHost, dom: DomainRef, seconds: int, flags: int) -> None:
     """Measures for some seconds how fast a guest writes to its memory; statistics tell the result later.
 
-    Raises NoSuchDomain, DomainStateError, InvalidArguments, InternalError when QEMU cannot measure in that way.
+    Raises NoSuchDomain, DomainStateError, InvalidArguments, ConfigUnsupported for a time that is too short or too long,
+    InternalError when QEMU cannot measure in that way.
     """
     check_flags(flags, int(RateFlags.DIRTY_BITMAP | RateFlags.DIRTY_RING), "qemuDomainStartDirtyRateCalc")
     if flags not in _MODES:
         raise InvalidArguments("Only one of the modes of measuring can be chosen")
     low, high = _SECONDS
     if not low <= seconds <= high:
-        raise InvalidArguments(f"seconds={seconds} is invalid, please choose value within [{low}, {high}].")
+        raise ConfigUnsupported(f"seconds={seconds} is invalid, please choose value within [{low}, {high}].")
     guest = host.guest(dom)
     guest.need_run()
     arguments: dict[str, Any] = {"calc-time": seconds}

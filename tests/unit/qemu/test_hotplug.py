@@ -237,10 +237,12 @@ def test_the_definition_for_the_next_start_says_which_processors() -> None:
     config = _domain(vcpu=Vcpu(count=4, current=1))
     count_in(config, 3, hotpluggable=False)
     assert config.vcpu.current == 3 and config.vcpus is None
-    set_in(config, frozenset({1}), enable=False)
+    with pytest.raises(InvalidArguments, match="vcpu '1' can't be modified as it is followed by"):
+        set_in(config, frozenset({1}), enable=False)
+    set_in(config, frozenset({2}), enable=False)
     assert config.vcpus is not None and config.vcpu.current == 2
     assert [(one.enabled, one.hotpluggable) for one in config.vcpus.vcpus] == [
-        *((True, False), (False, True), (True, False), (False, True))
+        *((True, False), (True, False), (False, True), (False, True))
     ]
     with pytest.raises(InvalidArguments):
         set_in(config, frozenset({0}), enable=False)
