@@ -151,6 +151,7 @@ def spawn_process(
     user: tuple[int, int] | None = None,
     groups: Sequence[int] = (),
     cwd: str = "/",
+    stdin: int = subprocess.DEVNULL,
     confine: Callable[[], None] | None = None,
 ) -> GuestProcess:
     """Starts a program that outlives us.
@@ -166,7 +167,7 @@ def spawn_process(
             confine()
         return subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=output,
             stderr=output,
             env=dict(environment),

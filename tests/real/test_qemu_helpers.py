@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from lxml import etree
 
-from actors.qemu.helpers.processes import find_helpers
+from actors.qemu.helpers.processes import find_helpers, place_of
 from schema.errors import ConfigUnsupported, DomainStateError, InternalError, NoSuchSecret, VirtError
 from settings.config import QemuSettings
 from tests.contract.house import House
@@ -163,7 +163,7 @@ async def test_a_shared_folder_is_plugged_in_and_its_program_ends_when_that_fail
         with pytest.raises(VirtError):
             bad = share(root / "shared", "t" * 40)  # QEMU does not take such a name
             await house.call("domain_attach_device_flags", dom=guest.ref, xml=bad, flags=1)
-        assert helpers_in(folder) == {} and not list(folder.glob("*.pid"))
+        assert helpers_in(folder) == {} and not list(place_of(folder).glob("*"))
         await house.call("domain_attach_device_flags", dom=guest.ref, xml=share(root / "shared"), flags=1)
         assert set(helpers_in(folder)) == {"virtiofsd@fs0"}
         await house.call("domain_attach_device_flags", dom=guest.ref, xml=NETWORK, flags=1)

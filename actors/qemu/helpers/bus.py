@@ -66,11 +66,12 @@ async def start_bus(host: QemuHost, domain: Domain, folder: Path, *, user: tuple
     path, config = folder / _SOCKET, folder / _CONFIG
     try:
         check_socket_length(path)
-        config.write_text(configuration(folder), encoding="utf-8")
-        config.chmod(0o600)
-        if user is not None:
-            os.chown(config, *user)
-        path.unlink(missing_ok=True)
+        # the folder may be the guest's: nothing that is there already is written to
+        descriptor = os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(configuration(folder))
+            if user is not None:
+                os.fchown(descriptor, *user)
     except ValueError as exc:
         raise ConfigUnsupported(str(exc)) from exc
     except OSError as exc:

@@ -17,7 +17,16 @@ from actors.qemu.guest import Guest
 from actors.qemu.helpers import bus, gpu, passt, reservations, tpm, virtiofs
 from actors.qemu.helpers.ends import Ends
 from actors.qemu.helpers.logs import LogMark, log_of, trim
-from actors.qemu.helpers.processes import LEAVES_S, Helper, Role, end_helpers, find_helpers
+from actors.qemu.helpers.processes import (
+    LEAVES_S,
+    Helper,
+    Role,
+    end_helpers,
+    find_helpers,
+    forget_place,
+    place_of,
+    sweep_places,
+)
 from actors.qemu.host import QemuHost
 from actors.qemu.records import Run
 from actors.qemu.tuning.access import group_of
@@ -190,7 +199,7 @@ class Crew:
         helpers = [self._helpers.pop(role) for role in gone]
         await end_helpers(helpers, leaves_s=LEAVES_S)
         for role in gone:
-            (self.folder / role.file).unlink(missing_ok=True)
+            (place_of(self.folder) / role.file).unlink(missing_ok=True)
 
     async def end(self) -> None:
         """Ends them all: QEMU never came."""
@@ -200,6 +209,7 @@ class Crew:
         self._ends.cards.clear()
         helpers, self._helpers = list(self._helpers.values()), {}
         await end_helpers(helpers)
+        forget_place(self.folder)
 
     async def leave(self) -> None:
         """QEMU has ended: they have a moment to notice that themselves."""
@@ -209,6 +219,7 @@ class Crew:
         await asyncio.gather(
             end_helpers(leaving, leaves_s=LEAVES_S), end_helpers([one for one in helpers if one not in leaving])
         )
+        forget_place(self.folder)
 
     def release(self) -> None:
         """Stops watching them; they are left as they are."""
@@ -248,7 +259,9 @@ async def take_over(host: QemuHost, guest: Guest) -> None:
 
 
 async def settle_crews(host: QemuHost) -> None:
-    """Ends the helpers of devices that guests do not have after all."""
+    """Ends the helpers of devices that guests do not have after all, and of guests that are no more."""
+    alive = {Path(guest.run.folder).name for guest in host.guests.values() if guest.run is not None}
+    await sweep_places(host.run_folder, alive)
     for guest in host.guests.values():
         if guest.crew is not None and guest.run is not None:
             with contextlib.suppress(VirtError):

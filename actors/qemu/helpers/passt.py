@@ -37,16 +37,17 @@ async def start_passt(
     binary = find_program(PROGRAM)
     if binary is None:
         raise InternalError("Unable to find 'passt' binary in $PATH")
-    own = folder / f"{PROGRAM}-{one.alias}"
     # nobody else's socket has this name: it tells when the program listens
-    name = f"{one.alias}-{secrets.token_hex(4)}.sock"
+    mark = secrets.token_hex(4)
+    own, name = folder / f"{PROGRAM}-{mark}", f"{one.alias}-{mark}.sock"
     path = own / name
     runs_as = user or _nobody()
     try:
         check_socket_length(path)
-        own.mkdir(mode=0o700, exist_ok=True)
+        own.mkdir(mode=0o700)
         if runs_as is not None:
-            os.chown(own, *runs_as)
+            # the folder that it is in may be the guest's
+            os.chown(own, *runs_as, follow_symlinks=False)
     except ValueError as exc:
         raise ConfigUnsupported(str(exc)) from exc
     except OSError as exc:
@@ -55,8 +56,8 @@ async def start_passt(
     if runs_as is not None:
         argv += ["--runas", f"{runs_as[0]}:{runs_as[1]}"]
     log = log_of(host, domain.name, f"{one.alias}-{PROGRAM}")
-    helper, mark = spawn_helper(Role(PROGRAM, one.alias or "net"), argv, folder=folder, log=log, cwd=str(own))
-    await until_ready(helper, mark, lambda: path.exists() and listens(name))
+    helper, words = spawn_helper(Role(PROGRAM, one.alias or "net"), argv, folder=folder, log=log, cwd=str(own))
+    await until_ready(helper, words, lambda: listens(name))
     return helper, path
 
 

@@ -1,7 +1,8 @@
 """A helper of a guest as a process: started so that it outlives us, known to whoever comes after us, and ended.
 
-It writes down itself who it is, in the guest's folder, before it becomes the helper: there is no moment at which it
-runs and nobody could know. Where that cannot be written, because the folder has gone, there is no helper.
+It writes down itself who it is before it becomes the helper: there is no moment at which it runs and nobody could
+know. Where nobody would read that any more, because the file has gone, there is no helper. The files are in a folder
+that guests cannot reach: who they name is ended one day, by root.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,15 +29,17 @@ LEAVES_S: Final = 1.0
 """How long helpers may take to end by themselves once QEMU is gone."""
 PATIENCE_S: Final = 2.0
 KILL_PATIENCE_S: Final = 10.0
-WRITE_S: Final = 1.0
 _FIRST_LOOK_S: Final = 0.002
 _SLOWEST_LOOK_S: Final = 0.05
 _SUFFIX: Final = ".pid"
-_GONE: Final = ".gone"
+_PLACE: Final = "helpers"
 _BASE: Final = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 _OF_GUEST: Final = "VIRTROUPE_GUEST"
 """For people who look at a process and want to know whose it is."""
-_LAUNCHER: Final = 'read -r who </proc/$$/stat && printf "%s\\n" "$who" >"$0" && exec "$@"'
+_LAUNCHER: Final = (
+    'read -r who </proc/$$/stat && printf "%s\\n" "$who" >&0 || exit 125; '
+    'case $(readlink /proc/$$/fd/0) in *" (deleted)") exit 125;; esac; exec "$@" </dev/null'
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,6 +70,11 @@ class Helper:
     log: Path
 
 
+def place_of(folder: Path) -> Path:
+    """Where the helpers of the guest with that folder write down who they are."""
+    return folder.parent / _PLACE / folder.name
+
+
 def spawn_helper(
     role: Role,
     argv: Sequence[str],
@@ -86,10 +96,21 @@ def spawn_helper(
     mark = LogMark.at_end(log)
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        words = ["/bin/sh", "-c", _LAUNCHER, str(folder / role.file), *argv]
-        process = spawn_process(
-            words, environment={**_BASE, _OF_GUEST: str(folder)}, log=log, inherit=inherit, user=user, cwd=cwd
-        )
+        place = place_of(folder)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        note = os.open(place / role.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            process = spawn_process(
+                ["/bin/sh", "-c", _LAUNCHER, role.program, *argv],
+                environment={**_BASE, _OF_GUEST: str(folder)},
+                log=log,
+                stdin=note,
+                inherit=inherit,
+                user=user,
+                cwd=cwd,
+            )
+        finally:
+            os.close(note)
     except OSError as exc:
         if exc.errno is None:  # it has ended already
             raise InternalError(f"{role.program} died and reported: {mark.said()}") from exc
@@ -150,7 +171,7 @@ def pids_of_helpers(folder: Path) -> tuple[int, ...]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob(f"*@*{_SUFFIX}") if path.is_file())
+    return sorted(place_of(folder).glob(f"*@*{_SUFFIX}"))
 
 
 def _identity_in(path: Path) -> ProcessId | None:
@@ -193,24 +214,34 @@ def _kill_group(process: GuestProcess) -> None:
 
 
 async def clear_folder(folder: Path) -> None:
-    """Ends the helpers of a guest that is gone, whoever started them, so that its folder may be removed.
+    """Ends the helpers of a guest that is gone, whoever started them."""
+    for path in _files(folder):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == 0:
+                _forestall(path)
+    await end_helpers(find_helpers(folder))
+    forget_place(folder)
 
-    The folder goes away under its name first: what has not written down yet who it is does not become a helper then.
+
+def _forestall(path: Path) -> None:
+    """What has not written down yet who it is does not become a helper; it comes back if it just has.
+
+    It writes first and looks then whether its file is still there, we take the file away first and look then.
     """
-    if not _files(folder):
-        return
-    gone = folder.with_name(folder.name + _GONE)
-    try:
-        folder.rename(gone)
-    except OSError:
-        gone = folder
-    try:
-        end = time.monotonic() + WRITE_S
-        # a file that is there and empty is being written this very moment
-        while any(path.stat().st_size == 0 for path in _files(gone)) and time.monotonic() < end:
-            await asyncio.sleep(_FIRST_LOOK_S)
-        await end_helpers(find_helpers(gone))
-    finally:
-        if gone != folder:
-            with contextlib.suppress(OSError):
-                gone.rename(folder)
+    with path.open("rb") as file:
+        path.unlink()
+        said = file.read()
+    if said:
+        path.write_bytes(said)
+
+
+def forget_place(folder: Path) -> None:
+    """A guest has no helpers any more."""
+    shutil.rmtree(place_of(folder), ignore_errors=True)
+
+
+async def sweep_places(run_folder: Path, alive: AbstractSet[str]) -> None:
+    """Ends the helpers of guests that ended while nobody looked; `alive` are the names of running guests' folders."""
+    for place in sorted((run_folder / _PLACE).glob("*")):
+        if place.name not in alive:
+            await clear_folder(run_folder / place.name)

@@ -46,7 +46,7 @@ async def start_reservations(host: QemuHost, name: str, folder: Path, *, user: t
     await until_ready(helper, mark, lambda: path.exists() and listens(str(path)))
     if user is not None:
         try:
-            os.chown(path, *user)
+            os.chown(path, *user, follow_symlinks=False)
         except OSError as exc:
             raise HostSystemError(exc.errno or 0, f"cannot give '{path}' to the guest's user") from exc
     return helper

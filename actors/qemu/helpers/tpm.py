@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ _CIPHER: Final = "aes-256-cbc"
 _NEW: Final = ".new"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILL: Final = signal.SIGKILL
+_PASS: Final = stat.S_IXGRP | stat.S_IXOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +79,20 @@ async def start_tpm(
     )
     phrase = await _phrase(host, tpm)
     if not places.state.is_dir():
-        await _set_up(programs, domain, tpm, places, phrase, incoming=incoming)
-    elif not incoming:
-        await _choose_banks(programs, tpm, places.state, places.log, phrase)
-    _give(places.state, user)
+        await _set_up(programs, domain, tpm, places, phrase, incoming=incoming, user=user)
+    else:
+        _give(places.state, user)
+    if user is not None:
+        _open_way(host.paths.state, places.state)
+    _give_log(places.log, user)
+    if not incoming:
+        await _choose_banks(programs, tpm, places.state, places.log, phrase, user=user)
     argv = [programs.swtpm, "socket", "--ctrl", f"type=unixio,path={places.socket},mode=0600"]
     argv += ["--tpmstate", f"dir={places.state},mode=0600", "--log", f"file={places.log}", "--terminate"]
     if version == "2.0":
         argv.append("--tpm2")
     with contextlib.suppress(FileNotFoundError):
         places.socket.unlink()
-    _give_log(places.log, user)
     with contextlib.ExitStack() as stack:
         inherit: list[int] = []
         if phrase is not None:
@@ -140,6 +145,7 @@ async def _set_up(
     phrase: bytes | None,
     *,
     incoming: bool,
+    user: tuple[int, int] | None,
 ) -> None:
     """Makes the TPM's memory as a factory does. It has its name only when it is whole."""
     state = places.state
@@ -159,8 +165,8 @@ async def _set_up(
         words += ["--lock-nvram", "--not-overwrite"]
     try:
         await _run_setup(programs, words, new, places.log, phrase, limit_s=SETUP_S)
-        if not incoming:
-            await _choose_banks(programs, tpm, new, places.log, phrase)
+        # it is nobody else's before it has its name
+        _give(new, user)
         new.rename(state)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"Could not create TPM directory {state}") from exc
@@ -168,12 +174,15 @@ async def _set_up(
         shutil.rmtree(new, ignore_errors=True)
 
 
-async def _choose_banks(programs: TpmPrograms, tpm: Tpm, state: Path, log: Path, phrase: bytes | None) -> None:
+async def _choose_banks(
+    programs: TpmPrograms, tpm: Tpm, state: Path, log: Path, phrase: bytes | None, *, user: tuple[int, int] | None
+) -> None:
     banks = _banks(tpm.backend.active_pcr_banks)
     if not banks or version_of(tpm) != "2.0" or "cmdarg-reconfigure-pcr-banks" not in programs.sets_up:
         return
     words = ["--tpm2", "--pcr-banks", ",".join(banks), "--reconfigure"]
-    await _run_setup(programs, words, state, log, phrase, limit_s=CHANGE_S)
+    # what it works on is the guest's user's already: root stays away from it
+    await _run_setup(programs, words, state, log, phrase, limit_s=CHANGE_S, user=user)
 
 
 def _banks(wanted: PcrBanks | None) -> list[str]:
@@ -183,13 +192,20 @@ def _banks(wanted: PcrBanks | None) -> list[str]:
 
 
 async def _run_setup(
-    programs: TpmPrograms, words: Sequence[str], state: Path, log: Path, phrase: bytes | None, *, limit_s: float
+    programs: TpmPrograms,
+    words: Sequence[str],
+    state: Path,
+    log: Path,
+    phrase: bytes | None,
+    *,
+    limit_s: float,
+    user: tuple[int, int] | None = None,
 ) -> None:
     assert programs.setup is not None
     trim(log)
-    _give_log(log, None)
+    _give_log(log, user)
     if os.geteuid() != 0 and "cmdarg-create-config-files" in programs.sets_up:
-        await _run([programs.setup, "--create-config-files", "skip-if-exist"], log, (), limit_s)
+        await _run([programs.setup, "--create-config-files", "skip-if-exist"], log, (), limit_s, None)
     argv = [programs.setup, *words, "--tpm-state", str(state), "--logfile", str(log)]
     with contextlib.ExitStack() as stack:
         inherit: list[int] = []
@@ -198,10 +214,12 @@ async def _run_setup(
                 raise ArgumentUnsupported(f"{programs.setup} does not support passing passphrase via file descriptor")
             inherit.append(stack.enter_context(_sealed(phrase)))
             argv += ["--pwdfile-fd", str(inherit[0]), "--cipher", _CIPHER]
-        await _run(argv, log, inherit, limit_s)
+        await _run(argv, log, inherit, limit_s, user)
 
 
-async def _run(argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: float) -> None:
+async def _run(
+    argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: float, user: tuple[int, int] | None
+) -> None:
     process = await asyncio.create_subprocess_exec(
         *argv,
         stdin=asyncio.subprocess.DEVNULL,
@@ -211,6 +229,9 @@ async def _run(argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: 
         cwd="/",
         umask=0o077,
         pass_fds=tuple(inherit),
+        user=None if user is None else user[0],
+        group=None if user is None else user[1],
+        extra_groups=None if user is None else [],
         process_group=0,
     )
     try:
@@ -244,12 +265,31 @@ def _last_lines(log: Path) -> str:
 
 
 def _give(state: Path, user: tuple[int, int] | None) -> None:
-    """What the TPM keeps is its guest's user's alone. Raises HostSystemError."""
+    """What the TPM keeps is its guest's user's alone. Raises HostSystemError, also for a link to elsewhere."""
+    uid, gid = user or (os.geteuid(), os.getegid())
     try:
-        for path in (state, *state.iterdir()):
-            path.chmod(0o700 if path == state else 0o600)
-            if user is not None:
-                os.chown(path, *user)
+        for path in (*state.iterdir(), state):
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                found = os.fstat(descriptor)
+                if (found.st_uid, found.st_gid) != (uid, gid):
+                    os.fchown(descriptor, uid, gid)
+                os.fchmod(descriptor, 0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
+            finally:
+                os.close(descriptor)
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"cannot give '{state}' to the guest's user") from exc
+
+
+def _open_way(root: Path, state: Path) -> None:
+    """Our own folders let another user pass to what is its own, not look around. Raises HostSystemError."""
+    try:
+        for folder in state.parents:
+            if root not in (folder, *folder.parents):
+                break
+            mode = stat.S_IMODE(folder.stat().st_mode)
+            if mode & _PASS != _PASS:
+                folder.chmod(mode | _PASS)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"cannot give '{state}' to the guest's user") from exc
 
@@ -257,7 +297,7 @@ def _give(state: Path, user: tuple[int, int] | None) -> None:
 def _give_log(log: Path, user: tuple[int, int] | None) -> None:
     """The log is there, only its guest's user and we may read it. Raises HostSystemError."""
     try:
-        log.parent.mkdir(mode=0o711 if user is not None else 0o700, parents=True, exist_ok=True)
+        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if user is not None:
             log.parent.chmod(0o711)
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

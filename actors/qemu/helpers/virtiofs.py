@@ -67,7 +67,7 @@ async def start_virtiofs(
         raise HostSystemError(exc.errno or 0, f"Failed to bind socket to {path}") from exc
     try:
         if user is not None:
-            os.chown(path, *user)
+            os.chown(path, *user, follow_symlinks=False)
         argv = [binary, f"--fd={listener.fileno()}", *options(shared, one.binary)]
         log = log_of(host, domain.name, f"{one.alias}-{PROGRAM}")
         role = Role(PROGRAM, one.alias or "fs")
