@@ -87,6 +87,7 @@ class Connection(StreamSide):
         self.rights = rights_of(caller)
         self.scope: Scope | None = None
         self.opening = False
+        self.binds = False  # guests may have been started that end with it
         self.subscriptions = ClientSubscriptions()
         self.close_event = ClientSubscriptions()
         self.wants_keepalive = False
@@ -188,8 +189,11 @@ class Connection(StreamSide):
         self._fds.clear()
         if self.proof is not None:
             self.proof.close()
+        binding = self.scope if self.binds else None
         self.release()
         self.gateway.forget(self)
+        if binding is not None:
+            self.gateway.spawn(self.gateway.forwarder.tell_closed(self.gateway, binding))
 
     # --- calls ---
 
@@ -366,6 +370,11 @@ class Connection(StreamSide):
     def owes_proof(self) -> bool:
         """Whether it has not proved yet who it is."""
         return self._session.auth is Auth.NEEDED
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait here: answers that the client has not taken, and messages that it has not finished."""
+        return self.link.buffered + self._session.buffered
 
     @property
     def has_unread(self) -> bool:

@@ -46,7 +46,7 @@ _credentials = struct.Struct("iII")
 ACCEPTS_AT_ONCE: Final = 64
 ACCEPT_AGAIN_S: Final = 0.1
 SWEEP_S: Final = 1.0
-OUT_TOTAL_MAX: Final = 512 << 20  # what all clients together have not taken yet; beyond it the slowest are disconnected
+HELD_TOTAL_MAX: Final = 512 << 20  # what is held for all clients, in both directions; beyond it the slowest have to go
 PROVE_S: Final = 330.0  # a person may have to type a password
 
 
@@ -261,15 +261,15 @@ class Gateway:
 
     def _shed_slow_clients(self) -> None:
         """Each client is bounded, but there are many: those who hold most have to go when it is too much together."""
-        total = sum(connection.link.buffered for connection in self.connections)
-        if total <= OUT_TOTAL_MAX:
+        total = sum(connection.held for connection in self.connections)
+        if total <= HELD_TOTAL_MAX:
             return
-        for slow in sorted(self.connections, key=lambda connection: connection.link.buffered, reverse=True):
-            if total <= OUT_TOTAL_MAX // 2:
+        for slow in sorted(self.connections, key=lambda connection: connection.held, reverse=True):
+            if total <= HELD_TOTAL_MAX // 2:
                 break
-            total -= slow.link.buffered
-            who = {"uid": slow.caller["uid"], "pid": slow.caller["pid"]}
-            self.log.warning("clients do not take their answers; one is disconnected", unread=slow.link.buffered, **who)
+            total -= slow.held
+            who = {"uid": slow.caller["uid"], "pid": slow.caller["pid"], "unread": slow.link.buffered}
+            self.log.warning("too much is held for slow clients; one is disconnected", held=slow.held, **who)
             slow.disconnect()
 
     # --- what the broker says ---

@@ -111,7 +111,7 @@ async def test_long_answers_wait_for_their_reader_in_bounds() -> None:
 
 
 async def test_the_slowest_go_when_all_together_hold_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.server.OUT_TOTAL_MAX", 6 << 20)
+    monkeypatch.setattr("gateway.server.HELD_TOTAL_MAX", 6 << 20)
     monkeypatch.setattr("gateway.server.SWEEP_S", 0.05)
     async with made_house(keepalive_interval_s=0.0) as house:
         fill(house)
