@@ -38,8 +38,12 @@ class Resource:
     @property
     def handle(self) -> str:
         """Under which name QEMU keeps the descriptor."""
-        digest = hashlib.sha256(f"{self.file}:{self.offset}".encode(errors="surrogateescape")).hexdigest()
-        return f"lease-{digest[:24]}"
+        return _handle(self.file, self.offset)
+
+
+def _handle(file: Path, offset: int = 0) -> str:
+    digest = hashlib.sha256(f"{file}:{offset}".encode(errors="surrogateescape")).hexdigest()
+    return f"lease-{digest[:24]}"
 
 
 def resource_of_file(folder: Path, path: str, *, shared: bool) -> Resource:
@@ -85,6 +89,16 @@ def holder_of(resource: Resource) -> str:
         return resource.file.read_bytes()[:_TEXT_MAX].decode(errors="replace")
     except OSError:
         return ""
+
+
+def leases_of(folder: Path, holder: str) -> set[str]:
+    """The leases of a folder that say that this one has them, by the names under which QEMU keeps them."""
+    found = set()
+    for path in folder.glob(f"*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes()[:_TEXT_MAX].decode(errors="replace") == holder:
+                found.add(_handle(path))
+    return found
 
 
 def sweep(folder: Path) -> None:
