@@ -14,8 +14,6 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Final
 
-import zmq
-
 from broker.conversation import HistoryLost as HistoryLost
 from broker.conversation import IncomingCall as IncomingCall
 from broker.conversation import Outcome as Outcome
@@ -88,7 +86,6 @@ class Peer:
         self._program = program
         self._loop = asyncio.get_running_loop()
         self._clock = self._loop.time
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None  # for subscriptions alone
         self._link: Link | None = None
         self._resume: tuple[bytes, Any] | None = None
         self._public = b""
@@ -210,9 +207,7 @@ class Peer:
 
     def listen(self, sources: Sequence[str] | None) -> AbstractAsyncContextManager[EventSubscription]:
         """The published messages of some sources, or of all; what was published before is not among them."""
-        if self._context is None:
-            self._context = zmq.Context(io_threads=1)
-        subscription = EventSubscription(self._context, self._paths.events, sources)
+        subscription = EventSubscription(self._paths.events, sources)
         self._subscriptions = [other for other in self._subscriptions if not other.is_closed]
         self._subscriptions.append(subscription)
         return subscription
@@ -232,9 +227,6 @@ class Peer:
         if link is not None:
             await link.drain(LINGER_S)
             link.close()
-        if self._context is not None:
-            await asyncio.to_thread(self._context.term)
-            self._context = None
 
     # -- for roles that serve calls
 

@@ -23,7 +23,7 @@ from actors.qemu.memory import memory_stats_of
 from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
-from actors.qemu.statistics_off import Images, capacity_of, image_paths, look_at_images
+from actors.qemu.statistics_off import capacity_of
 from actors.qemu.statistics_off import part_of as part_of_off
 from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
@@ -311,7 +311,7 @@ async def connect_get_all_domain_stats(host: QemuHost, doms: list[DomainRef], st
         )
     }
     off = [guest for guest in guests if guest.key not in told]
-    images = await _images_of(host, off) if wanted & StatsTypes.BLOCK else {}
+    images = await images_of(host, off) if wanted & StatsTypes.BLOCK else {}
     parts = []
     for number, guest in enumerate(guests, 1):
         part = told.get(guest.key)
@@ -319,12 +319,6 @@ async def connect_get_all_domain_stats(host: QemuHost, doms: list[DomainRef], st
         if number % OFF_AT_ONCE == 0:
             await asyncio.sleep(0)
     return Packed(row, parts)
-
-
-async def _images_of(host: QemuHost, guests: list[Guest]) -> Images:
-    """How the images of guests are that are off."""
-    paths = image_paths(guests)
-    return await host.runtime.in_thread(look_at_images, paths) if paths else {}
 
 
 async def _stats_of(guest: Guest, wanted: int) -> DomainStatsRecord:

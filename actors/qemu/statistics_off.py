@@ -16,6 +16,7 @@ import msgspec
 
 from actors.qemu.block.heads import is_foreign, read_head
 from actors.qemu.guest import Guest, parse_live
+from actors.qemu.host import QemuHost
 from actors.qemu.records import Facts, Record, facts_of, text_of
 from conf.flags import ParseFlags
 from conf.storage.image_header import BrokenHeader, read_image
@@ -55,6 +56,12 @@ class Told(NamedTuple):
 def disks_of(guest: Guest) -> tuple[tuple[str, str, str], ...]:
     """Name, path and format of each disk that the next start would have."""
     return _whole_facts(guest).disks or ()
+
+
+async def images_of(host: QemuHost, guests: Iterable[Guest]) -> Images:
+    """How the images of guests are that are off."""
+    paths = image_paths(guests)
+    return await host.runtime.in_thread(look_at_images, paths) if paths else {}
 
 
 def image_paths(guests: Iterable[Guest]) -> list[str]:
