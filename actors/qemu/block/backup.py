@@ -44,9 +44,9 @@ from actors.runtime.intents import UnfinishedIntent
 from conf.domain.storage_source import FileSource
 from conf.moment.backup import BackupMode
 from conf.moment.backups import parse_backup, write_backup
-from conf.schemas import has_schema
 from conf.moment.documents import parse_checkpoint, write_moment
 from conf.moment.tree import MomentRecord
+from conf.schemas import has_schema
 from schema.enums.domain_job import DomainBackupBeginFlags as BeginFlags
 from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.errors import (

@@ -65,6 +65,9 @@ async def domain_snapshot_create_xml(host: QemuHost, dom: DomainRef, xml_desc: s
     check_create_flags(flags)
     guest = host.guest(dom)
     check_halt(guest, flags)
+    if not guest.is_active and guest.moments.checkpoints and not flags & Create.REDEFINE:
+        # nobody would carry their bitmaps over
+        raise OperationUnsupported("cannot perform block operations while checkpoint exists")
     definition = guest.live if guest.is_active else guest.config
     rules = host.rules(await host.emulator_for(definition.os.kind.arch, definition.devices.emulator))
     redefine = bool(flags & Create.REDEFINE)
@@ -186,6 +189,7 @@ async def _keep_config(host: QemuHost, guest: Guest, config: Domain) -> None:
     text = write_domain(config, XmlFlags.INACTIVE | XmlFlags.SECURE)
     record: Record = msgspec.structs.replace(guest.record, xml=text, facts=records.facts_of(config))
     await host.write(guest, record, config=config, completes=False)
+    host.publish(guest)
 
 
 # --- of a running guest ----------------------------------------------------------------------------------------------

@@ -102,6 +102,8 @@ def prepare_checkpoint(guest: Guest, checkpoint: Checkpoint) -> list[dict[str, A
         if asked.checkpoint != BITMAP or disk is None:
             continue
         check_lasting(disk)
+        if asked.bitmap != name:
+            raise ConfigUnsupported(f"bitmap for disk '{asked.name}' must match checkpoint name '{name}'")
         top = images_of(disk)[0]
         if top.format != "qcow2":
             raise ConfigUnsupported(f"checkpoint for disk {asked.name} unsupported for storage type {top.format}")
