@@ -23,7 +23,7 @@ from actors.qemu.memory import memory_stats_of
 from actors.qemu.monitor.link import Command
 from actors.qemu.notices import source_path
 from actors.qemu.process_memory import thread_use
-from actors.qemu.statistics_off import capacity_of
+from actors.qemu.statistics_off import capacity_of, images_of
 from actors.qemu.statistics_off import part_of as part_of_off
 from actors.qemu.tuning.measures import dirty_rate, event_counts
 from actors.runtime.calls import Calls
