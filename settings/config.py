@@ -182,6 +182,8 @@ class QemuSettings:
     save_image_format: str = "raw"  # of saved guests: raw, gzip, bzip2, xz or lzop
     snapshot_image_format: str = "raw"  # of the memory in snapshots
     dump_image_format: str = "raw"  # of dumps that are not of memory alone
+    migrate_tls_folder: str = ""  # certificates of migrations; empty: /etc/pki/libvirt-migrate, else /etc/pki/qemu
+    migrate_tls_verify: bool = True  # hosts that guests come from must show a certificate of the same authority
     unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 

@@ -185,8 +185,10 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
     pids = find_pids_by_argument(marker_of(folder))
     run = guest.run if guest is not None and guest.run is not None and guest.run.folder == str(folder) else None
     lives = run is not None and find_process(run.pid, run.process) is not None
+    # one that waits for its memory goes on where it came from
+    waits = run is not None and run.move is not None
     # one that does not say how it is may have run for long
-    if guest is not None and lives and await _status_of(folder) != "prelaunch":
+    if guest is not None and lives and not waits and await _status_of(folder) != "prelaunch":
         returns = bool(intent.procedure) and bool(need_procedure(intent.procedure).ret)
         await intent.finish(guest.ref if returns else None)
         return

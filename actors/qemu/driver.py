@@ -131,7 +131,7 @@ class QemuActor(Actor[QemuHost]):
         runtime.spawn(host.index.keep(host.store.path(records.FOLDER), runtime.in_thread), "index of guests")
         applying.take_up(host)
         watch_connections(host)
-        runtime.spawn(recovery.recover(host), "migrations")
+        recovery.recover(host)
         runtime.spawn(attach.start_flagged(host), "autostart")
         runtime.spawn(look_after_all(host), "devices that guests let go meanwhile")
         runtime.spawn(settle_guests(host), "work that outlived the last process")

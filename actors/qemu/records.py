@@ -127,7 +127,8 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `sent` when the other
     side has everything and only it may go on, `gone` when it goes on there. Or it arrives (`in`): `waiting` for its
-    memory, `starting` when it is about to go on here, `running` once it has.
+    memory, `starting` when it is about to go on here, `running` once it has. With post-copy, on both sides: `postcopy`
+    while its memory follows it, `broken` when the connection broke meanwhile.
     """
 
     way: str
@@ -139,6 +140,8 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     uri: str | None = None
     cookie: str = ""
     persists: str | None = None
+    makes: bool = False
+    """The guest is persistent here by this move alone, so that it is not if nothing comes of it."""
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):

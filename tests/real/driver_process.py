@@ -166,8 +166,12 @@ class Mortal:
             await process.wait()
             assert process.returncode == DEAD or self.end_at == 0, said.decode(errors="replace")
             self.is_dead, self.died_at = True, said.decode(errors="replace").strip().rpartition("\n")[2]
-            self._open = open_house(QemuActor(), SCOPE, self.root, epoch=2)
-            self.house = await self._open.__aenter__()
+            opened = open_house(QemuActor(), SCOPE, self.root, epoch=2)
+            try:
+                self.house = await opened.__aenter__()
+            except VirtError as exc:
+                raise AssertionError(f"the successor does not start: {exc}") from exc
+            self._open = opened
         assert self.house is not None
         return self.house
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,12 @@ import pytest
 from actors.qemu.driver import QemuActor
 from schema.body import args_struct, pack_args
 from schema.enums.domain_job import DomainMigrateFlags as Flags
-from schema.enums.domain_state import DomainShutoffReason, DomainState
+from schema.enums.domain_state import (
+    DomainPausedReason,
+    DomainRunningReason,
+    DomainShutoffReason,
+    DomainState,
+)
 from schema.errors import (
     ConfigUnsupported,
     DomainStateError,
@@ -182,13 +186,22 @@ def post_perform(house: House, guest: Traveller, cookie: bytes, flags: int, uri:
 
 async def perform(house: House, guest: Traveller, cookie: bytes, flags: int, uri: str, *more: TypedParam) -> bytes:
     call = post_perform(house, guest, cookie, flags, uri, *more)
-    await until("memory to be sent", lambda: call.id in house.broker.outcomes, 100)
-    return bytes((await house.outcome(call)).cookie_out)
+    return bytes((await outcome(house, call)).cookie_out)
+
+
+async def outcome(house: House, call: Any) -> Any:
+    """The end of a call that may take its time."""
+    await until("an outcome", lambda: call.id in house.broker.outcomes, 100)
+    return await house.outcome(call)
 
 
 async def finish(house: House, guest: Traveller, cookie: bytes, flags: int, *, cancelled: bool = False) -> Any:
+    return await outcome(house, post_finish(house, guest, cookie, flags, cancelled=cancelled))
+
+
+def post_finish(house: House, guest: Traveller, cookie: bytes, flags: int, *, cancelled: bool = False) -> Any:
     params = [TypedParam.of_string("destination_name", guest.name)]
-    return await ask(
+    return post(
         house,
         "domain_migrate_finish3_params",
         params=params,
@@ -241,34 +254,57 @@ async def test_a_guest_counts_on_without_missing_a_number(way: str, root: Path) 
         await ask(destination, "domain_destroy_flags", dom=guest.ref)
 
 
-async def test_post_copy_lets_the_guest_run_before_its_memory_is_there(root: Path) -> None:
+async def test_post_copy_survives_a_connection_that_breaks(root: Path) -> None:
     guest = Traveller(boots=root / "console")
-    uri, flags = f"unix://{root}/m.sock", int(LIVE | Flags.POSTCOPY)
+    uri, flags = f"unix://{root}/m.sock", int(LIVE | Flags.POSTCOPY | Flags.CHANGE_PROTECTION)
+    again = int(flags | Flags.POSTCOPY_RESUME)
     async with two_hosts(root) as (source, destination):
         await start(source, guest, transient=True)
         await until("the guest counts", lambda: len(guest.counted()) > 10, 120)
         with pytest.raises(DomainStateError, match="outgoing migration is in progress"):
             await ask(source, "domain_migrate_start_post_copy", dom=guest.ref)
+        with pytest.raises(DomainStateError, match="is not in post-copy phase"):
+            await begin(source, guest, again)
         begun = await begin(source, guest, flags)
         prepared = await prepare(destination, guest, begun, flags, uri)
-        slow = TypedParam.of_ullong("bandwidth", 1)
-        call = post_perform(source, guest, prepared.cookie_out, flags, uri, slow)
-        await until("it is on its way", lambda: source.host.guests[guest.uuid.bytes].job is not None, 30)
-        end = time.monotonic() + 60
-        while True:
-            told = await ask(source, "domain_get_job_stats", dom=guest.ref)
-            if any(one.field == "memory_iteration" and one.value >= 1 for one in told.params):
-                break
-            assert time.monotonic() < end
-            await asyncio.sleep(0.05)
+        slow = (TypedParam.of_ullong("bandwidth", 1), TypedParam.of_ullong("bandwidth.postcopy", 1))
+        call = post_perform(source, guest, prepared.cookie_out, flags, uri, *slow)
+        await on_its_way(source, guest)
         await ask(source, "domain_migrate_start_post_copy", dom=guest.ref)
-        await ask(source, "domain_migrate_set_max_speed", dom=guest.ref, bandwidth=1000)
-        await until("memory to be sent", lambda: call.id in source.broker.outcomes, 100)
-        cookie = bytes((await source.outcome(call)).cookie_out)
-        await finish(destination, guest, cookie, flags)
-        await confirm(source, guest, flags)
+        cookie = bytes((await outcome(source, call)).cookie_out)
+        assert await state(source, guest) == (DomainState.PAUSED, DomainPausedReason.POSTCOPY)
+        with pytest.raises(DomainStateError, match="cannot abort migration in post-copy mode"):
+            await ask(source, "domain_abort_job", dom=guest.ref)
+        # it runs over there, and its memory follows
         there = len(guest.counted())
-        await until("it counts on over there", lambda: len(guest.counted()) > there + 5, 60)
+        arrival = post_finish(destination, guest, cookie, flags)
+        await until("it counts on over there", lambda: len(guest.counted()) > there, 60)
+        assert await state(destination, guest) == (DomainState.RUNNING, DomainRunningReason.POSTCOPY)
+        with pytest.raises(DomainStateError, match="has not failed"):
+            await begin(source, guest, again)
+        # until the connection breaks
+        await ask(source, "domain_abort_job_flags", dom=guest.ref, flags=1)
+        with pytest.raises(OperationFailed, match="job 'migration in job' failed in post-copy phase"):
+            await outcome(destination, arrival)
+        await confirm(source, guest, flags, cancelled=True)
+        assert await state(source, guest) == (DomainState.PAUSED, DomainPausedReason.POSTCOPY_FAILED)
+        assert await state(destination, guest) == (DomainState.RUNNING, DomainRunningReason.POSTCOPY_FAILED)
+        assert (RESUMED, 4) in destination.broker.lifecycle() and (SUSPENDED, 8) in source.broker.lifecycle()
+        with pytest.raises(DomainStateError, match="runs on another host"):
+            await ask(source, "domain_resume", dom=guest.ref)
+        # it is made anew, by the same steps
+        begun = await begin(source, guest, again)
+        prepared = await prepare(destination, guest, begun, again, f"unix://{root}/n.sock")
+        fast = TypedParam.of_ullong("bandwidth.postcopy", 1000)
+        cookie = await perform(source, guest, prepared.cookie_out, again, f"unix://{root}/n.sock", fast)
+        await finish(destination, guest, cookie, again)
+        await confirm(source, guest, again)
+        assert await state(destination, guest) == (DomainState.RUNNING, DomainRunningReason.MIGRATED)
+        with pytest.raises(NoSuchDomain):
+            await state(source, guest)
+        assert emulators_below(root / "a") == []
+        there = len(guest.counted())
+        await until("it counts on", lambda: len(guest.counted()) > there + 5, 60)
         numbers = guest.counted()
         assert numbers == list(range(1, len(numbers) + 1))
         await ask(destination, "domain_destroy_flags", dom=guest.ref)
@@ -334,6 +370,8 @@ async def test_what_cannot_move(root: Path) -> None:
         with pytest.raises(InternalError, match="Attempt to migrate guest to the same host"):
             await prepare(source, guest, begun, unsafe, "tcp://127.0.0.1")
         with pytest.raises(InvalidArguments, match="unsupported scheme"):
+            await prepare(destination, guest, begun, unsafe, "http://127.0.0.1")
+        with pytest.raises(DomainStateError, match="no memory hard limit set"):
             await prepare(destination, guest, begun, unsafe, "rdma://127.0.0.1")
         with pytest.raises(NoSuchDomain):
             await finish(destination, guest, b"", unsafe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.guest import Guest
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.notices import source_path
@@ -12,9 +13,17 @@ from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.domain.storage_source import NetworkSource
 from schema.enums.domain_job import DomainMigrateFlags as Flags
-from schema.errors import ArgumentUnsupported, DomainStateError, InvalidArguments, MigrateUnsafe
+from schema.errors import (
+    ArgumentUnsupported,
+    DomainStateError,
+    InvalidArguments,
+    MigrateUnsafe,
+    OperationUnsupported,
+)
 
 KNOWN_FLAGS: Final = int(sum(Flags))
+NO_LIMIT_KIB: Final = 9007199254740991
+"""What libvirt takes for no limit of memory."""
 _COPIES: Final = Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC
 _SAFE_CACHES: Final = ("none", "directsync")
 _MAGIC: Final = {
@@ -39,10 +48,17 @@ def check_flags_together(flags: int) -> None:
         raise InvalidArguments(
             "Flags 'VIR_MIGRATE_NON_SHARED_DISK' and 'VIR_MIGRATE_NON_SHARED_INC' are mutually exclusive"
         )
-    if flags & Flags.TUNNELLED and not flags & Flags.PEER2PEER:
-        raise InvalidArguments("tunnelled migration requires peer2peer flag to be set")
-    if flags & Flags.TUNNELLED and flags & (Flags.PARALLEL | Flags.POSTCOPY | _COPIES):
-        raise ArgumentUnsupported("a tunnel carries one stream one way: no parallel, post-copy or storage migration")
+    if flags & Flags.TUNNELLED:
+        _check_tunnel(flags)
+    if flags & Flags.POSTCOPY and (flags & Flags.PAUSED or not flags & Flags.LIVE):
+        raise ArgumentUnsupported("post-copy migration is not supported with non-live or paused migration")
+    if flags & Flags.POSTCOPY_RESUME:
+        if not flags & Flags.POSTCOPY:
+            raise InvalidArguments("resuming failed post-copy migration requires post-copy to be enabled")
+        if not flags & Flags.CHANGE_PROTECTION:
+            raise InvalidArguments("resuming failed post-copy migration requires change protection")
+    if flags & Flags.ZEROCOPY and not flags & Flags.PARALLEL:
+        raise ArgumentUnsupported("zero-copy is only available for parallel migration")
     if flags & Flags.OFFLINE:
         if flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
             raise DomainStateError("offline migration cannot handle non-shared storage")
@@ -50,15 +66,52 @@ def check_flags_together(flags: int) -> None:
             raise DomainStateError("offline migration must be specified with the persistent flag set")
         if flags & Flags.TUNNELLED:
             raise DomainStateError("tunnelled offline migration does not make sense")
-    for flag, what in (
-        (Flags.TLS, "migration over TLS"),
-        (Flags.RDMA_PIN_ALL, "migration by RDMA"),
-        (Flags.POSTCOPY_RESUME, "resuming a failed post-copy migration"),
-        (Flags.ZEROCOPY, "zero-copy migration"),
-        (Flags.NON_SHARED_SYNCHRONOUS_WRITES, "synchronous copies of storage"),
-    ):
-        if flags & flag:
-            raise ArgumentUnsupported(f"{what} is not supported yet")
+
+
+def _check_tunnel(flags: int) -> None:
+    if not flags & Flags.PEER2PEER:
+        raise InvalidArguments("tunnelled migration requires peer2peer flag to be set")
+    if flags & _COPIES:
+        raise ArgumentUnsupported(
+            "migration of non-shared storage is not supported with tunnelled migration and this QEMU"
+        )
+    if flags & Flags.POSTCOPY:
+        raise ArgumentUnsupported("post-copy is not supported with tunnelled migration")
+    if flags & (Flags.PARALLEL | Flags.TLS):
+        raise ArgumentUnsupported("a tunnel carries one stream, and is as safe as the connection that it goes through")
+
+
+def check_addresses(params: MigrationParameters, flags: int) -> None:
+    """Raises InvalidArguments, ArgumentUnsupported, OperationUnsupported for addresses that do not go together."""
+    if flags & Flags.TUNNELLED:
+        for value, what in (
+            (params.uri, "migration URI"),
+            (params.listen, "listen address"),
+            (params.disks_port, "disk port address"),
+        ):
+            if value:
+                raise ArgumentUnsupported(f"{what} is not supported by tunnelled migration")
+    if params.disks_uri and params.disks_port:
+        raise InvalidArguments("Both port and URI requested for disk migration while being mutually exclusive")
+    if (params.uri or "").startswith("unix:"):
+        if params.listen:
+            raise InvalidArguments("Usage of listen-address is forbidden when migration URI uses UNIX transport method")
+        if flags & _COPIES and not params.disks_uri:
+            raise InvalidArguments("NBD URI must be supplied when migration URI uses UNIX transport method")
+    if flags & Flags.TLS and flags & _COPIES and (params.disks_uri or "").startswith("unix:"):
+        raise OperationUnsupported("NBD migration with TLS is not supported over UNIX socket")
+
+
+def check_rdma(definition: Domain, uri: str, capabilities: Capabilities, *, incoming: bool) -> None:
+    """Raises OperationUnsupported, DomainStateError when memory cannot be sent by RDMA, where that is asked for."""
+    if not uri.startswith("rdma:"):
+        return
+    if not capabilities.has("migrate-rdma"):
+        way = "incoming" if incoming else "outgoing"
+        raise OperationUnsupported(f"{way} RDMA migration is not supported with this QEMU binary")
+    limit = definition.memtune.hard_limit_kib if definition.memtune is not None else None
+    if limit is None or not 0 < limit < NO_LIMIT_KIB:
+        raise DomainStateError("cannot start RDMA migration with no memory hard limit set")
 
 
 def check_can_leave(guest: Guest, definition: Domain, flags: int) -> None:

@@ -16,14 +16,25 @@ from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.live_processor import as_asked
-from actors.qemu.migration.checks import KNOWN_FLAGS, check_flags_together
+from actors.qemu.migration.checks import KNOWN_FLAGS, check_addresses, check_flags_together, check_rdma
 from actors.qemu.migration.cookie import check_cookie, nbd_part, nbd_sizes, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.places import address_for, nbd_place
+from actors.qemu.migration.postcopy import (
+    FOLLOWS,
+    PHASES,
+    STATUSES,
+    check_resumable,
+    failed,
+    has_switched,
+    wait_received,
+    watch_in,
+)
 from actors.qemu.migration.settings import check_settings, configure
 from actors.qemu.migration.source import our_cookie
 from actors.qemu.migration.storage import make_images, offer_disks, withdraw_disks
+from actors.qemu.migration.tls import drop_credentials, tls_of
 from actors.qemu.notices import announce
 from actors.qemu.records import Move
 from actors.qemu.start import Wish, start_guest
@@ -44,6 +55,7 @@ PATIENCE_S: Final = 60.0
 _LOOK_S: Final = 2.0
 _POLL_S: Final = 0.05
 _WORD: Final = "migration in job"
+_UNDECIDED: Final = ("waiting", "starting")
 
 
 async def prepare(
@@ -63,7 +75,10 @@ async def prepare(
     if unknown := flags & ~KNOWN_FLAGS:
         raise InvalidArguments(f"unsupported flags (0x{unknown:x}) in function qemuDomainMigratePrepare3Params")
     check_flags_together(flags)
+    check_addresses(params, flags)
     check_settings(params, flags)
+    if flags & Flags.POSTCOPY_RESUME:
+        return await _listen_again(host, xml, params, cookie_in)
     definition = await read_definition(host, xml, ran=True)
     cookie = check_cookie(cookie_in, definition, host.state_folder)
     origin = definition.name
@@ -83,6 +98,22 @@ async def prepare(
         return await _wait_here(host, guest, definition, params, cookie, flags, origin, is_tunnel)
 
 
+async def _listen_again(
+    host: QemuHost, xml: str, params: MigrationParameters, cookie_in: bytes
+) -> tuple[bytes, str | None]:
+    """The connection broke while memory followed: the guest here waits for it to be made anew."""
+    definition = await read_definition(host, xml)
+    check_cookie(cookie_in, definition, host.state_folder)
+    guest = host.guests.get(definition.uuid.bytes)
+    if guest is None:
+        raise NoSuchDomain(f"no domain with matching name '{params.dname or definition.name}'")
+    async with host.runtime.mailbox(("domain", guest.key)).change():
+        check_resumable(guest, "in")
+        listen, uri_out = address_for(host, params)
+        await guest.ask("migrate-recover", {"uri": listen})
+    return write_cookie(our_cookie(host, guest)), uri_out
+
+
 async def _wait_here(
     host: QemuHost,
     guest: Guest,
@@ -97,6 +128,8 @@ async def _wait_here(
     sizes = _sizes(cookie, flags)
     await make_images(host, definition, sizes)
     listen, uri_out = address_for(host, params)
+    caps = await host.emulator_for(definition.os.kind.arch, definition.devices.emulator)
+    check_rdma(definition, listen, caps, incoming=True)
     answer = own_cookie(definition, origin, host.state_folder)
     place: dict[str, Any] = {}
     if sizes:
@@ -113,9 +146,10 @@ async def _wait_here(
         wish = Wish(paused=True, incoming=Path("migration"), move=move, result=result)
         await start_guest(host, guest, definition, wish)
         try:
-            await configure(guest, params, flags, incoming=True)
+            await configure(host, guest, params, flags, incoming=True)
             if sizes:
-                await offer_disks(guest, sizes, place)
+                tls = tls_of(params, flags)
+                await offer_disks(guest, sizes, place, tls[0] if tls is not None else None)
             await guest.ask("migrate-incoming", {"uri": listen})
         except BaseException:
             guest.destroys, guest.held = True, None
@@ -143,6 +177,10 @@ async def give_up_late(host: QemuHost, guest: Guest, number: int) -> None:
         move = guest.run.move
         if move is None or move.way != "in":
             return
+        if move.phase in PHASES:
+            await watch_in(host, guest, number)
+            until = time.monotonic() + PATIENCE_S
+            continue
         if time.monotonic() < until:
             await asyncio.sleep(_LOOK_S)
             if move.phase == "waiting" and await _is_coming(guest, move):
@@ -171,8 +209,11 @@ async def _is_coming(guest: Guest, move: Move) -> bool:
 async def discard(host: QemuHost, guest: Guest) -> None:
     """Ends a process whose guest goes on where it came from."""
     guest.destroys = True
+    move = guest.run.move if guest.run is not None else None
     try:
         await end_process(guest, force=True)
+        if move is not None and move.makes:
+            guest.adopt(msgspec.structs.replace(guest.record, xml=None))
         await host.end(guest, DomainShutoffReason.FAILED, completes=False)
     except VirtError as exc:
         host.log.warning("a guest that was not moved here did not end", guest=guest.name, error=exc.message)
@@ -197,20 +238,26 @@ async def finish(
             raise OperationFailed(f"domain '{name}' is not processing incoming migration")
         if run.move.phase == "running":
             return guest.ref, write_cookie(our_cookie(host, guest))
+        if has_switched(guest):
+            # it runs here, and only here can it go on
+            if cancelled:
+                raise failed("in")
+            await wait_received(host, guest)
+            return guest.ref, write_cookie(our_cookie(host, guest))
         if cancelled:
             await discard(host, guest)
             raise OperationFailed("migration was cancelled")
         try:
             await _go_on(host, guest, run.move, cookie, flags)
         except BaseException:
-            if guest.run is not None and (guest.run.move is None or guest.run.move.phase != "running"):
+            if guest.run is not None and (guest.run.move is None or guest.run.move.phase in _UNDECIDED):
                 await discard(host, guest)
             raise
     return guest.ref, write_cookie(our_cookie(host, guest))
 
 
 async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCookie | None, flags: int) -> None:
-    await _memory_is_here(guest)
+    follows = await _memory_is_here(guest)
     if move.flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
         await withdraw_disks(guest)
     await ensure_leases(host, guest, surely=True)
@@ -221,13 +268,15 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
         xml = move.persists if sent is None else write_domain(sent, XmlFlags.INACTIVE | XmlFlags.SECURE)
         config = await _persistent(host, guest, xml)
         record = msgspec.structs.replace(record, xml=config, facts=record.facts)
+        move = msgspec.structs.replace(move, makes=True)
         told.append(states.lifecycle(guest, Event.DEFINED, Defined.ADDED))
     runs = not flags & Flags.PAUSED
-    reason = int(DomainRunningReason.MIGRATED if runs else DomainPausedReason.USER)
+    arrival = DomainRunningReason.POSTCOPY if follows else DomainRunningReason.MIGRATED
+    reason = int(arrival if runs else DomainPausedReason.USER)
     state = DomainState.RUNNING if runs else DomainState.PAUSED
     # on disk before it runs: a successor of this process must not take it for one that still waits
-    arrived = msgspec.structs.replace(move, phase="running")
-    first = msgspec.structs.replace(arrived, phase="starting") if runs else arrived
+    arrived = msgspec.structs.replace(move, phase=FOLLOWS if follows else "running", makes=False)
+    first = msgspec.structs.replace(move, phase="starting") if runs else arrived
     changes = {"move": first, "state": int(state), "reason": reason, "since": time.time()}
     record = msgspec.structs.replace(record, run=msgspec.structs.replace(guest.need_run(), **changes))
     before = guest.record
@@ -243,19 +292,26 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
             guest.expected.discard("RESUME")
         guest.adopt(guest.running(move=arrived))
         host.keep_soon(guest)
-        told.append(states.resumed(guest, Resumed.MIGRATED))
+        told.append(states.resumed(guest, Resumed.POSTCOPY if follows else Resumed.MIGRATED))
     else:
         told.append(states.suspended(guest))
     host.publish(guest, told)
+    if follows:
+        await wait_received(host, guest)
+    else:
+        await drop_credentials(guest)
 
 
-async def _memory_is_here(guest: Guest) -> None:
+async def _memory_is_here(guest: Guest) -> bool:
+    """Returns when the guest can run; whether some of its memory is still to follow then."""
     while True:
         status, migration = await guest.ask_all([("query-status", None), ("query-migrate", None)])
         if migration.get("status") == "failed":
             raise OperationFailed(f"{_WORD}: {migration.get('error-desc', 'unexpectedly failed')}")
-        if migration.get("status") in ("postcopy-active", "completed") or status.get("status") != "inmigrate":
-            return
+        if migration.get("status") in STATUSES:
+            return True
+        if migration.get("status") == "completed" or status.get("status") != "inmigrate":
+            return False
         await asyncio.sleep(_POLL_S)
 
 

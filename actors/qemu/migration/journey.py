@@ -13,7 +13,8 @@ from actors.qemu.host import QemuHost
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import Peer, peer_of
-from actors.qemu.migration.source import begin, check_begin, confirm, go_on, send, write_move
+from actors.qemu.migration.postcopy import FOLLOWS, has_switched, note_break_out
+from actors.qemu.migration.source import begin, check_begin, confirm, go_on, resume, send, write_move
 from actors.qemu.migration.tunnel import Tunnel
 from actors.qemu.records import Move
 from schema.enums.domain_job import DomainMigrateFlags as Flags
@@ -38,9 +39,15 @@ async def perform(
     leaving.work = asyncio.current_task()
     is_over = True
     try:
+        if guest.run is not None and guest.run.move is not None and guest.run.move.phase in ("asking", "sending"):
+            raise DomainStateError("the last migration of the domain is not settled yet")
         if flags & Flags.PEER2PEER:
             await _all_steps(host, guest, dconnuri, params, flags)
             return b""
+        if flags & Flags.POSTCOPY_RESUME:
+            cookie = await resume(host, guest, params, params.uri or "")
+            is_over = False
+            return cookie
         check_begin(guest, params, flags)
         if flags & Flags.OFFLINE:
             return b""
@@ -64,12 +71,13 @@ async def _all_steps(
         raise InvalidArguments("peer to peer migration needs the URI of the destination")
     name = params.dname or guest.name
     over_there = flags & ~_NOT_OVER_THERE
+    is_resumed = bool(flags & Flags.POSTCOPY_RESUME)
     async with peer_of(dconnuri) as peer:
         await peer.check(offline=bool(flags & Flags.OFFLINE))
-        cookie, xml = await begin(host, guest, params, flags & ~Flags.CHANGE_PROTECTION)
+        cookie, xml = await begin(host, guest, params, flags if is_resumed else flags & ~Flags.CHANGE_PROTECTION)
         move = msgspec.structs.replace(_move(guest, "", flags), phase="asking", peer=dconnuri, name=name)
         try:
-            if not flags & Flags.OFFLINE:
+            if not flags & Flags.OFFLINE and not is_resumed:
                 # a successor of this process knows whom to tell that nothing came of it
                 await write_move(host, guest, move)
             if flags & Flags.TUNNELLED:
@@ -84,11 +92,14 @@ async def _all_steps(
                 params.uri = uri or params.uri
                 if params.uri is None:
                     raise OperationFailed("domainMigratePrepare3 did not set uri")
-                cookie = await send(
-                    host, guest, params, cookie, flags, msgspec.structs.replace(move, phase="sending", uri=params.uri)
-                )
+                if is_resumed:
+                    cookie = await resume(host, guest, params, params.uri)
+                else:
+                    sending = msgspec.structs.replace(move, phase="sending", uri=params.uri)
+                    cookie = await send(host, guest, params, cookie, flags, sending)
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(_stay(host, guest, peer, name, params, over_there)))
+            if not has_switched(guest):
+                await asyncio.shield(asyncio.ensure_future(_stay(host, guest, peer, name, params, over_there)))
             raise
         try:
             await peer.finish(name, params, cookie, over_there, cancelled=False)
@@ -99,7 +110,9 @@ async def _all_steps(
                 f"whether the guest runs on '{dconnuri}' is not known yet, it is asked again: {exc.message}"
             ) from exc
         except VirtError:
-            if guest.run is not None and guest.run.move is not None:
+            if has_switched(guest):
+                await note_break_out(host, guest)
+            elif guest.run is not None and guest.run.move is not None:
                 await go_on(host, guest, ran=guest.run.move.ran)
             raise
     await confirm(host, guest, flags, cancelled=False)
@@ -117,7 +130,7 @@ async def _stay(host: QemuHost, guest: Guest, peer: Peer, name: str, params: Mig
 async def find_out(host: QemuHost, guest: Guest) -> None:
     """Asks the other side until it says whether the guest runs there; then it ends here, or goes on here."""
     wait_s = _ASK_AGAIN_S
-    while guest.run is not None and guest.run.move is not None and guest.run.move.phase == "sent":
+    while guest.run is not None and guest.run.move is not None and guest.run.move.phase in ("sent", FOLLOWS):
         move = guest.run.move
         try:
             runs = await _runs_there(guest, move)

@@ -77,6 +77,8 @@ def read_migration_parameters(params: Sequence[TypedParam]) -> MigrationParamete
             _check_type(param, Type.STRING)
             if name == "compression" and param.value not in _METHODS:
                 raise InvalidArguments(f"Unsupported compression method '{param.value}'")
+            if name == "compression" and param.value in found.compression:
+                raise InvalidArguments(f"Compression method '{param.value}' is specified twice")
             (found.disks if name == "migrate_disks" else found.compression).append(str(param.value))
             continue
         if name in seen:

@@ -32,16 +32,16 @@ def address_for(host: QemuHost, params: MigrationParameters) -> tuple[str, str |
         port = _free_port(host)
         return f"tcp:{_listen(params)}:{port}", f"tcp:{name}:{port}"
     scheme, _, rest = uri.partition(":")
-    if scheme != "tcp":
+    if scheme not in ("tcp", "rdma"):
         raise InvalidArguments(f"unsupported scheme {scheme} in migration URI {uri}")
     place = rest.removeprefix("//").rstrip("/")
     name, _, number = place.rpartition(":") if _has_port(place) else (place, "", "")
     if not name:
         raise InvalidArguments(f"missing host in migration URI: {uri}")
     if number:
-        return f"tcp:{_listen(params)}:{number}", None
+        return f"{scheme}:{_listen(params)}:{number}", None
     port = _free_port(host)
-    return f"tcp:{_listen(params)}:{port}", f"{uri.rstrip('/')}:{port}"
+    return f"{scheme}:{_listen(params)}:{port}", f"{uri.rstrip('/')}:{port}"
 
 
 def _has_port(place: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from actors.qemu.host import QemuHost
 from actors.qemu.migration import destination, journey, source
+from actors.qemu.migration.cookie import write_cookie
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters, read_migration_parameters
 from actors.qemu.migration.tunnel import pour
@@ -93,6 +94,12 @@ async def domain_migrate_confirm3_params(
     host: QemuHost, dom: DomainRef, params: list[TypedParam], cookie_in: bytes, flags: int, cancelled: int
 ) -> None:
     """Where it was: it ends, or goes on. Raises as `source.confirm` does, NoSuchDomain."""
+    known = host.guests.get(dom.uuid)
+    if current_call().is_resend and (known is None or known.leaving is None):
+        # the process before this one may have been at it: then it is carried on in the guest's lane
+        async with host.runtime.mailbox(("domain", dom.uuid)).change():
+            if host.intents.check_verdict():
+                return
     guest = host.guest(dom)
     leaving = await keep(host, guest)
     leaving.work = asyncio.current_task()
@@ -115,6 +122,10 @@ async def _perform(
     is_done = guest is not None and not guest.is_active and guest.record.off_reason == DomainShutoffReason.MIGRATED
     if is_done and current_call().is_resend:
         return b""  # the process before this one had done it
+    move = guest.run.move if guest is not None and guest.run is not None else None
+    if guest is not None and move is not None and current_call().is_resend and source.has_sent(move):
+        await keep(host, guest)
+        return write_cookie(source.our_cookie(host, guest))
     return await journey.perform(host, host.guest(dom), dconnuri, params, cookie_in, flags)
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
 from typing import Any, Final
 
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
+from actors.qemu.migration.tls import add_credentials, tls_of
 from actors.runtime.calls import Calls
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_job import DomainMigrateMaxSpeedFlags as SpeedFlags
-from schema.errors import DomainStateError, InvalidArguments, NumericOverflow, OperationFailed
+from schema.errors import ArgumentUnsupported, DomainStateError, InvalidArguments, NumericOverflow, OperationFailed
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -113,25 +116,23 @@ async def domain_migrate_start_post_copy(host: QemuHost, dom: DomainRef, flags: 
 
 def check_settings(params: MigrationParameters, flags: int) -> None:
     """Raises InvalidArguments for settings of something that is not asked for."""
-    if params.compression and not flags & Flags.COMPRESSED:
-        raise InvalidArguments("Turn compression flag on to use compression method")
     throttles = params.throttle_initial is not None or params.throttle_increment is not None
     if throttles and not flags & Flags.AUTO_CONVERGE:
-        raise InvalidArguments("Turn auto-convergence flag on to tune it")
+        raise InvalidArguments("Turn auto convergence on to tune it")
     if params.channels is not None and not flags & Flags.PARALLEL:
         raise InvalidArguments("Turn parallel migration on to tune it")
-    if params.xbzrle_cache is not None and params.compression and "xbzrle" not in params.compression:
+    mt = (params.compress_level, params.compress_threads, params.decompress_threads)
+    if any(one is not None for one in mt) and "mt" not in params.compression:
+        raise InvalidArguments("Turn multithread compression on to tune it")
+    has_xbzrle = "xbzrle" in params.compression or (flags & Flags.COMPRESSED and not params.compression)
+    if params.xbzrle_cache is not None and not has_xbzrle:
         raise InvalidArguments("Turn xbzrle compression on to tune it")
-    if params.postcopy_bandwidth is not None and not flags & Flags.POSTCOPY:
-        raise InvalidArguments("Turn post-copy on to limit its bandwidth")
-    if flags & Flags.POSTCOPY and flags & Flags.PARALLEL:
-        raise InvalidArguments("Parallel migration is not compatible with post-copy")
 
 
 def capabilities_of(params: MigrationParameters, flags: int, *, incoming: bool) -> dict[str, bool]:
     """QEMU's capabilities for a migration, all of them, so that nothing of an earlier one is left."""
     methods = params.compression or ["xbzrle"]
-    compresses = bool(flags & Flags.COMPRESSED)
+    compresses = bool(flags & Flags.COMPRESSED) or bool(params.compression)
     return {
         "xbzrle": compresses and "xbzrle" in methods,
         "compress": compresses and "mt" in methods,
@@ -140,6 +141,7 @@ def capabilities_of(params: MigrationParameters, flags: int, *, incoming: bool) 
         "multifd": bool(flags & Flags.PARALLEL),
         "return-path": bool(flags & (Flags.POSTCOPY | Flags.ZEROCOPY)),
         "zero-copy-send": bool(flags & Flags.ZEROCOPY) and not incoming,
+        "rdma-pin-all": bool(flags & Flags.RDMA_PIN_ALL),
         "events": True,
         # disks that are sent along are finished while nobody runs
         "pause-before-switchover": bool(flags & _COPIES) and not incoming,
@@ -167,18 +169,42 @@ def parameters_of(guest: Guest, params: MigrationParameters, flags: int, *, inco
     found |= {name: value for name, value in numbers.items() if value is not None}
     if flags & Flags.PARALLEL:
         methods = [one for one in params.compression if one in ("zlib", "zstd")]
-        found["multifd-compression"] = methods[0] if flags & Flags.COMPRESSED and methods else "none"
+        found["multifd-compression"] = methods[0] if methods else "none"
     return found
 
 
-async def configure(guest: Guest, params: MigrationParameters, flags: int, *, incoming: bool) -> None:
-    """Tells QEMU. Raises as `Guest.ask` does, InternalError for what it cannot do."""
+async def configure(host: QemuHost, guest: Guest, params: MigrationParameters, flags: int, *, incoming: bool) -> None:
+    """Tells QEMU.
+
+    Raises ArgumentUnsupported for a way that this QEMU does not have, DomainStateError when there are no certificates,
+    InternalError for what it refuses, and as `Guest.ask` does.
+    """
     known = {str(one["capability"]) for one in await guest.ask("query-migrate-capabilities")}
     wanted = capabilities_of(params, flags, incoming=incoming)
-    states = [{"capability": name, "state": state} for name, state in wanted.items() if name in known or state]
+    for name, state in wanted.items():
+        if state and name not in known:
+            raise ArgumentUnsupported(f"Migration option '{name}' is not supported by QEMU binary")
+    await add_credentials(host, guest, flags, incoming=incoming)
+    if flags & Flags.ZEROCOPY and not incoming:
+        _let_lock(guest)
+    states = [{"capability": name, "state": state} for name, state in wanted.items() if name in known]
     parameters = parameters_of(guest, params, flags, incoming=incoming)
+    if (tls := tls_of(params, flags)) is not None:
+        parameters |= {"tls-creds": tls[0], "tls-hostname": "" if incoming else tls[1]}
     commands: list[tuple[str, dict[str, Any] | None]] = [("migrate-set-capabilities", {"capabilities": states})]
     if parameters:
         commands.append(("migrate-set-parameters", parameters))
     for name, arguments in commands:
         await guest.ask(name, arguments)
+
+
+def _let_lock(guest: Guest) -> None:
+    """Memory that is sent without a copy is locked meanwhile."""
+    process, wanted = guest.process, guest.live.memory.kib * 1024
+    if process is None:
+        return
+    with contextlib.suppress(OSError, ValueError):
+        now, most = resource.prlimit(process.pid, resource.RLIMIT_MEMLOCK)
+        if now != resource.RLIM_INFINITY and now < wanted:
+            most = most if most == resource.RLIM_INFINITY else max(most, wanted)
+            resource.prlimit(process.pid, resource.RLIMIT_MEMLOCK, (wanted, most))

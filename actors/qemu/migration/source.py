@@ -11,20 +11,41 @@ from typing import Final
 import msgspec
 
 from actors.qemu import records, states
+from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.claims import ensure_leases, release_leases
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.leavings import config_of, drop_tpm
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
-from actors.qemu.migration.checks import KNOWN_FLAGS, check_can_leave, check_flags_together, check_is_safe
 from actors.qemu.live_processor import as_asked
+from actors.qemu.migration.checks import (
+    KNOWN_FLAGS,
+    check_addresses,
+    check_can_leave,
+    check_flags_together,
+    check_is_safe,
+    check_rdma,
+)
 from actors.qemu.migration.cookie import nbd_part, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters
+from actors.qemu.migration.postcopy import (
+    FOLLOWS,
+    STATUSES,
+    check_resumable,
+    has_switched,
+    is_all_sent,
+    keep_job,
+    note_break_out,
+    note_switch,
+    resend,
+    wait_sent,
+)
 from actors.qemu.migration.settings import check_settings, configure
 from actors.qemu.migration.storage import StorageCopy, capacities
+from actors.qemu.migration.tls import check_destination, drop_credentials
 from actors.qemu.pausing import pause
 from actors.qemu.records import Move
 from actors.qemu.rules import QemuRules
@@ -41,7 +62,10 @@ from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import DomainStateError, InternalError, InvalidArguments, OperationFailed, VirtError
 
+LEAVE: Final = "leave"
+"""The intent of a guest that ends here because it runs elsewhere."""
 _POLL_S: Final = 0.05
+_WATCH_S: Final = 0.5
 _WORD: Final = "migration out job"
 
 
@@ -59,6 +83,10 @@ async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags
     Raises DomainStateError, InvalidArguments, ArgumentUnsupported, MigrateUnsafe, ConfigUnsupported for a definition of
     the caller's that the guest would not recognise itself in.
     """
+    if flags & Flags.POSTCOPY_RESUME:
+        check_flags_together(flags)
+        check_resumable(guest, "out")
+        return write_cookie(our_cookie(host, guest)), await _definition_for(host, as_asked(guest), params)
     check_begin(guest, params, flags)
     definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else as_asked(guest)
     xml = await _definition_for(host, definition, params)
@@ -77,6 +105,7 @@ def check_begin(guest: Guest, params: MigrationParameters, flags: int) -> None:
     if unknown := flags & ~KNOWN_FLAGS:
         raise InvalidArguments(f"unsupported flags (0x{unknown:x}) in function qemuDomainMigrateBegin3Params")
     check_flags_together(flags)
+    check_addresses(params, flags)
     check_settings(params, flags)
     if not guest.is_active:
         if not flags & Flags.OFFLINE:
@@ -95,7 +124,7 @@ def check_begin(guest: Guest, params: MigrationParameters, flags: int) -> None:
 
 
 async def _rules(host: QemuHost, definition: Domain) -> QemuRules:
-    return host.rules(await host.emulator_for(definition.os.kind.arch, definition.devices.emulator))
+    return host.rules(await _capabilities(host, definition))
 
 
 async def _definition_for(host: QemuHost, definition: Domain, params: MigrationParameters) -> str:
@@ -137,10 +166,15 @@ async def send(
 
     `drain` waits for what carries the memory, if that is not QEMU alone.
 
+    With post-copy it returns as soon as the guest runs over there; the rest of its memory follows.
+
     Raises OperationFailed, OperationAborted when it did not come to that: then it goes on here.
     """
     guest.need_run()
     uri = move.uri or ""
+    qemu_uri(uri)
+    check_destination(params, uri, flags)
+    check_rdma(guest.live, uri, await _capabilities(host, guest.live), incoming=False)
     peer = read_cookie(cookie_in)
     async with AsyncExitStack() as undo:
         # whatever happens from here on, a successor of this process finds a guest on its way
@@ -156,19 +190,28 @@ async def send(
 
         with running_job(guest, Operation.MIGRATION_OUT, _WORD, abort) as job:
             job.is_outgoing, job.may_post_copy = True, bool(flags & Flags.POSTCOPY)
-            await configure(guest, params, flags, incoming=False)
+            undo.push_async_callback(drop_credentials, guest)
+            await configure(host, guest, params, flags, incoming=False)
             storage = StorageCopy(host, guest, params, flags, peer, uri)
             undo.push_async_callback(storage.give_up)
             await storage.copy(job)
+            job.check()
             await guest.ask("migrate", {"uri": qemu_uri(uri), "detach": True})
             try:
-                await _follow(guest, job, flags, storage)
+                has_all = await _follow(guest, job, flags, storage)
             except asyncio.CancelledError:
                 await asyncio.shield(asyncio.ensure_future(_cancel(guest)))
                 raise
             if drain is not None:
                 await drain()
         guest.expected.discard("STOP")
+        if not has_all:
+            undo.pop_all()
+            keep_job(guest, job)
+            await note_switch(host, guest, move)
+            host.runtime.spawn(see_it_leave(host, guest, guest.id), f"the last memory of {guest.name}")
+            return write_cookie(our_cookie(host, guest))
+        await drop_credentials(guest)
         sent = msgspec.structs.replace(move, phase="sent")
         was_running = guest.state is DomainState.RUNNING
         record = guest.running(move=sent, state=int(DomainState.PAUSED), reason=int(DomainPausedReason.MIGRATION))
@@ -181,15 +224,20 @@ async def send(
     return data
 
 
+def has_sent(move: Move) -> bool:
+    """Whether the middle step is done, and the caller, who makes all steps, has only to be told so."""
+    return move.way == "out" and move.phase == "sent" and move.peer is None
+
+
 def qemu_uri(uri: str) -> str:
     """The other side's address as QEMU wants it. Raises InvalidArguments for one that is none."""
     scheme, _, rest = uri.partition(":")
     if scheme == "unix":
         return f"unix:{rest.removeprefix('//')}" if rest else _no_uri(uri)
-    if scheme == "tcp":
+    if scheme in ("tcp", "rdma"):
         place = rest.removeprefix("//").rstrip("/")
         if ":" in place:
-            return f"tcp:{place}"
+            return f"{scheme}:{place}"
     return _no_uri(uri)
 
 
@@ -197,12 +245,13 @@ def _no_uri(uri: str) -> str:
     raise InvalidArguments(f"unable to parse URI {uri}")
 
 
-async def _follow(guest: Guest, job: Job, flags: int, storage: StorageCopy) -> None:
+async def _follow(guest: Guest, job: Job, flags: int, storage: StorageCopy) -> bool:
+    """Whether all of it was sent; if not, the guest runs over there and the rest follows."""
     while True:
         job.status = await guest.ask("query-migrate")
         state = job.status.get("status")
         if state == "completed":
-            return
+            return True
         if state in ("failed", "cancelled"):
             job.check()
             raise OperationFailed(f"{_WORD}: {job.status.get('error-desc', 'unexpectedly failed')}")
@@ -210,10 +259,8 @@ async def _follow(guest: Guest, job: Job, flags: int, storage: StorageCopy) -> N
             await storage.finish()
             await guest.ask("migrate-continue", {"state": "pre-switchover"})
             continue
-        if state == "postcopy-active" and not job.is_post_copy:
-            job.is_post_copy = True
-        if state == "postcopy-paused":
-            raise OperationFailed(f"{_WORD}: post-copy phase failed")
+        if state in STATUSES:
+            return False
         if flags & Flags.ABORT_ON_ERROR and guest.run is not None and guest.run.reason == DomainPausedReason.IOERROR:
             await _cancel(guest)
             raise OperationFailed(f"{_WORD}: failed due to I/O error")
@@ -266,18 +313,56 @@ async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool) 
     Raises DomainStateError when there is no such migration, OperationFailed when the process does not end.
     """
     if guest.run is None:
-        if flags & Flags.OFFLINE and not cancelled and flags & Flags.UNDEFINE_SOURCE:
+        left = flags & Flags.OFFLINE or guest.record.off_reason == DomainShutoffReason.MIGRATED
+        if left and not cancelled and flags & Flags.UNDEFINE_SOURCE:
             await undefine(host, guest)
         return
     move = guest.run.move
+    if has_switched(guest):
+        if cancelled:
+            await note_break_out(host, guest)
+            return
+        await wait_sent(host, guest)
     if cancelled:
         if move is not None and move.way == "out":
             await go_on(host, guest, ran=move.ran)
         return
     if move is None or move.way != "out":
         raise InternalError(f"domain '{guest.name}' is not processing outgoing migration")
-    await write_move(host, guest, msgspec.structs.replace(move, phase="gone"))
-    await leave(host, guest, flags)
+    async with host.intents.change(LEAVE, {"uuid": guest.record.uuid, "flags": flags}):
+        await write_move(host, guest, msgspec.structs.replace(move, phase="gone"))
+        await leave(host, guest, flags)
+
+
+async def resume(host: QemuHost, guest: Guest, params: MigrationParameters, uri: str) -> bytes:
+    """Makes the connection anew that broke while memory followed. Raises DomainStateError, OperationFailed."""
+    move = check_resumable(guest, "out")
+    if params.postcopy_bandwidth is not None:
+        await guest.ask("migrate-set-parameters", {"max-postcopy-bandwidth": params.postcopy_bandwidth << 20})
+    await resend(guest, qemu_uri(uri))
+    await note_switch(host, guest, msgspec.structs.replace(move, uri=uri))
+    host.runtime.spawn(see_it_leave(host, guest, guest.id), f"the last memory of {guest.name}")
+    return write_cookie(our_cookie(host, guest))
+
+
+async def see_it_leave(host: QemuHost, guest: Guest, number: int) -> None:
+    """Ends a guest here whose last memory is over there when nobody makes the last call."""
+    while guest.run is not None and guest.id == number and guest.run.move is not None:
+        if guest.run.move.phase != FOLLOWS:
+            return
+        try:
+            if await is_all_sent(host, guest):
+                async with host.runtime.mailbox(("domain", guest.key)).change("domain_migrate"):
+                    if guest.run is not None and guest.id == number and has_switched(guest):
+                        await confirm(host, guest, guest.run.move.flags if guest.run.move else 0, cancelled=False)
+                return
+        except VirtError as exc:
+            host.log.info("a guest whose memory follows does not answer", guest=guest.name, error=exc.message)
+        await asyncio.sleep(_WATCH_S)
+
+
+async def _capabilities(host: QemuHost, definition: Domain) -> Capabilities:
+    return await host.emulator_for(definition.os.kind.arch, definition.devices.emulator)
 
 
 async def leave(host: QemuHost, guest: Guest, flags: int) -> None:

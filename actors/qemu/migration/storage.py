@@ -11,6 +11,7 @@ from actors.qemu.job import Job
 from actors.qemu.migration.checks import copies
 from actors.qemu.migration.cookie_document import MigrationCookie
 from actors.qemu.migration.parameters import MigrationParameters
+from actors.qemu.migration.tls import tls_of
 from actors.qemu.notices import source_path
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
@@ -62,6 +63,8 @@ class StorageCopy:
     ) -> None:
         self._guest = guest
         self._log = host.log
+        self._tls = tls_of(params, flags)
+        self._mode = "write-blocking" if flags & Flags.NON_SHARED_SYNCHRONOUS_WRITES else "background"
         self._sync = "top" if flags & Flags.NON_SHARED_INC else "full"
         self._disks = disks_to_copy(guest.live, params, flags) if guest.is_active else []
         self._peer = peer
@@ -89,11 +92,15 @@ class StorageCopy:
         for disk in self._disks:
             name, node = export_of(disk), f"migration-{disk.target.dev}-storage"
             storage = {"driver": "nbd", "server": self._place, "export": name, "node-name": node}
+            if self._tls is not None:
+                storage["tls-creds"] = self._tls[0]
+                if self._tls[1]:
+                    storage["tls-hostname"] = self._tls[1]
             await self._guest.ask("blockdev-add", storage)
             self._nodes.append(node)
             self._jobs.append(name)
             mirror = {"job-id": name, "device": node_of(disk), "target": node, "sync": self._sync}
-            await self._guest.ask("blockdev-mirror", mirror | {"auto-dismiss": True, "copy-mode": "background"})
+            await self._guest.ask("blockdev-mirror", mirror | {"auto-dismiss": True, "copy-mode": self._mode})
         while self._jobs:
             job.check()
             known = await self._measure(job)
@@ -177,9 +184,12 @@ def _exists(path: str) -> bool:
     return os.path.lexists(path)
 
 
-async def offer_disks(guest: Guest, sizes: dict[str, int], place: dict[str, Any]) -> None:
-    """Lets the other side write the disks that it sends along. Raises as `Guest.ask` does."""
-    await guest.ask("nbd-server-start", {"addr": place})
+async def offer_disks(guest: Guest, sizes: dict[str, int], place: dict[str, Any], tls: str | None) -> None:
+    """Lets the other side write the disks that it sends along, inside TLS where there are credentials.
+
+    Raises as `Guest.ask` does.
+    """
+    await guest.ask("nbd-server-start", {"addr": place} if tls is None else {"addr": place, "tls-creds": tls})
     for disk in guest.live.devices.disks:
         if disk.target.dev in sizes:
             arguments = {"type": "nbd", "id": f"libvirt-nbd-{node_of(disk)}", "node-name": node_of(disk)}

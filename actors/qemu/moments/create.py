@@ -46,7 +46,7 @@ from conf.moment.tree import MomentRecord
 from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_snapshot import DomainSnapshotCreateFlags as Create
 from schema.enums.domain_state import DomainPausedReason, DomainShutoffReason, DomainState
-from schema.errors import VirtError
+from schema.errors import OperationUnsupported, VirtError
 from schema.objects import DomainRef, DomainSnapshotRef
 
 calls: Calls[QemuHost] = Calls()

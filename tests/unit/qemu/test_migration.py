@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.guest import Guest
-from actors.qemu.migration.checks import check_flags_together, filesystem_of
+from actors.qemu.migration.checks import check_addresses, check_flags_together, check_rdma, filesystem_of
 from actors.qemu.migration.cookie import check_cookie, nbd_part, nbd_sizes, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.parameters import (
     MigrationParameters,
@@ -17,12 +19,19 @@ from actors.qemu.migration.parameters import (
 )
 from actors.qemu.migration.settings import capabilities_of, check_settings, parameters_of
 from actors.qemu.migration.source import qemu_uri
+from actors.qemu.migration.tls import check_destination
 from actors.qemu.records import Facts, Move, Record, Run, decode, encode
 from conf.document import parse_document
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags
 from schema.enums.domain_job import DomainMigrateFlags as Flags
-from schema.errors import ArgumentUnsupported, DomainStateError, InternalError, InvalidArguments
+from schema.errors import (
+    ArgumentUnsupported,
+    DomainStateError,
+    InternalError,
+    InvalidArguments,
+    OperationUnsupported,
+)
 from schema.objects import TypedParam
 
 IDENTITY = uuid.UUID("0c0ffee0-1111-4222-8333-444444444444")
@@ -101,6 +110,7 @@ def test_cookies_name_the_guest_and_a_host_of_its_own() -> None:
     [
         ("tcp:host:49152", "tcp:host:49152"),
         ("tcp://[::1]:49152", "tcp:[::1]:49152"),
+        ("rdma://host:49152", "rdma:host:49152"),
         ("unix:///run/m.sock", "unix:/run/m.sock"),
         ("unix:/run/m.sock", "unix:/run/m.sock"),
     ],
@@ -109,7 +119,7 @@ def test_addresses(uri: str, wanted: str) -> None:
     assert qemu_uri(uri) == wanted
 
 
-@pytest.mark.parametrize("uri", ["", "tcp://host", "rdma://host:1", "unix:"])
+@pytest.mark.parametrize("uri", ["", "tcp://host", "rdma://host", "http://host:1", "unix:"])
 def test_addresses_that_are_none(uri: str) -> None:
     with pytest.raises(InvalidArguments, match="unable to parse URI"):
         qemu_uri(uri)
@@ -118,10 +128,11 @@ def test_addresses_that_are_none(uri: str) -> None:
 @pytest.mark.parametrize(
     ("params", "flags", "words"),
     [
-        (MigrationParameters(compression=["xbzrle"]), 0, "Turn compression flag on"),
-        (MigrationParameters(throttle_initial=20), 0, "Turn auto-convergence flag on"),
-        (MigrationParameters(channels=2), 0, "Turn parallel migration on"),
-        (MigrationParameters(), int(Flags.POSTCOPY | Flags.PARALLEL), "not compatible with post-copy"),
+        (MigrationParameters(xbzrle_cache=1 << 20, compression=["mt"]), 0, "Turn xbzrle compression on to tune it"),
+        (MigrationParameters(xbzrle_cache=1 << 20), 0, "Turn xbzrle compression on to tune it"),
+        (MigrationParameters(compress_level=3), int(Flags.COMPRESSED), "Turn multithread compression on to tune it"),
+        (MigrationParameters(throttle_initial=20), 0, "Turn auto convergence on to tune it"),
+        (MigrationParameters(channels=2), 0, "Turn parallel migration on to tune it"),
     ],
 )
 def test_settings_of_what_is_not_asked_for(params: MigrationParameters, flags: int, words: str) -> None:
@@ -135,13 +146,46 @@ def test_settings_of_what_is_not_asked_for(params: MigrationParameters, flags: i
         (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC, InvalidArguments),
         (Flags.TUNNELLED, InvalidArguments),
         (Flags.OFFLINE, DomainStateError),
-        (Flags.TLS, ArgumentUnsupported),
+        (Flags.TUNNELLED | Flags.PEER2PEER | Flags.TLS, ArgumentUnsupported),
+        (Flags.TUNNELLED | Flags.PEER2PEER | Flags.NON_SHARED_DISK, ArgumentUnsupported),
+        (Flags.POSTCOPY, ArgumentUnsupported),
+        (Flags.POSTCOPY | Flags.LIVE | Flags.PAUSED, ArgumentUnsupported),
+        (Flags.POSTCOPY_RESUME, InvalidArguments),
+        (Flags.POSTCOPY_RESUME | Flags.POSTCOPY | Flags.LIVE, InvalidArguments),
+        (Flags.ZEROCOPY, ArgumentUnsupported),
         (Flags.TUNNELLED | Flags.PEER2PEER | Flags.PARALLEL, ArgumentUnsupported),
     ],
 )
 def test_flags_that_do_not_go_together(flags: int, error: type[Exception]) -> None:
     with pytest.raises(error):
         check_flags_together(int(flags))
+
+
+def test_addresses_that_do_not_go_together() -> None:
+    unix, disks = "unix:///m.sock", int(Flags.NON_SHARED_DISK)
+    for params, flags, error in (
+        (MigrationParameters(uri=unix, listen="::1"), 0, InvalidArguments),
+        (MigrationParameters(uri=unix), disks, InvalidArguments),
+        (MigrationParameters(disks_uri="unix:///d.sock", disks_port=1), disks, InvalidArguments),
+        (MigrationParameters(uri=unix, disks_uri="unix:///d.sock"), disks | int(Flags.TLS), OperationUnsupported),
+        (MigrationParameters(uri="tcp://host"), int(Flags.TUNNELLED), ArgumentUnsupported),
+    ):
+        with pytest.raises(error):
+            check_addresses(params, flags)
+    check_addresses(MigrationParameters(uri=unix, disks_uri="unix:///d.sock"), disks)
+    with pytest.raises(InvalidArguments, match="Explicit destination hostname"):
+        check_destination(MigrationParameters(), unix, int(Flags.TLS))
+    check_destination(MigrationParameters(tls_destination="there"), unix, int(Flags.TLS))
+
+
+def test_rdma_is_for_guests_with_a_limit() -> None:
+    cannot = Capabilities("", (8, 0, 0), "", "x86_64", False, (), {}, frozenset())
+    can = msgspec.structs.replace(cannot, flags=frozenset({"migrate-rdma"}))
+    with pytest.raises(OperationUnsupported, match="outgoing RDMA migration is not supported"):
+        check_rdma(definition(), "rdma://host:1", cannot, incoming=False)
+    with pytest.raises(DomainStateError, match="no memory hard limit set"):
+        check_rdma(definition(), "rdma:[::]:1", can, incoming=True)
+    check_rdma(definition(), "tcp:host:1", cannot, incoming=False)
 
 
 def test_what_qemu_is_told() -> None:

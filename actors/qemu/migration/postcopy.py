@@ -1,0 +1,195 @@
+"""Guests that run over there while their memory still follows, and connections that break meanwhile.
+
+Neither side is the guest alone then: where it was it stands still and must not go on, where it runs it may wait for
+memory at any moment. So nobody ends it on either side until all has been sent; a broken connection is made anew with
+the same steps as a migration (`VIR_MIGRATE_POSTCOPY_RESUME`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+
+from actors.qemu import states
+from actors.qemu.claims import release_leases
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
+from actors.qemu.job import Job
+from actors.qemu.migration.tls import drop_credentials
+from actors.qemu.records import Move
+from schema.enums.domain_event import DomainEventResumedDetailType as Resumed
+from schema.enums.domain_event import DomainEventSuspendedDetailType as Suspended
+from schema.enums.domain_job import DomainJobOperation as Operation
+from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
+from schema.errors import DomainStateError, OperationFailed, VirtError
+
+FOLLOWS: Final = "postcopy"
+BROKEN: Final = "broken"
+PHASES: Final = (FOLLOWS, BROKEN)
+STATUSES: Final = ("postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup")
+_POLL_S: Final = 0.05
+_WATCH_S: Final = 0.5
+_NAMES: Final = {"out": "migration out job", "in": "migration in job"}
+
+
+def has_switched(guest: Guest) -> bool:
+    """Whether the guest runs over there while its memory follows, or was to."""
+    return guest.run is not None and guest.run.move is not None and guest.run.move.phase in PHASES
+
+
+def _phase(guest: Guest) -> str:
+    return "" if guest.run is None or guest.run.move is None else guest.run.move.phase
+
+
+def check_resumable(guest: Guest, way: str) -> Move:
+    """The move of a guest whose connection broke. Raises DomainStateError when it did not."""
+    move = guest.need_run().move
+    if move is None or move.way != way or move.phase not in PHASES:
+        raise DomainStateError(f"migration of domain {guest.name} is not in post-copy phase")
+    if move.phase != BROKEN:
+        raise DomainStateError(f"post-copy migration of domain {guest.name} has not failed")
+    return move
+
+
+def failed(way: str) -> OperationFailed:
+    """What the caller is told of a connection that broke."""
+    return OperationFailed(f"job '{_NAMES[way]}' failed in post-copy phase")
+
+
+# --- the side that it leaves -----------------------------------------------------------------------------------------
+
+
+async def note_switch(host: QemuHost, guest: Guest, move: Move) -> None:
+    """It stands still here, and runs over there from now on. Raises HostSystemError."""
+    if move.phase != BROKEN:
+        await release_leases(host, guest)
+    await _note_out(host, guest, move, FOLLOWS, DomainPausedReason.POSTCOPY, Suspended.POSTCOPY)
+
+
+async def note_break_out(host: QemuHost, guest: Guest) -> None:
+    """The connection broke: it stands still here until it has been made anew. Raises HostSystemError."""
+    move = guest.run.move if guest.run is not None else None
+    if move is not None and move.phase == FOLLOWS:
+        host.log.warning("a migration broke while memory followed", guest=guest.name)
+        await _note_out(host, guest, move, BROKEN, DomainPausedReason.POSTCOPY_FAILED, Suspended.POSTCOPY_FAILED)
+
+
+async def _note_out(
+    host: QemuHost, guest: Guest, move: Move, phase: str, reason: DomainPausedReason, detail: Suspended
+) -> None:
+    now = msgspec.structs.replace(move, phase=phase)
+    record = guest.running(move=now, state=int(DomainState.PAUSED), reason=int(reason), since=time.time())
+    await host.write(guest, record, completes=False)
+    host.publish(guest, [states.suspended(guest, detail)])
+
+
+def keep_job(guest: Guest, job: Job | None = None) -> None:
+    """The work goes on until all memory is over there: nobody else begins one, and it can be looked at."""
+    if job is None:
+        job = Job(Operation.MIGRATION_OUT, _NAMES["out"])
+    job.is_outgoing = job.is_post_copy = job.may_post_copy = True
+    job.ended_ms = None
+    guest.job, guest.completed_job = job, None
+
+
+async def wait_sent(host: QemuHost, guest: Guest) -> None:
+    """Returns when all memory is over there. Raises OperationFailed when the connection broke."""
+    while guest.run is not None:
+        status = await guest.ask("query-migrate")
+        state = status.get("status")
+        if guest.job is not None:
+            guest.job.status = status
+        if state == "completed":
+            job, guest.job = guest.job, None
+            if job is not None:
+                job.ended_ms = job.elapsed_ms
+            guest.completed_job = job
+            return
+        if state == "postcopy-paused" or state not in STATUSES:
+            await note_break_out(host, guest)
+            raise failed("out")
+        await asyncio.sleep(_POLL_S)
+
+
+async def resend(guest: Guest, uri: str) -> None:
+    """Makes the connection anew. Raises OperationFailed when that does not come to it."""
+    await guest.ask("migrate", {"uri": uri, "detach": True, "resume": True})
+    while True:
+        state = (await guest.ask("query-migrate")).get("status")
+        if state in ("postcopy-active", "completed"):
+            return
+        if state == "postcopy-paused":
+            raise failed("out")
+        await asyncio.sleep(_POLL_S)
+
+
+# --- the side where it runs ------------------------------------------------------------------------------------------
+
+
+async def wait_received(host: QemuHost, guest: Guest) -> None:
+    """Returns when all memory is here, and everybody knows. Raises OperationFailed when the connection broke."""
+    while guest.run is not None:
+        state = (await guest.ask("query-migrate")).get("status")
+        if state == "postcopy-paused":
+            await note_break_in(host, guest)
+            raise failed("in")
+        if state not in STATUSES:
+            await _note_whole(host, guest)
+            return
+        if state == "postcopy-active" and _phase(guest) == BROKEN:
+            await _note_in(host, guest, FOLLOWS, DomainRunningReason.POSTCOPY, Resumed.POSTCOPY)
+        await asyncio.sleep(_POLL_S)
+
+
+async def note_break_in(host: QemuHost, guest: Guest) -> None:
+    """The connection broke: it runs on here as long as it needs no memory that is missing. Raises HostSystemError."""
+    move = guest.run.move if guest.run is not None else None
+    if move is not None and move.phase == FOLLOWS:
+        host.log.warning("a migration broke while memory followed", guest=guest.name)
+        await _note_in(host, guest, BROKEN, DomainRunningReason.POSTCOPY_FAILED, Resumed.POSTCOPY_FAILED)
+
+
+async def _note_whole(host: QemuHost, guest: Guest) -> None:
+    await drop_credentials(guest)
+    await _note_in(host, guest, "running", DomainRunningReason.MIGRATED, Resumed.MIGRATED)
+
+
+async def _note_in(host: QemuHost, guest: Guest, phase: str, reason: DomainRunningReason, detail: Resumed) -> None:
+    move = guest.run.move if guest.run is not None else None
+    if move is None or guest.run is None:
+        return
+    now = msgspec.structs.replace(move, phase=phase)
+    runs = guest.state is DomainState.RUNNING
+    record = guest.running(move=now, reason=int(reason)) if runs else guest.running(move=now)
+    await host.write(guest, record, completes=False)
+    host.publish(guest, [states.resumed(guest, detail)] if runs else ())
+
+
+# --- when nobody asks ------------------------------------------------------------------------------------------------
+
+
+async def watch_in(host: QemuHost, guest: Guest, number: int) -> None:
+    """Sees to a guest here whose memory follows when no call does."""
+    while guest.run is not None and guest.id == number and has_switched(guest):
+        try:
+            async with host.runtime.mailbox(("domain", guest.key)).change("domain_migrate"):
+                if guest.run is not None and has_switched(guest):
+                    state = (await guest.ask("query-migrate")).get("status")
+                    if state == "postcopy-paused":
+                        await note_break_in(host, guest)
+                    elif state not in STATUSES:
+                        await _note_whole(host, guest)
+        except VirtError as exc:
+            host.log.info("a guest whose memory follows does not answer", guest=guest.name, error=exc.message)
+        await asyncio.sleep(_WATCH_S)
+
+
+async def is_all_sent(host: QemuHost, guest: Guest) -> bool:
+    """Whether all memory is over there; a connection that broke is noted. Raises as `Guest.ask` does."""
+    state = (await guest.ask("query-migrate")).get("status")
+    if state == "postcopy-paused":
+        await note_break_out(host, guest)
+    return bool(state == "completed")
