@@ -28,6 +28,11 @@ _LOCK: Final = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 1, 1, 0)
 """The byte by which whoever changes the attributes keeps others from it."""
 _OFD_SETLK: Final = 37
 LOCK_WAIT_S: Final = 10.0
+_SAME_BOOT_S: Final = 30
+_RECORDS: Final = Path("/run/utmp")
+_RECORD: Final = struct.Struct("=h338xi40x")
+"""Kind and time of what is on record of logins and boots."""
+_BOOT_TIME: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +45,22 @@ class Memory:
 
 @cache
 def boot_mark() -> str:
-    """The kernel's time of boot, in seconds."""
+    """When the host came up, in seconds, as libvirt finds it out: as it is on record, else as the kernel says."""
+    with contextlib.suppress(OSError):
+        data = _RECORDS.read_bytes()
+        for place in range(0, len(data) - _RECORD.size + 1, _RECORD.size):
+            kind, seconds = _RECORD.unpack_from(data, place)
+            if kind == _BOOT_TIME:
+                return str(seconds)
     for line in Path("/proc/stat").read_text(encoding="ascii").splitlines():
         if line.startswith("btime "):
             return line.split()[1]
     return "0"
+
+
+def is_of_this_boot(mark: str) -> bool:
+    """The kernel's time of boot follows its clock: what differs little is the same boot."""
+    return not mark.isdecimal() or abs(int(mark) - int(boot_mark())) <= _SAME_BOOT_S
 
 
 def read_memory(path: str) -> Memory | None:
@@ -52,7 +68,7 @@ def read_memory(path: str) -> Memory | None:
     text, count, boot = (_get(path, name) for name in (_OWNER, _COUNT, _BOOT))
     if text is None or count is None or not count.isdecimal() or int(count) == 0:
         return None
-    if boot is not None and boot != boot_mark():
+    if boot is not None and not is_of_this_boot(boot):
         return None
     with contextlib.suppress(InvalidArguments):
         return Memory(parse_label(text), int(count))
@@ -62,7 +78,10 @@ def read_memory(path: str) -> Memory | None:
 def write_memory(path: str, memory: Memory) -> bool:
     """Remembers on the file; whether it can. Raises OSError for a file that is gone or broken."""
     try:
-        for name, value in ((_OWNER, str(memory.owner)), (_COUNT, str(memory.count)), (_BOOT, boot_mark())):
+        boot = _get(path, _BOOT)
+        # whoever took it first compares to the second
+        mark = boot if boot is not None and is_of_this_boot(boot) else boot_mark()
+        for name, value in ((_OWNER, str(memory.owner)), (_COUNT, str(memory.count)), (_BOOT, mark)):
             os.setxattr(path, name, value.encode())
     except OSError as exc:
         if exc.errno in (*_ABSENT, errno.EROFS, errno.ENOSPC):

@@ -176,6 +176,21 @@ def test_after_another_boot_everything_goes_back(tmp_path: Path, file: Path, mon
 
 
 @root_only
+def test_what_another_boot_left_on_a_file_counts_for_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_memory(file):
+        pytest.skip("this file system remembers nothing on files")
+    monkeypatch.setattr(xattrs, "boot_mark", lambda: "1000")
+    xattrs.write_memory(str(file), Memory(FIRST, 1))
+    # the kernel's time of boot moves a little with its clock
+    monkeypatch.setattr(xattrs, "boot_mark", lambda: "1001")
+    assert xattrs.read_memory(str(file)) == Memory(FIRST, 1)
+    xattrs.write_memory(str(file), Memory(FIRST, 2))
+    assert os.getxattr(file, "trusted.libvirt.security.timestamp_dac") == b"1000"
+    monkeypatch.setattr(xattrs, "boot_mark", lambda: "5000")
+    assert xattrs.read_memory(str(file)) is None
+
+
+@root_only
 def test_what_lies_below_other_images_stays_with_the_guests(tmp_path: Path, file: Path) -> None:
     owners = register(tmp_path)
     owners.give(str(file), GUESTS, "a/1", returns=False)
