@@ -421,6 +421,7 @@ async def _block_stats(guest: Guest, *, with_backing: bool = False) -> list[Type
     stats, nodes, *written = await guest.ask_all(questions)
     counters = _by_alias(stats)
     images = {str(one.get("node-name")): one.get("image") or {} for one in nodes}
+    thresholds = {str(one.get("node-name")): int(one.get("write_threshold", 0)) for one in nodes}
     place = 0
     for disk in disks:
         number, place = place, place + 1
@@ -440,6 +441,8 @@ async def _block_stats(guest: Guest, *, with_backing: bool = False) -> list[Type
             found.append(TypedParam.of_ullong(f"block.{number}.allocation", highest))
             found.append(TypedParam.of_ullong(f"block.{number}.capacity", int(image.get("virtual-size", 0))))
             found.append(TypedParam.of_ullong(f"block.{number}.physical", int(image.get("actual-size", 0))))
+        if threshold := thresholds.get(f"libvirt-{index}-storage"):
+            found.append(TypedParam.of_ullong(f"block.{number}.threshold", threshold))
         if with_backing:
             lower = lower_stats(guest, disk.target.dev, place, images, written_to(written[0]))
             found += lower

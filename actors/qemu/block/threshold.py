@@ -28,11 +28,11 @@ async def domain_set_block_threshold(host: QemuHost, dom: DomainRef, dev: str, t
     disk = next((one for one in guest.live.devices.disks if one.target.dev == target), None)
     images = [] if disk is None else images_of(disk)
     if disk is None or not images:
-        raise InvalidArguments(f"block device '{dev}' not found")
+        raise InvalidArguments(f"failed to find disk '{dev}'")
     try:
         place = find_image(images, target, dev) if bracket else 0
     except InvalidArguments as exc:
-        raise InvalidArguments(f"block device '{dev}' not found") from exc
+        raise InvalidArguments(f"failed to find disk '{dev}'") from exc
     node = images[place].storage_node
     await guest.ask("block-set-write-threshold", {"node-name": node, "write-threshold": threshold})
 
