@@ -128,6 +128,7 @@ class QemuActor(Actor[QemuHost]):
         """Reads what is on disk, then finds the guests that outlived the last process."""
         host = QemuHost(runtime)
         await attach.restore_guests(host)
+        runtime.spawn(host.tpm_programs.refresh(), "what TPMs guests can have")
         runtime.spawn(host.index.keep(host.store.path(records.FOLDER), runtime.in_thread), "index of guests")
         applying.take_up(host)
         watch_connections(host)

@@ -14,6 +14,7 @@ from actors.qemu.definitions import find_or_make, read_definition
 from actors.qemu.ending import end_process
 from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
+from actors.qemu.helpers.leavings import drop_tpm
 from actors.qemu.host import QemuHost
 from actors.qemu.notices import announce
 from actors.qemu.saving import restore_managed
@@ -118,6 +119,7 @@ async def domain_create_xml(host: QemuHost, xml_desc: str, flags: int) -> Domain
             await start_guest(host, guest, definition, wish)
         except BaseException:
             if is_new:
+                drop_tpm(host, guest.record.uuid, definition)
                 host.forget(guest)
             raise
         announce(host, guest, told_of_start(guest, paused=wish.paused))

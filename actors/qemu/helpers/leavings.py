@@ -6,12 +6,13 @@ from pathlib import Path
 
 from actors.qemu.firmware import complete_nvram
 from actors.qemu.guest import Guest
-from actors.qemu.helpers.tpm import emulated_tpm, remove_state
+from actors.qemu.helpers.tpm import emulated_tpm, remove_state, state_folder
 from actors.qemu.host import QemuHost
+from actors.qemu.migration.checks import filesystem_of
 from conf.domain.domain import Domain
 from conf.domain.os import LoaderType, NvramStore
 from schema.enums.domain import DomainUndefineFlags as UndefineFlags
-from schema.errors import DomainStateError, HostSystemError, VirtError
+from schema.errors import DomainStateError, HostSystemError, UnsupportedCall, VirtError
 
 
 def check_flags_agree(flags: int) -> None:
@@ -69,6 +70,25 @@ def config_of(guest: Guest) -> Domain | None:
         return guest.config
     except VirtError:
         return None
+
+
+def check_tpm_can_leave(host: QemuHost, definition: Domain) -> None:
+    """Raises UnsupportedCall when a guest's TPM cannot let go of what it keeps where another host sees it too."""
+    tpm = emulated_tpm(definition)
+    if tpm is None or "cmdarg-migration" in host.tpm_programs.emulates:
+        return
+    if _is_shared(host, str(definition.uuid)):
+        raise UnsupportedCall("the running swtpm does not support migration with shared storage")
+
+
+def _is_shared(host: QemuHost, uuid: str) -> bool:
+    return filesystem_of(str(state_folder(host, uuid))) is not None
+
+
+def drop_tpm_of_moved(host: QemuHost, uuid: str, definition: Domain | None) -> None:
+    """As `drop_tpm`, of a guest that runs elsewhere now: what its TPM keeps there may be what lies here."""
+    if not _is_shared(host, uuid):
+        drop_tpm(host, uuid, definition)
 
 
 def drop_tpm(host: QemuHost, uuid: str, definition: Domain | None, flags: int = 0) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from actors.qemu.guest import Guest
-from actors.qemu.helpers.leavings import drop_tpm
+from actors.qemu.helpers.leavings import drop_tpm, drop_tpm_of_moved
 from actors.qemu.host import QemuHost
 from actors.qemu.records import Run
 from schema.errors import VirtError
@@ -17,5 +17,6 @@ async def part(host: QemuHost, guest: Guest, run: Run) -> None:
     if crew is not None:
         await crew.leave()
     if not guest.is_persistent and "<tpm" in run.xml:
+        drop = drop_tpm_of_moved if run.move is not None and run.move.phase == "gone" else drop_tpm
         with contextlib.suppress(VirtError):
-            drop_tpm(host, guest.record.uuid, guest.live)
+            drop(host, guest.record.uuid, guest.live)

@@ -75,8 +75,6 @@ def _nobody() -> tuple[int, int] | None:
 def options(one: Interface) -> list[str]:
     """How the program is told which network the guest sees, and what of the host's it gets."""
     argv: list[str] = []
-    if one.mtu is not None:
-        argv += ["--mtu", str(one.mtu)]
     if isinstance(one.source, UserSource) and one.source.dev:
         argv += ["--interface", one.source.dev]
     if one.backend is not None and one.backend.log_file:

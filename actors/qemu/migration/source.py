@@ -15,7 +15,7 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.claims import ensure_leases, release_leases
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
-from actors.qemu.helpers.leavings import config_of, drop_tpm
+from actors.qemu.helpers.leavings import check_tpm_can_leave, config_of, drop_tpm_of_moved
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job
 from actors.qemu.live_processor import as_asked
@@ -89,6 +89,7 @@ async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags
         return write_cookie(our_cookie(host, guest)), await _definition_for(host, as_asked(guest), params)
     check_begin(guest, params, flags)
     definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else as_asked(guest)
+    check_tpm_can_leave(host, definition)
     xml = await _definition_for(host, definition, params)
     cookie = our_cookie(host, guest)
     if flags & Flags.PERSIST_DEST and guest.is_persistent:
@@ -379,6 +380,6 @@ async def undefine(host: QemuHost, guest: Guest) -> None:
     told = [states.lifecycle(guest, Event.UNDEFINED, Undefined.REMOVED)]
     config = config_of(guest)
     await host.store.remove(records.path_of(guest.record.uuid), completes=False)
-    drop_tpm(host, guest.record.uuid, config)
+    drop_tpm_of_moved(host, guest.record.uuid, config)
     host.forget(guest)
     host.objects.drop("domain", guest.key, events=told, scope=host.scope)
