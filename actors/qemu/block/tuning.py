@@ -172,6 +172,10 @@ def _check_apart(given: dict[str, Any]) -> None:
 def _merged(old: IoTune | None, given: dict[str, Any]) -> IoTune | None:
     """The limits after a change: what is not named stays, unless it contradicts what is."""
     tune = (old or IoTune()).copy()
+    named = given.get(_GROUP)
+    limits = [value for name, value in given.items() if name != _GROUP] + [getattr(tune, name) for name in _LIMITS]
+    if named and named != tune.group_name and not any(limits):
+        raise ConfigUnsupported("creating a new group/updating existing with all tune parameters zero is not supported")
     for suffix in ("", "_max"):
         for kind in _KINDS:
             word = f"{kind}{suffix}"
@@ -190,6 +194,8 @@ def _check_maxima(tune: IoTune) -> None:
         value, most = getattr(tune, limit) or 0, getattr(tune, maximum) or 0
         if most and not value:
             raise ConfigUnsupported(f"value '{maximum}' cannot be set if '{limit}' is not set")
+        if most and most < value:
+            raise ConfigUnsupported(f"value '{maximum}' cannot be smaller than '{limit}'")
         if getattr(tune, f"{maximum}_length") and not most:
             raise ConfigUnsupported(f"value '{maximum}_length' cannot be set if '{maximum}' is not set")
 

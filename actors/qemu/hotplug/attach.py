@@ -21,7 +21,17 @@ from actors.qemu.hotplug.steps import Steps, carry_out
 from actors.qemu.live import throttle
 from actors.qemu.transient import overlay_of
 from conf.domain.address import DriveAddress
-from conf.domain.chardev import Channel, CharDevice, CharMode, CharType, Console, PtySource, UnixSource
+from conf.domain.chardev import (
+    Channel,
+    CharDevice,
+    CharMode,
+    CharType,
+    Console,
+    ConsoleTarget,
+    PtySource,
+    Serial,
+    UnixSource,
+)
 from conf.domain.chardev_users import RedirDev, Rng
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import complete_device
@@ -305,6 +315,22 @@ async def _attach_port(board: Board, port: CharDevice) -> None:
     told = values.get(f"char{port.alias}") or {}
     if port.type is CharType.PTY and told.get("pty"):
         port.source = PtySource(path=str(told["pty"]))
+    devices = board.domain.devices
+    if isinstance(port, Serial) and len(devices.serials) == 1 and not devices.consoles:
+        devices.consoles.append(_console_of(port))
+
+
+def _console_of(serial: Serial) -> Console:
+    """The console that stands for the guest's first serial port."""
+    number = serial.target.port if serial.target is not None else None
+    console = Console(
+        type=serial.type,
+        source=serial.source.copy() if serial.source is not None else None,
+        protocol=serial.protocol,
+        target=ConsoleTarget(type="serial", port=number or 0),
+    )
+    console.alias, console.address = serial.alias, serial.address
+    return console
 
 
 _PORTS: Final = {
