@@ -16,9 +16,10 @@ from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.leavings import drop_tpm
 from actors.qemu.host import QemuHost
+from actors.qemu.logs import log_of
 from actors.qemu.notices import announce
 from actors.qemu.saving import restore_managed
-from actors.qemu.start import Wish, log_of, start_guest
+from actors.qemu.start import Wish, start_guest
 from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
 from conf.domain.clock import LifecycleAction

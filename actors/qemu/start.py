@@ -37,6 +37,7 @@ from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
+from actors.qemu.logs import last_words, log_of, open_log
 from actors.qemu.memory_lock import apply_lock_limit
 from actors.qemu.monitor.link import (
     Command,
@@ -67,7 +68,6 @@ from schema.errors import ConfigUnsupported, HostSystemError, InternalError, Vir
 from settings.paths import check_socket_length
 
 NAME_IN_PATHS: Final = 20
-LOG_TAIL: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +243,7 @@ async def _launch(
         if wish.incoming is not None:
             launch.incoming = "defer"
         line = build_command(launch)
-        log = _open_log(host, config.name, line)
+        log = open_log(host, config.name, line)
         connected = connect_socket(path)
         ours.callback(connected.close)
         await run_scripts(live.devices.interfaces)
@@ -337,25 +337,6 @@ def _check_path(path: Path) -> None:
         check_socket_length(path)
     except ValueError as exc:
         raise ConfigUnsupported(str(exc)) from exc
-
-
-def log_of(host: QemuHost, name: str) -> Path:
-    """Where QEMU's own words go."""
-    return host.paths.log / "qemu" / f"{name.replace('/', '_')}.log"
-
-
-def _open_log(host: QemuHost, name: str, line: CommandLine) -> Path:
-    path = log_of(host, name)
-    words = [f"{key}={value}" for key, value in line.environment.items()] + line.words
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S%z")
-    text = f"{stamp}: starting up\n" + " \\\n".join(words) + "\n"
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as out:
-            out.write(text)
-    except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot write '{path}'") from exc
-    return path
 
 
 def _give_to(identity: Identity | None, folder: Path) -> None:
@@ -478,23 +459,6 @@ async def _answers(
         else:
             answers[name] = answer
     return answers
-
-
-def last_words(log: Path) -> str:
-    """What QEMU wrote since its last start."""
-    try:
-        with log.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - LOG_TAIL))
-            text = file.read().decode(errors="replace")
-    except OSError:
-        return ""
-    lines = text.splitlines()
-    for place in range(len(lines) - 1, -1, -1):
-        if lines[place].endswith(("-msg timestamp=on", "timestamp=on")):
-            lines = lines[place + 1 :]
-            break
-    return "\n".join(lines).strip()
 
 
 async def _plug_processors(guest: Guest, live: Domain) -> tuple[int, ...] | None:
