@@ -15,6 +15,7 @@ from client.command.context import Options, options
 
 if TYPE_CHECKING:
     from broker.peer import Peer
+    from settings.config import Config
     from settings.paths import Paths
 
 app = typer.Typer()
@@ -310,7 +311,16 @@ def own_command() -> str:
         return "virtroupe"
     program = Path(sys.prefix, "bin", "virtroupe")
     here = Path.cwd()
-    return str(program.relative_to(here) if program.is_relative_to(here) else program)
+    is_below = here != Path("/") and program.is_relative_to(here)
+    return str(program.relative_to(here) if is_below else program)
+
+
+def _is_in_place(config: Config, where: Paths) -> bool:
+    """Whether libvirt's own paths lead to this agent."""
+    from settings.paths import libvirt_folder
+
+    link = libvirt_folder() / where.libvirt_socket.name
+    return config.gateway.drop_in and link.is_symlink() and link.resolve() == where.libvirt_socket.resolve()
 
 
 def next_words(given: Options, where: Paths) -> str:
@@ -322,7 +332,8 @@ def next_words(given: Options, where: Paths) -> str:
     if given.root is not None:
         command += f" --root {given.root}"
     socket = where.libvirt_socket
-    names = [driver.name for driver in available_drivers(load_config(where.config_file))]
+    config = load_config(where.config_file)
+    names = [driver.name for driver in available_drivers(config)]
     qemu = "qemu" in names
     system = dict(default_uris(os.geteuid()))["qemu"].partition(":")[2]
     lines = [
@@ -330,7 +341,9 @@ def next_words(given: Options, where: Paths) -> str:
         "Next:",
         f"  {command} list --all" + ("" if qemu else "      # QEMU is not installed: the test driver"),
     ]
-    if qemu:
+    if qemu and _is_in_place(config, where):
+        lines.append("  virsh list --all      # in libvirt's place: clients need not be told where")
+    elif qemu:
         lines.append(f'  virsh -c "qemu+unix:{system}?socket={socket}" list --all')
     lines += [
         f'  virsh -c "test+unix:///default?socket={socket}" list --all',
