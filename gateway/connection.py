@@ -87,7 +87,7 @@ class Connection(StreamSide):
         self.rights = rights_of(caller)
         self.scope: Scope | None = None
         self.opening = False
-        self.binds = False  # guests may have been started that end with it
+        self.binding: Scope | None = None  # where guests may have been started that end with it
         self.subscriptions = ClientSubscriptions()
         self.close_event = ClientSubscriptions()
         self.wants_keepalive = False
@@ -189,11 +189,10 @@ class Connection(StreamSide):
         self._fds.clear()
         if self.proof is not None:
             self.proof.close()
-        binding = self.scope if self.binds else None
         self.release()
         self.gateway.forget(self)
-        if binding is not None:
-            self.gateway.spawn(self.gateway.forwarder.tell_closed(self.gateway, binding))
+        if self.binding is not None:
+            self.gateway.spawn(self.gateway.forwarder.tell_closed(self.gateway, self.binding))
 
     # --- calls ---
 

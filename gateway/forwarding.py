@@ -23,15 +23,18 @@ from gateway.scopes import Calling, Scope
 from gateway.streams import Ticket
 from schema.body import add_files, pack_args, unpack_result
 from schema.enums.domain import DomainXMLFlags
-from schema.errors import DriverDegraded, OperationFailed, UnsupportedCall
+from schema.errors import DriverDegraded, OperationFailed, UnsupportedCall, VirtError
 from schema.model import Procedure
+from schema.table import need_procedure
 from settings.drivers import NoDriverForUri
 
 if TYPE_CHECKING:
     from gateway.connection import Connection
+    from gateway.server import Gateway
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _PRIVATE_XML: Final = int(DomainXMLFlags.SECURE | DomainXMLFlags.MIGRATABLE)
+_CLOSED_S: Final = 5.0
 _BINDING: Final = frozenset(
     {"domain_create_xml", "domain_create_xml_with_files", "domain_create_with_flags", "domain_create_with_files"}
 )
@@ -83,8 +86,20 @@ class Forwarder:
     def claim_of(self, connection: Connection, procedure: Procedure) -> dict[str, Any]:
         """Who calls, as the driver is told; and through which connection, where that may matter for longer."""
         if procedure.name in _BINDING:
+            connection.binding = connection.scope
             return {**connection.claim, "client": connection.number}
         return connection.claim
+
+    async def tell_closed(self, gateway: Gateway, scope: Scope) -> None:
+        """Guests may have been bound to a connection that is closed: the driver need not wait until it looks."""
+        try:
+            row = need_procedure("qemu_connection_closed")
+            destination = scope.destination(row.served_by)
+            await self.peer.call(destination, row.name, pack_args(row, {}), scope=scope.uri, deadline_s=_CLOSED_S)
+        except (VirtError, NoDriverForUri) as exc:
+            gateway.log.debug("a closed connection was not told", error=str(exc))
+        finally:
+            gateway.finished()
 
     async def forward(self, connection: Connection, scope: Scope, route: Route, args: Any, payload: bytes) -> Answer:
         """Asks the driver.

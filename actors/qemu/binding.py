@@ -9,15 +9,19 @@ was away when it happened. Who only has to find its way to a new broker gets the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
 from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.runtime.calls import Calls
 from actors.runtime.context import current_call
 from schema.enums.domain_state import DomainShutoffReason
 from schema.errors import VirtError
+
+calls: Calls[QemuHost] = Calls()
 
 PERIOD_S: Final = 1.0
 ANSWER_S: Final = 10.0
@@ -33,6 +37,12 @@ def this_connection() -> str:
     call = current_call()
     source, number = call.id[:_SOURCE].hex(), call.caller.get("client")
     return source if number is None else f"{source}:{number}"
+
+
+@calls.handles()
+def qemu_connection_closed(host: QemuHost) -> None:
+    """A connection through which guests were started is over: who is still there is asked at once."""
+    host.connection_closed.set()
 
 
 def watch_connections(host: QemuHost) -> None:
@@ -51,7 +61,10 @@ def _bound(host: QemuHost) -> list[tuple[Guest, str]]:
 async def _watch(host: QemuHost) -> None:
     try:
         while bound := _bound(host):
-            await asyncio.sleep(PERIOD_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PERIOD_S):
+                    await host.connection_closed.wait()
+            host.connection_closed.clear()
             try:
                 gone = await gone_of(host, {to for _, to in bound})
             except VirtError as exc:

@@ -28,7 +28,7 @@ from schema.enums.domain import DomainXMLFlags as XmlFlags
 from schema.enums.domain_event import DomainEventDefinedDetailType as Defined
 from schema.enums.domain_event import DomainEventType as Event
 from schema.enums.domain_event import DomainEventUndefinedDetailType as Undefined
-from schema.errors import DomainExists, DomainStateError
+from schema.errors import DomainExists, DomainStateError, XmlError
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -194,7 +194,7 @@ async def domain_rename(host: QemuHost, dom: DomainRef, new_name: str | None, fl
     ):
         guest = host.guest(dom)
         if not wanted or "/" in wanted:
-            raise DomainStateError(f"name {wanted} cannot contain '/'" if wanted else "the new name must not be empty")
+            raise XmlError(f"name {wanted} cannot contain '/'" if wanted else "the new name must not be empty")
         if guest.is_active:
             raise DomainStateError("cannot rename active domain")
         if not guest.is_persistent:
@@ -202,7 +202,7 @@ async def domain_rename(host: QemuHost, dom: DomainRef, new_name: str | None, fl
         if guest.name == wanted:
             raise DomainStateError("Can't rename domain to itself")
         if wanted in host.names:
-            raise DomainExists(f"domain with name '{wanted}' already exists")
+            raise DomainStateError(f"domain with name '{wanted}' already exists")
         old = guest.ref
         config = guest.config.copy()
         config.name = wanted

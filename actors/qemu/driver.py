@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from actors.qemu import (
     attach,
+    binding,
     comparing,
     connect,
     console,
@@ -120,6 +121,7 @@ class QemuActor(Actor[QemuHost]):
         recording.calls,
         backup.calls,
         importing.calls,
+        binding.calls,
         node.calls,
     )
     error_domain = ErrorDomain.QEMU

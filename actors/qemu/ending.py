@@ -56,7 +56,8 @@ async def _start_again(host: QemuHost, guest: Guest) -> bool:
             host.keep_soon(guest)
         else:
             told = [states.resumed(guest)]
-            host.change_state(guest, DomainState.RUNNING, DomainRunningReason.BOOTED, told, origin="guest")
+            reason = DomainRunningReason.CRASHED if was is DomainState.CRASHED else DomainRunningReason.BOOTED
+            host.change_state(guest, DomainState.RUNNING, reason, told, origin="guest")
     return True
 
 

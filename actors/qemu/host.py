@@ -68,6 +68,7 @@ class QemuHost(KeepsMoments):
         """Whose the files of running guests were."""
         self.tpm_programs = TpmPrograms()
         """What TPMs guests can have."""
+        self.connection_closed = asyncio.Event()
         self.watches_connections = False
         """Somebody looks whether the connections are there that guests end with."""
         self.consoles = Consoles()

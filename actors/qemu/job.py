@@ -35,6 +35,8 @@ class Job:
     tell: Callable[[Job], list[TypedParam]] | None = None
     """What is told of it, where that is not what a migration tells."""
     ended_ms: int | None = None
+    error: str = ""
+    """Why it failed, in QEMU's words, where those come by themselves."""
 
     @property
     def elapsed_ms(self) -> int:

@@ -55,6 +55,12 @@ def qemu_number(codeset: int, code: int) -> int:
         if code in _EXTENDED:
             return _EXTENDED[code]
         raise ConfigUnsupported(f"cannot translate keycode {code} of linux codeset to qnum keycode")
+    if codeset == KeycodeSet.ATSET1:
+        # the same numbers, whose prefix for the keys of later keyboards is the highest bit here
+        number = code & 0x7F | 0x80 if code >> 8 == 0xE0 else code
+        if 0 < number <= 0xFF:
+            return number
+        raise ConfigUnsupported(f"cannot translate keycode {code} of atset1 codeset to qnum keycode")
     raise ConfigUnsupported(f"cannot translate keycodes of codeset {codeset}")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from actors.qemu.monitor.link import Command
 from conf.domain.chardev import CharDevice, CharType, PtySource
+from conf.domain.clock import LifecycleAction
 from conf.domain.disk import Disk, IoTune
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics, GraphicsType
@@ -144,6 +145,11 @@ def throttle(disk: Disk, tune: IoTune) -> Command:
     if tune.group_name is not None:
         arguments["group"] = tune.group_name
     return ("block_set_io_throttle", arguments)
+
+
+def reboot_command(action: LifecycleAction) -> Command:
+    """What QEMU makes of a reboot: one that is to end the guest is a shutdown."""
+    return "set-action", {"reboot": "shutdown" if action is LifecycleAction.DESTROY else "reset"}
 
 
 def password_commands(domain: Domain) -> list[Command]:

@@ -225,6 +225,8 @@ def _tray_moved(host: QemuHost, guest: Guest, data: Data) -> None:
 
 
 def _guest_panicked(host: QemuHost, guest: Guest, data: Data) -> None:
+    # QEMU stops it, which is told first, whatever is done about it then
+    _stop(host, guest, data)
     host.runtime.spawn(panicked(host, guest), f"panic of {guest.name}")
 
 
@@ -309,6 +311,11 @@ def _job_end(host: QemuHost, guest: Guest, data: Data) -> None:
     on_job_end(host, guest, dict(data))
 
 
+def _dump_completed(host: QemuHost, guest: Guest, data: Data) -> None:
+    if guest.job is not None:
+        guest.job.error = str(data.get("error") or "")
+
+
 def _write_threshold(host: QemuHost, guest: Guest, data: Data) -> None:
     from actors.qemu.block.threshold import on_threshold
 
@@ -346,6 +353,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "BLOCK_JOB_COMPLETED": _job_end,
     "BLOCK_JOB_CANCELLED": _job_end,
     "BLOCK_WRITE_THRESHOLD": _write_threshold,
+    "DUMP_COMPLETED": _dump_completed,
 }
 
 

@@ -35,7 +35,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_scripts
-from actors.qemu.live import balloon_commands, learn_ptys, password_commands, throttle_commands
+from actors.qemu.live import balloon_commands, learn_ptys, password_commands, reboot_command, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
 from actors.qemu.logs import last_words, log_of, open_log
 from actors.qemu.memory_lock import apply_lock_limit
@@ -60,6 +60,7 @@ from actors.qemu.tuning.applying import apply_tuning
 from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
 from actors.runtime.context import find_call
 from conf.domain.checks_interfaces import check_connection
+from conf.domain.clock import LifecycleAction
 from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.domain.resources import Resource
@@ -177,7 +178,7 @@ async def _start(
         undo.callback(remove_groups, host.run_folder, run)
         guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
         separate_processors(run.threads, host.config.qemu)
-        await _settle(guest, begun.live)
+        await _settle(guest, begun.live, caps)
         if not wish.paused and wish.incoming is None:
             guest.expected.add("RESUME")
             try:
@@ -467,8 +468,10 @@ async def _plug_processors(guest: Guest, live: Domain) -> tuple[int, ...] | None
     return await plug_listed(guest, live)
 
 
-async def _settle(guest: Guest, live: Domain) -> None:
+async def _settle(guest: Guest, live: Domain, caps: Capabilities) -> None:
     """Sets what no command line can: limits of disks, passwords of displays."""
     commands = [*throttle_commands(live), *password_commands(live)]
+    if live.on_reboot is LifecycleAction.DESTROY and caps.has("set-action"):
+        commands.append(reboot_command(live.on_reboot))
     if commands:
         await guest.ask_all(commands)

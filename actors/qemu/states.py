@@ -92,6 +92,9 @@ def shut_down(guest: Guest, by_guest: bool | None) -> Told:
 
 
 def stopped(guest: Guest, reason: DomainShutoffReason) -> Told:
+    if reason is DomainShutoffReason.CRASHED and guest.state is DomainState.CRASHED:
+        # its kernel gave up, rather than its process
+        return lifecycle(guest, Event.STOPPED, Stopped.CRASHED)
     return lifecycle(guest, Event.STOPPED, STOPPED_DETAILS.get(reason, Stopped.FAILED))
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +36,10 @@ def gone(guest: RealGuest) -> Callable[[], bool]:
     return lambda: qemu_pid(guest.uuid) is None
 
 
+def running(house: GatewayHouse) -> list[str]:
+    return sorted(house.virsh("list", "--name", uri=house.uri(URI)).stdout.split())
+
+
 def test_guests_end_with_the_connection_that_started_them(house: GatewayHouse, tmp_path: Path) -> None:
     bound, defined, free = (RealGuest(f"{name}-{os.getpid()}", memory_mib=32, boots=False) for name in ("b", "d", "f"))
     paths = {}
@@ -52,8 +55,8 @@ def test_guests_end_with_the_connection_that_started_them(house: GatewayHouse, t
         virsh.stdin.write(f"create {paths[bound.name]} --autodestroy\nstart {defined.name} --autodestroy\n")
         virsh.stdin.write(f"create {paths[free.name]}\n")
         virsh.stdin.flush()
-        for guest in (bound, defined, free):
-            wait_for(f"{guest.name} runs", partial(lambda one: qemu_pid(one.uuid) is not None, guest), LIMIT_S)
+        names = sorted(guest.name for guest in (bound, defined, free))
+        wait_for("all have started", lambda: running(house) == names, LIMIT_S)
         # a driver that is new on the way knows it too
         house.kill("qemu")
         house.start("qemu")
@@ -65,12 +68,7 @@ def test_guests_end_with_the_connection_that_started_them(house: GatewayHouse, t
         virsh.communicate()
     wait_for("the guests end", lambda: gone(bound)() and gone(defined)(), LIMIT_S)
     assert not gone(free)()
-    names = house.virsh("list", "--all", "--name", uri=house.uri(URI)).stdout.split()
-    wait_for(
-        "they are known to be off",
-        lambda: house.virsh("list", "--name", uri=house.uri(URI)).stdout.split() == [free.name],
-        LIMIT_S,
-    )
+    wait_for("they are known to be off", lambda: running(house) == [free.name], LIMIT_S)
     names = house.virsh("list", "--all", "--name", uri=house.uri(URI)).stdout.split()
     assert sorted(names) == sorted([defined.name, free.name])
     asyncio.run(start_and_leave(house, bound))

@@ -44,4 +44,4 @@ def read_header(path: Path) -> SavedImage:
             head = unpack_head(file.read(SIZE))
             return unpack_image(head, file.read(head.length))
     except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot read '{path}'") from exc
+        raise HostSystemError(exc.errno or 0, f"Failed to open file '{path}'") from exc

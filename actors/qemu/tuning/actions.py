@@ -6,6 +6,7 @@ from typing import Final
 
 from actors.qemu.flags import AFFECT, check_flags, impact
 from actors.qemu.host import QemuHost
+from actors.qemu.live import reboot_command
 from actors.qemu.tuning.draft import Draft
 from actors.runtime.calls import Calls
 from conf.domain.clock import LifecycleAction
@@ -50,6 +51,11 @@ async def domain_set_lifecycle_action(host: QemuHost, dom: DomainRef, type: int,
         raise ConfigUnsupported(
             f"qemu driver doesn't support the '{wanted.value}' action for 'on_reboot'/'on_poweroff'"
         )
+    if type == Occasion.REBOOT and guest.is_active and draft.live is not None:
+        caps = await host.emulator_for(None, guest.need_run().emulator)
+        if caps.has("set-action"):
+            name, arguments = reboot_command(wanted)
+            await guest.ask(name, dict(arguments or {}))
     for definition in draft.definitions:
         setattr(definition, _FIELDS[Occasion(type)], wanted)
     await draft.commit(host)

@@ -171,7 +171,11 @@ async def _dump(guest: Guest, form: str) -> None:
             if status["status"] == "completed":
                 return
             if status["status"] == "failed":
-                raise OperationFailed("memory-only dump failed")
+                raise OperationFailed(
+                    f"memory-only dump failed: {job.error}"
+                    if job.error
+                    else "memory-only dump failed for unknown reason"
+                )
             await asyncio.sleep(_POLL_S)
 
 
