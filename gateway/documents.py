@@ -2,7 +2,8 @@
 
 While a driver is given up, its guests' XML is answered as it was last known; what nobody had read would not be known.
 So a guest that did not change for a while has its document fetched, one at a time and slowly, into half of the room
-that the read model has for documents.
+that the read model has for documents. While guests are being changed one after the other that waits, for it would slow
+down the changes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from schema.table import need_procedure
 
 PACE_S: Final = 0.005
 DEADLINE_S: Final = 5.0
+QUIET_S: Final = 0.5
+"""Nothing is fetched before so long after the last change,"""
+OVERDUE_S: Final = 60.0
+"""unless a document has been due for so long."""
 PLAIN: Final = bytes(4)  # flags 0, as a client sends them
 
 
@@ -33,6 +38,8 @@ class Documents:
         self._settle_s = settle_s
         self._pending: dict[tuple[str, str, bytes], tuple[View, float]] = {}
         self._news = asyncio.Event()
+        self._quiet_s = min(QUIET_S, settle_s)
+        self._changed_at = clock() - QUIET_S
 
     def changed(self, view: View, uuid: bytes) -> None:
         """A guest is there, or is not what it was."""
@@ -40,6 +47,7 @@ class Documents:
             key = view.replica.source, view.scope, uuid
             self._pending.pop(key, None)
             self._pending[key] = view, self._clock() + self._settle_s
+            self._changed_at = self._clock()
             self._news.set()
 
     async def run(self) -> None:
@@ -49,7 +57,10 @@ class Documents:
                 self._news.clear()
                 await self._news.wait()
             key, (view, due) = next(iter(self._pending.items()))
-            wait = due - self._clock()
+            now = self._clock()
+            wait = due - now
+            if wait > -OVERDUE_S:
+                wait = max(wait, self._changed_at + self._quiet_s - now)
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue

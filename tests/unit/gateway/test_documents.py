@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.documents import PLAIN, Documents
+import pytest
+
+from gateway.documents import OVERDUE_S, PLAIN, Documents
 from gateway.replica import Replica, View
 from schema.errors import NoSuchDomain
 from tests.fakes.scripted_peer import ScriptedPeer
@@ -62,3 +64,38 @@ async def test_nothing_is_fetched_when_it_is_switched_off() -> None:
     documents.changed(view, uuid_of("a"))
     await run_for(documents, 0.05)
     assert not peer.asked
+
+
+async def test_documents_are_left_alone_while_others_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, view = made()
+    now = [100.0]
+    documents = Documents(peer, lambda: now[0], 2.0)
+    slept: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pass_time(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+        if len(slept) < 5:  # another guest changes all the time
+            documents.changed(view, bytes(16))
+        await sleep(0)
+
+    documents.changed(view, uuid_of("a"))
+    monkeypatch.setattr("gateway.documents.asyncio.sleep", pass_time)
+    running = asyncio.create_task(documents.run())
+    while not peer.asked:
+        await sleep(0)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert slept[:5] == [2.0, 0.5, 0.5, 0.5, 0.5]
+
+
+async def test_a_document_that_is_long_overdue_is_fetched_all_the_same() -> None:
+    peer, view = made()
+    now = [100.0]
+    documents = Documents(peer, lambda: now[0], 2.0)
+    documents.changed(view, uuid_of("a"))
+    now[0] += 2.0 + OVERDUE_S
+    documents.changed(view, bytes(16))
+    await run_for(documents, 0.05)
+    assert len(peer.asked) == 1
