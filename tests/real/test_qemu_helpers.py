@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import pwd
 import signal
 import socket
 from pathlib import Path
@@ -12,11 +13,16 @@ from uuid import uuid4
 import pytest
 from lxml import etree
 
+from actors.qemu.helpers.crew import Crew
 from actors.qemu.helpers.processes import find_helpers, place_of
+from actors.qemu.monitor.protocol import Notice
+from actors.qemu.notices import on_notice
+from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import ConfigUnsupported, DomainStateError, InternalError, NoSuchSecret, VirtError
 from settings.config import QemuSettings
 from tests.contract.house import House
 from tests.real.test_qemu_guests import Subject, driver, root, until
+from tests.real.test_qemu_migration import Traveller, move, runs, start, two_hosts
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 __all__ = ["root"]
@@ -248,3 +254,60 @@ async def test_firmware_of_this_host_runs(root: Path) -> None:
         await until("the firmware looks for something to boot", lambda: b"BdsDxe" in guest.log.read_bytes(), 90.0)
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
         await house.call("domain_undefine_flags", dom=guest.ref, flags=4)
+
+
+async def test_helpers_are_the_guests_users(root: Path) -> None:
+    need_root()
+    root.chmod(0o711)
+    guest = Subject(root, TPM + NETWORK + "<graphics type='dbus'/>", boots=False)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    async with driver(root, settings=QemuSettings(user="nobody")) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await create(house, guest)
+        folder = folder_of(house, guest)
+        pids = helpers_in(folder)
+        assert set(pids) == {"swtpm@tpm0", "passt@net0", "dbus-daemon@bus"}
+        for role, pid in pids.items():
+            told = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+            assert f"\nUid:\t{nobody}\t" in told, f"{role} is somebody else"
+        # what root will believe one day is not where the guest's user could write
+        assert folder.stat().st_uid == nobody and place_of(folder).stat().st_uid == 0
+        assert {path.stat().st_uid for path in place_of(folder).iterdir()} == {0}
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
+        await until("all are gone", lambda: not any(lives(pid) for pid in pids.values()))
+
+
+async def test_reservations_are_another_programs_when_one_has_died(root: Path) -> None:
+    guest = Subject(root, "", boots=False)
+    async with driver(root) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await create(house, guest)
+        known, folder = house.host.guest(guest.ref), folder_of(house, guest)
+        crew = Crew(house.host, guest.name, folder, None)
+        crew.serve(known)
+        await crew.restart_reservations()
+        role = "qemu-pr-helper@pr-helper0"
+        pid = helpers_in(folder)[role]
+        os.kill(pid, signal.SIGKILL)
+        await until("it is gone", lambda: crew.roles == set())
+        # this is what QEMU says when it has lost it
+        lost = Notice("PR_MANAGER_STATUS_CHANGED", {"id": "pr-helper0", "connected": False}, 0)
+        on_notice(house.host, known, lost)
+        await until("another is there", lambda: helpers_in(folder).get(role, pid) != pid)
+        await until("it is served", lambda: (folder / "pr-helper0.sock").exists())
+        pid = helpers_in(folder)[role]
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
+        await until("it ends with its guest", lambda: not lives(pid))
+
+
+async def test_a_tpm_moves_with_its_guest(root: Path) -> None:
+    guest = Traveller(more=TPM)
+    flags = int(Flags.LIVE | Flags.PERSIST_DEST | Flags.UNDEFINE_SOURCE)
+    async with two_hosts(root) as (source, destination):
+        await start(source, guest)
+        there, here = (one.host.state_folder / "swtpm" / str(guest.uuid) / "tpm2" for one in (destination, source))
+        assert here.is_dir()
+        await move(source, destination, guest, flags, f"unix://{root}/m.sock")
+        assert await runs(destination, guest)
+        assert there.joinpath("tpm2-00.permall").stat().st_size > 0 and not here.parent.exists()
+        assert set(helpers_in(Path(destination.host.guest(guest.ref).need_run().folder))) == {"swtpm@tpm0"}
