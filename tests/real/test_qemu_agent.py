@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import pytest
 
+from actors.qemu.agent.asking import ask_agent
 from actors.qemu.driver import QemuActor
 from schema.body import pack_args
 from schema.errors import AgentUnresponsive, DomainStateError, InternalError, InvalidArguments
@@ -63,7 +64,8 @@ class Subject:
             f"<serial type='pty'><log file='{self.console}' append='on'/><target port='0'/></serial>"
             "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
             "<interface type='user'><mac address='52:54:00:aa:bb:cc'/><model type='virtio'/></interface>"
-            "<memballoon model='none'/></devices></domain>"
+            f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{root}/disk.qcow2'/>"
+            "<target dev='vda' bus='virtio'/></disk><memballoon model='none'/></devices></domain>"
         )
 
     async def says(self, text: str) -> None:
@@ -83,6 +85,9 @@ async def until(what: str, holds: Any, limit_s: float = 60.0) -> None:
 async def guest_with_agent(root: Path) -> AsyncIterator[tuple[House, Subject]]:
     needs_qemu()
     guest = Subject(root)
+    await asyncio.to_thread(
+        subprocess.run, ["qemu-img", "create", "-q", "-f", "qcow2", str(root / "disk.qcow2"), "1M"], check=True
+    )
     async with open_house(QemuActor(), SCOPE, root) as house:
         await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
         await ask(house, "domain_create_with_flags", guest)
@@ -114,7 +119,7 @@ def values(params: Any) -> dict[str, Any]:
     return {one.field: one.value for one in params}
 
 
-async def test_what_a_guest_tells_by_its_agent(root: Path) -> None:
+async def test_what_a_guest_tells_by_its_agent(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with guest_with_agent(root) as (house, guest):
         told = [r["data"]["state"] for r in house.broker.records if r["kind"] == "domain_event_agent_lifecycle"]
         assert told == [2, 1]
@@ -159,6 +164,20 @@ async def test_what_a_guest_tells_by_its_agent(root: Path) -> None:
         assert (await ask(house, "domain_authorized_ssh_keys_get", guest, user="root")).keys == ["ssh-ed25519 AAAA me"]
         await ask(house, "domain_authorized_ssh_keys_set", guest, user="root", keys=["ssh-ed25519 AAAA me"], flags=2)
         assert (await ask(house, "domain_authorized_ssh_keys_get", guest, user="root")).keys == []
+
+        # a snapshot of disks alone freezes the file systems while QEMU goes over to the new images
+        asked: list[str] = []
+
+        async def note(host: Any, asked_of: Any, name: str, *more: Any, **others: Any) -> Any:
+            asked.append(name)
+            return await ask_agent(host, asked_of, name, *more, **others)
+
+        monkeypatch.setattr("actors.qemu.moments.create.ask_agent", note)
+        monkeypatch.setattr("actors.qemu.agent.asking.ask_agent", note)
+        made = "<domainsnapshot><name>s1</name></domainsnapshot>"
+        await ask(house, "domain_snapshot_create_xml", guest, xml_desc=made, flags=16 | 64)
+        assert asked == ["guest-fsfreeze-freeze", "guest-fsfreeze-thaw"]
+        assert f"<source file='{root}/disk.s1'" in (await house.call("domain_get_xml_desc", dom=guest.ref, flags=0)).xml
 
         await ask(house, "domain_agent_set_response_timeout", guest, timeout=30)
         await ask(house, "domain_shutdown_flags", guest, flags=2)

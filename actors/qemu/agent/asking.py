@@ -15,7 +15,7 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import connect_socket
 from schema.enums.domain_state import DomainState
-from schema.errors import AgentUnresponsive, ArgumentUnsupported, DomainStateError
+from schema.errors import AgentUnresponsive, ArgumentUnsupported, DomainStateError, VirtError
 
 
 def check_agent(guest: Guest) -> None:
@@ -61,3 +61,11 @@ async def ask_agent(
     async with agent_of(host, guest) as agent:
         limit = timeout_of(guest) if timeout is None else timeout
         return (await agent.call(name, arguments, timeout=limit)).value
+
+
+async def thaw(host: QemuHost, guest: Guest) -> None:
+    """File systems that were frozen for a snapshot go on. Never fails: what went wrong is told in the log."""
+    try:
+        await ask_agent(host, guest, "guest-fsfreeze-thaw")
+    except VirtError as exc:
+        host.log.warning("a guest's file systems may still be frozen", guest=guest.name, error=exc.message)

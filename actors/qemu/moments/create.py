@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from actors.qemu import records
-from actors.qemu.agent.asking import ask_agent, check_agent
+from actors.qemu.agent.asking import ask_agent, check_agent, thaw
 from actors.qemu.block.chain import disk_of_target, images_of, path_of
 from actors.qemu.block.keeping import keep_now
 from actors.qemu.block.nodes import remove_file, run_job
@@ -94,6 +94,7 @@ async def domain_snapshot_create_xml(host: QemuHost, dom: DomainRef, xml_desc: s
         "active": guest.is_active,
         "halts": bool(flags & Create.HALT),
         "ran": guest.state is DomainState.RUNNING,
+        "quiesces": bool(flags & Create.QUIESCE),
     }
     async with host.intents.change(INTENT, facts) as intent:
         if not guest.is_active:
@@ -252,7 +253,7 @@ async def _take_external(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
         if flags & Create.QUIESCE:
             check_agent(guest)
             await ask_agent(host, guest, "guest-fsfreeze-freeze")
-            undo.push_async_callback(_thaw, host, guest)
+            undo.push_async_callback(thaw, host, guest)
             frozen = True
         undo.push_async_callback(_back_to_work, host, guest, ran)
         actions = await open_overlays(host, guest, overlays, reuses=bool(flags & Create.REUSE_EXT), undo=undo)
@@ -274,18 +275,11 @@ async def _take_external(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
     await keep_now(host, guest, config=config)
     host.publish(guest)
     if frozen:
-        await _thaw(host, guest)
+        await thaw(host, guest)
     if flags & Create.HALT:
         await halt(host, guest)
     elif stands and ran:
         await go_on(host, guest)
-
-
-async def _thaw(host: QemuHost, guest: Guest) -> None:
-    try:
-        await ask_agent(host, guest, "guest-fsfreeze-thaw")
-    except VirtError as exc:
-        host.log.warning("a guest's file systems may still be frozen", guest=guest.name, error=exc.message)
 
 
 async def _back_to_work(host: QemuHost, guest: Guest, ran: bool) -> None:

@@ -69,8 +69,9 @@ async def domain_checkpoint_create_xml(
     actions = prepare_checkpoint(guest, checkpoint)
     ref = DomainCheckpointRef(checkpoint.name or "", guest.ref)
     xml = write_moment(checkpoint, secure=True)
-    async with host.intents.change(INTENT, {"uuid": guest.record.uuid, "name": checkpoint.name, "xml": xml}) as intent:
-        quiesces = bool(flags & Create.QUIESCE)
+    quiesces = bool(flags & Create.QUIESCE)
+    facts = {"uuid": guest.record.uuid, "name": checkpoint.name, "xml": xml, "quiesces": quiesces}
+    async with host.intents.change(INTENT, facts) as intent:
         if quiesces:
             check_agent(guest)
             await ask_agent(host, guest, "guest-fsfreeze-freeze")

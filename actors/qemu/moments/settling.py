@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from actors.qemu.agent.asking import thaw
 from actors.qemu.block.backup import settle_backup
 from actors.qemu.block.chain import Image, disk_of_target, is_same_place
 from actors.qemu.block.jobs import BEGIN, END
@@ -55,6 +56,9 @@ async def settle_snapshots(host: QemuHost) -> None:
                     await settle_backup(host, guest, intent)
         except (VirtError, TimeoutError) as exc:
             host.log.warning("a snapshot that was begun is left as it is", guest=guest.name, error=str(exc))
+        if intent.data.get("quiesces") and guest.run is not None:
+            # its file systems may be frozen; to thaw what is not does no harm
+            host.runtime.spawn(thaw(host, guest), f"thaw {guest.name}")
 
 
 async def _settle(host: QemuHost, guest: Guest, intent: UnfinishedIntent) -> None:
