@@ -368,10 +368,10 @@ def _check_smartcard(device: Smartcard, capabilities: Capabilities) -> None:
 
 
 def _check_nvram(device: Nvram, domain: Domain, capabilities: Capabilities) -> None:
-    if capabilities.lacks("nvram"):
-        raise ConfigUnsupported("nvram device is not supported by this QEMU binary")
     if not rules_machine.is_pseries(domain):
         raise ConfigUnsupported("nvram device is only supported for PPC64")
+    if capabilities.lacks("nvram"):
+        raise ConfigUnsupported("nvram device is not supported by this QEMU binary")
     if device.address is not None and not isinstance(device.address, SpaprVioAddress):
         raise ConfigUnsupported("nvram address type must be spaprvio")
 

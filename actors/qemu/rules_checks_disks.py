@@ -250,6 +250,8 @@ def _check_encryption(
         return
     if encryption.format in ("qcow", "default"):
         raise ConfigUnsupported("old qcow/qcow2 encryption is not supported")
+    if encryption.format == "luks2":
+        raise ConfigUnsupported("luks2 is currently not supported by the qemu encryption engine")
     if image_format not in (None, "raw", "qcow2"):
         raise ConfigUnsupported("encryption is supported only with 'raw' and 'qcow2' image format")
 

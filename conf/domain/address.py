@@ -1,9 +1,11 @@
 """Where a device sits in the guest: `<address type=...>`."""
 
+import re
 from collections.abc import Callable
 
 from conf.element import Element, Empty, attr, child
-from conf.values import ANY_BASE, ON_OFF, UINT, hexadecimal
+from conf.faults import internal
+from conf.values import ANY_BASE, ON_OFF, UINT, Codec, hexadecimal
 from schema.errors import XmlError
 
 
@@ -82,11 +84,21 @@ class CcidAddress(Address, type="ccid"):
     slot: int = attr("slot", UINT, default=0)
 
 
+def _usb_port(text: str) -> str:
+    if _USB_PORT_TEXT(text) is None:
+        raise ValueError(text)
+    return text
+
+
+_USB_PORT_TEXT = re.compile(r"\d+(\.\d+){0,3}\Z", re.ASCII).match
+_USB_PORT: Codec[str] = Codec(_usb_port, str)
+
+
 class UsbAddress(Address, type="usb"):
     """A port below a USB controller: `1` or, behind hubs, `1.2`."""
 
     bus: int = attr("bus", UINT, default=0)
-    port: str | None = attr("port", str, default=None)
+    port: str | None = attr("port", _USB_PORT, default=None, bad=internal("Cannot parse <address> 'port' attribute"))
 
 
 class SpaprVioAddress(Address, type="spapr-vio"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from conf.domain import checks_disks, checks_interfaces, defaults_chardev
 from conf.domain.address import CcidAddress, CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
 from conf.domain.chardev import CharDevice, CharType, Console
@@ -25,8 +23,6 @@ from conf.domain.sound import Audio
 from conf.domain.video import Video, VideoType
 from schema.enums.error import ErrorCode, ErrorDomain
 from schema.errors import ConfigUnsupported, RefusedDocument, VirtError, XmlDetailError, XmlError
-
-_USB_PORT = re.compile(r"\d+(\.\d+){0,3}\Z").match
 
 
 def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules) -> None:
@@ -232,8 +228,8 @@ def _check_address(device: Device) -> None:
     address = device.address
     if isinstance(address, PciAddress):
         address.check()
-    elif isinstance(address, UsbAddress) and address.port is not None and _USB_PORT(address.port) is None:
-        raise RefusedDocument("Cannot parse <address> 'port' attribute")
+    elif isinstance(device, RedirDev) and address is not None and not isinstance(address, UsbAddress):
+        raise XmlError("Invalid address for a USB device")
     rom = device.rom
     if rom is not None and rom.enabled is False and (rom.bar is not None or rom.file is not None):
         raise ConfigUnsupported("ROM tuning is not supported when ROM is disabled")

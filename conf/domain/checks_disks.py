@@ -67,7 +67,7 @@ def check(disk: Disk, rules: DomainRules) -> None:
         if text and not (text.isascii() and text.isprintable()):
             raise XmlError(f"disk {what} is not printable string")
         if text and len(text) > length:
-            raise XmlError(f"disk {what} is more than {length} characters")
+            raise ConfigUnsupported(f"disk {what} is more than {length} characters")
     if not rules.passes_disk_fds and getattr(source, "fdgroup", None) is not None:
         raise ConfigUnsupported(f"driver does not support FD passing for disk '{disk.target.dev}'")
     _check_encryption(disk.encryption)
@@ -132,9 +132,18 @@ def _check_auth(auth: Auth | None, source: NetworkSource) -> None:
 
 
 def _check_encryption(encryption: Encryption | None) -> None:
-    if encryption is not None and encryption.format not in _ENCRYPTIONS:
+    if encryption is None:
+        return
+    if encryption.format not in _ENCRYPTIONS:
         raise ConfigUnsupported(f"unknown volume encryption format type {encryption.format}")
-    if encryption is not None and encryption.format == "luks" and encryption.cipher is not None:
+    for secret in encryption.secrets:
+        if secret.type != "passphrase":
+            raise ConfigUnsupported(f"unknown volume encryption secret type {secret.type}")
+        if secret.uuid is None and secret.usage is None:
+            raise XmlError("missing secret uuid or usage attribute")
+        if secret.uuid is not None and secret.usage is not None:
+            raise XmlError("either secret uuid or usage expected")
+    if encryption.format == "luks" and encryption.cipher is not None:
         raise ConfigUnsupported("supplying <cipher> for domain disk definition is unnecessary")
 
 
@@ -203,10 +212,10 @@ def _check_bus(disk: Disk) -> None:
             raise RefusedDocument(f"Invalid bus type '{bus.value}' for floppy disk")
         if not name.startswith("fd"):
             raise RefusedDocument(f"Invalid floppy device name: {name}")
-    elif bus is DiskBus.FDC:
-        raise RefusedDocument(f"Invalid bus type '{bus.value}' for disk")
     if disk.device is DiskDevice.DISK and not name.startswith(("hd", "sd", "vd", "xvd", "ubd")):
         raise RefusedDocument(f"Invalid harddisk device name: {name}")
+    if disk.device is not DiskDevice.FLOPPY and bus is DiskBus.FDC:
+        raise RefusedDocument(f"Invalid bus type '{bus.value}' for disk")
 
 
 def _check_vhost_user(disk: Disk) -> None:

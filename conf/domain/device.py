@@ -21,7 +21,7 @@ UPPER: Codec[str] = Codec(str.upper, lambda value: value, escaped=True)
 class BootOrder(Element, tag="boot"):
     """The device's turn when the firmware looks for something to boot."""
 
-    order: int | None = attr("order", POSITIVE, default=None)
+    order: int = attr("order", POSITIVE)
     loadparm: str | None = attr("loadparm", UPPER, default=None)
 
 

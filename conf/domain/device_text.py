@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from conf.domain import disk_text
 from conf.domain.chardev_users import Rng, Smartcard
+from conf.domain.disk import Disk
 from conf.domain.filesystem import Filesystem
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputType, Lease, RedirFilter
@@ -24,6 +26,8 @@ def normalize(device: Element) -> None:
             _normalize_input(device)
         case Rng():
             _normalize_rng(device)
+        case Disk():
+            disk_text.normalize(device)
         case Filesystem():
             _normalize_filesystem(device)
         case Shmem() if device.msi is not None and device.server is None:

@@ -177,10 +177,10 @@ class Mirror(Element, tag="mirror"):
 class Geometry(Element, tag="geometry"):
     """The cylinders, heads and sectors that the firmware reports."""
 
-    cyls: int = attr("cyls", UINT)
-    heads: int = attr("heads", UINT)
-    secs: int = attr("secs", UINT)
-    trans: str | None = attr("trans", str, default=None)
+    cyls: int | None = attr("cyls", UINT, default=None)
+    heads: int | None = attr("heads", UINT, default=None)
+    secs: int | None = attr("secs", UINT, default=None)
+    trans: str | None = attr("trans", words("none", "auto", "lba"), default=None)
 
 
 class BlockIo(Element, tag="blockio", empty=Empty.OMIT):

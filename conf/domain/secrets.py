@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children
-from conf.faults import lacking
+from conf.faults import lacking, malformed
 from conf.values import UINT, UUID_TEXT
 from schema.errors import XmlError
 
@@ -13,7 +13,7 @@ class SecretRef(Element, tag="secret"):
 
     type: str | None = attr("type", str, default=None)
     usage: str | None = attr("usage", str, default=None)
-    uuid: UUID | None = attr("uuid", UUID_TEXT, default=None)
+    uuid: UUID | None = attr("uuid", UUID_TEXT, default=None, bad=malformed("invalid secret uuid '{}'"))
 
 
 class Auth(Element, tag="auth"):

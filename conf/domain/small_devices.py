@@ -5,7 +5,7 @@ from enum import StrEnum
 from conf.domain.device import Device, DriverLast, VirtioDriver
 from conf.element import Element, Empty, attr, child, children, text, value
 from conf.faults import lacking, malformed, unsupported
-from conf.values import ON_OFF, UINT, ULONG, USB_VERSION, YES_NO, signed_hexadecimal, words
+from conf.values import INT, ON_OFF, UINT, ULONG, USB_VERSION, YES_NO, signed_hexadecimal, words
 from schema.errors import RefusedDocument, XmlError
 
 VIRTIO_MODELS = words("virtio", "virtio-transitional", "virtio-non-transitional")
@@ -70,7 +70,12 @@ class Input(Device, tag="input"):
 class Hub(Device, tag="hub"):
     """A USB hub."""
 
-    type: str = attr("type", words("usb"), bad=unsupported("unknown hub device type '{}'"))
+    type: str = attr(
+        "type",
+        words("usb"),
+        missing=lacking(RefusedDocument, "missing hub device type"),
+        bad=unsupported("unknown hub device type '{}'"),
+    )
 
 
 class WatchdogAction(StrEnum):
@@ -105,7 +110,7 @@ class MemBalloon(DriverLast, tag="memballoon"):
     model: str = attr("model", words("virtio", "xen", "none", "virtio-transitional", "virtio-non-transitional"))
     autodeflate: bool | None = attr("autodeflate", ON_OFF, default=None)
     free_page_reporting: bool | None = attr("freePageReporting", ON_OFF, default=None)
-    stats_period_s: int | None = value("stats", "period", UINT, default=None)
+    stats_period_s: int | None = value("stats", "period", INT, default=None)
 
 
 class PanicModel(StrEnum):

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, children, value
+from conf.faults import malformed, unsupported
 from conf.values import POSITIVE, UINT, YES_NO, words
 
 
@@ -23,7 +24,7 @@ class SoundModel(StrEnum):
 class Codec(Element, tag="codec"):
     """A codec of an HDA card."""
 
-    type: str = attr("type", words("duplex", "micro", "output"))
+    type: str = attr("type", words("duplex", "micro", "output"), bad=unsupported("unknown codec type '{}'"))
 
 
 class Sound(Device, tag="sound"):
@@ -93,7 +94,7 @@ class Audio(Element, tag="audio"):
     timer_period_us: int | None = attr("timerPeriod", UINT, default=None)
     try_mmap: bool | None = attr("tryMMap", YES_NO, default=None)
     exclusive: bool | None = attr("exclusive", YES_NO, default=None)
-    dsp_policy: int | None = attr("dspPolicy", UINT, default=None)
+    dsp_policy: int | None = attr("dspPolicy", UINT, default=None, bad=malformed("cannot parse 'dspPolicy' value '{}'"))
     server_name: str | None = attr("serverName", str, default=None)
     driver: str | None = attr("driver", words("esd", "alsa", "arts", "pulseaudio"), default=None)
     path: str | None = attr("path", str, default=None)

@@ -7,7 +7,7 @@ from conf.domain.seclabel import SourceSeclabel, visible_labels
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.status_parts import ImagePrivate, in_status
 from conf.element import Element, Empty, attr, child, children, content, value
-from conf.faults import lacking
+from conf.faults import lacking, malformed
 from conf.flags import XmlFlags
 from conf.values import UINT, ULONG, YES_NO
 from schema.errors import XmlError
@@ -61,12 +61,16 @@ class Transport(StrEnum):
     RDMA = "rdma"
 
 
+_SLICE = lacking(XmlError, "missing offset or size attribute of slice")
+_BAD_SLICE = malformed("malformed offset or size attribute of slice")
+
+
 class Slice(Element, tag="slice"):
     """A part of the source."""
 
     type: str = attr("type", str)
-    offset: int = attr("offset", ULONG)
-    size: int = attr("size", ULONG)
+    offset: int = attr("offset", ULONG, missing=_SLICE, bad=_BAD_SLICE)
+    size: int = attr("size", ULONG, missing=_SLICE, bad=_BAD_SLICE)
 
 
 class Host(Element, tag="host"):
@@ -95,7 +99,7 @@ class PersistentReservations(Element, tag="reservations"):
         path: str | None = attr("path", str, default=None)
         mode: str | None = attr("mode", str, default=None)
 
-    managed: bool | None = attr("managed", YES_NO, default=None)
+    managed: bool = attr("managed", YES_NO)
     source: Source | None = child(Source, default=None)
 
 
@@ -233,7 +237,9 @@ class NvmeSource(StorageSource, case="nvme", empty=Empty.OMIT):
 
     type: str = attr("type", str)
     managed: bool | None = attr("managed", YES_NO, default=None)
-    namespace_id: int = attr("namespace", ULONG)
+    namespace_id: int = attr(
+        "namespace", ULONG, missing=lacking(XmlError, "missing 'namespace' attribute to disk source")
+    )
     index: int | None = attr("index", UINT, default=None, live=True)
     address: SourcePciAddress | None = child(SourcePciAddress, default=None)
     slices: list[Slice] = children(Slice, within="slices", default=[])

@@ -67,6 +67,8 @@ class HostFacts:
 
     arch: str = "x86_64"
     firmwares: Sequence[Descriptor] = ()
+    images: Collection[str] = ()
+    """The images of those firmwares that are there."""
     loaders: Sequence[str] = ()
     tpm_versions: Sequence[str] = ("1.2", "2.0")
     passes_pci: bool = False
@@ -84,6 +86,7 @@ def read_host_facts(
     return HostFacts(
         arch=arch,
         firmwares=firmwares,
+        images=[one.code for one in firmwares if Path(one.code).exists()],
         loaders=tuple(path for path in LOADERS if Path(path).exists()),
         passes_pci=has_groups and Path("/dev/vfio/vfio").exists(),
         tpm_versions=sorted(tpm_versions),
@@ -154,7 +157,7 @@ def _os(caps: Capabilities, machine: Machine, host: HostFacts) -> OsSupport:
     loader = LoaderSupport(
         supported=True,
         # the lists of old are for machines that no package describes a firmware for
-        paths=list(dict.fromkeys(code for code, _ in offered.images)) or list(host.loaders),
+        paths=list(dict.fromkeys(code for code, _ in offered.images if code in host.images)) or list(host.loaders),
         choices=[
             Choice(name="type", values=["rom", "pflash"]),
             Choice(name="readonly", values=["yes", "no"]),

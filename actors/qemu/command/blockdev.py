@@ -89,6 +89,14 @@ def cache_properties(mode: DiskCache | None) -> Properties | None:
     return {"direct": direct, "no-flush": no_flush}
 
 
+def cache_of(disk: Disk) -> DiskCache | None:
+    """The wanted way of caching: an image that others write too is not cached by the host."""
+    mode = disk.driver.cache if disk.driver is not None else None
+    if disk.shareable and not disk.readonly and mode in (None, DiskCache.DEFAULT):
+        return DiskCache.NONE
+    return mode
+
+
 def guest_write_cache(mode: DiskCache | None) -> str | None:
     """Whether the guest's disk says that it has a write cache; None leaves it to QEMU."""
     if mode is None or mode is DiskCache.DEFAULT:
@@ -216,8 +224,8 @@ def _top_layer(disk: Disk) -> _Layer:
     layer.is_floppy = disk.device is DiskDevice.FLOPPY
     if layer.is_cdrom:
         layer.readonly = True
+    layer.cache = cache_of(disk)
     if driver is not None:
-        layer.cache = driver.cache
         layer.aio = driver.io.value if driver.io is not None else None
         layer.discard, layer.zeroes = driver.discard, driver.detect_zeroes
         layer.metadata_cache = driver.metadata_cache
@@ -231,8 +239,8 @@ def _lower_layer(disk: Disk, store: BackingStore) -> _Layer:
     kind = store.format.type if store.format is not None else "raw"
     layer = _Layer(store.source, kind, str(store.index or 0), True)
     driver = disk.driver
+    layer.cache = cache_of(disk)
     if driver is not None:
-        layer.cache = driver.cache
         layer.aio = driver.io.value if driver.io is not None else None
         layer.discard = driver.discard
     layer.metadata_cache = store.format.metadata_cache if store.format is not None else None
@@ -271,6 +279,8 @@ class _Layer:
                 properties["backing"] = beneath.name
             elif ended:
                 properties["backing"] = NULL
+        elif beneath is not None:
+            raise ConfigUnsupported(f"storage format '{self.kind}' does not support backing store")
         node.steps.append(("-blockdev", properties))
         return node
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from actors.qemu.command.blockdev import (
+    cache_of,
     disk_nodes,
     guest_write_cache,
     has_overlay,
@@ -103,7 +104,6 @@ def _add_floppy_controller(launch: Launch, line: CommandLine, floppies: list[Dis
 
 def disk_device(launch: Launch, disk: Disk, node: str | None) -> Properties:
     """The device of a disk above its topmost node. Raises ConfigUnsupported for what QEMU cannot have."""
-    driver = disk.driver
     alias = alias_of(disk)
     properties = _front(launch, disk)
     if isinstance(disk.source, VhostUserSource):
@@ -126,7 +126,7 @@ def disk_device(launch: Launch, disk: Disk, node: str | None) -> Properties:
         properties["removable"] = bool(disk.target.removable)
     has_cache = disk.device not in (DiskDevice.FLOPPY, DiskDevice.LUN)
     if has_cache and not isinstance(disk.source, VhostUserSource):
-        properties["write-cache"] = guest_write_cache(driver.cache if driver is not None else None)
+        properties["write-cache"] = guest_write_cache(cache_of(disk))
     if disk.geometry is not None:
         properties["cyls"] = disk.geometry.cyls
         properties["heads"] = disk.geometry.heads

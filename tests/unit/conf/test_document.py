@@ -84,7 +84,7 @@ def test_deep_nesting_is_refused() -> None:
 
 def test_deep_backing_chain_is_refused_or_read_but_never_a_crash() -> None:
     depth = 200
-    chain = "<backingStore type='file'><source file='/a'/>" * depth + "</backingStore>" * depth
+    chain = "<backingStore type='file'><format type='raw'/><source file='/a'/>" * depth + "</backingStore>" * depth
     text = (
         "<domain type='test'><name>a</name><memory>1</memory><os><type>hvm</type></os><devices><disk type='file'>"
         f"<source file='/b'/>{chain}<target dev='vda'/></disk></devices></domain>"
