@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from actors.qemu.driver import QemuActor
+from actors.qemu.saved.header import PARTIAL
 from actors.qemu.saved.image import read_header
 from actors.qemu.saved.streams import FORMATS
 from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
@@ -84,6 +85,20 @@ async def test_a_guest_is_saved_and_restored_in_every_format(house: House, root:
     use(house, dump_image_format="gzip")
     await do(house, "domain_core_dump", dom=ref, to=str(root / "dump"), flags=0)
     assert (root / "dump").read_bytes()[:2] == b"\x1f\x8b"
+    await do(house, "domain_destroy_flags", dom=ref, flags=0)
+
+
+async def test_a_managed_save_that_is_not_whole_is_thrown_away(house: House) -> None:
+    guest = RealGuest(f"half-{os.getpid()}", memory_mib=32, boots=False)
+    ref = (await do(house, "domain_define_xml_flags", xml=guest.xml(), flags=0)).dom
+    await do(house, "domain_create_with_flags", dom=ref, flags=0)
+    await do(house, "domain_managed_save", dom=ref, flags=0)
+    kept = house.host.managed_save_path(house.host.guest(ref))
+    with kept.open("r+b") as file:
+        file.write(PARTIAL)
+    await do(house, "domain_create_with_flags", dom=ref, flags=0)
+    assert not kept.exists() and not house.host.guest(ref).record.managed_save
+    assert house.host.guest(ref).state is DomainState.RUNNING
     await do(house, "domain_destroy_flags", dom=ref, flags=0)
 
 
