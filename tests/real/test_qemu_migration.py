@@ -310,17 +310,42 @@ async def test_post_copy_survives_a_connection_that_breaks(root: Path) -> None:
         await ask(destination, "domain_destroy_flags", dom=guest.ref)
 
 
-@pytest.mark.parametrize("flags", [Flags.AUTO_CONVERGE, Flags.PARALLEL, Flags.COMPRESSED, Flags.PAUSED, Flags(0)])
-async def test_the_ways_of_a_migration(flags: int, root: Path) -> None:
-    guest = Traveller()
+METHOD = "compression"
+WAYS: dict[str, tuple[Flags, list[TypedParam]]] = {
+    "plain": (Flags(0), []),
+    "paused": (Flags.PAUSED, []),
+    "throttled": (
+        Flags.LIVE | Flags.AUTO_CONVERGE,
+        [TypedParam.of_int("auto_converge.initial", 30), TypedParam.of_int("auto_converge.increment", 20)],
+    ),
+    "parallel": (
+        Flags.LIVE | Flags.PARALLEL | Flags.COMPRESSED,
+        [TypedParam.of_int("parallel.connections", 3), TypedParam.of_string(METHOD, "zlib")],
+    ),
+    "by threads": (
+        Flags.LIVE | Flags.COMPRESSED,
+        [TypedParam.of_string(METHOD, "mt"), TypedParam.of_int("compression.mt.level", 1)],
+    ),
+    "xbzrle": (
+        Flags.LIVE | Flags.COMPRESSED,
+        [TypedParam.of_string(METHOD, "xbzrle"), TypedParam.of_ullong("compression.xbzrle.cache", 8 << 20)],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_ways_of_a_migration(way: str, root: Path) -> None:
+    guest, (flags, params) = Traveller(), WAYS[way]
     async with two_hosts(root) as (source, destination):
         await start(source, guest)
-        await move(source, destination, guest, int(flags), f"unix://{root}/m.sock")
+        await move(source, destination, guest, int(flags), f"unix://{root}/m.sock", *params)
         paused = bool(flags & Flags.PAUSED)
         assert (await state(destination, guest))[0] == (DomainState.PAUSED if paused else DomainState.RUNNING)
         assert await state(source, guest) == (DomainState.SHUTOFF, DomainShutoffReason.MIGRATED)
-        told = await house_stats(source, guest)
-        assert told["operation"] == 5 and told["memory_total"] > 0
+        for house, operation in ((source, 5), (destination, 4)):
+            told = await house_stats(house, guest)
+            assert told["operation"] == operation and told["memory_total"] > 0 and told["downtime"] >= 0
+            assert ("compression_cache" in told) == (way == "xbzrle")
         await ask(destination, "domain_destroy_flags", dom=guest.ref)
         with pytest.raises(NoSuchDomain):
             await state(destination, guest)  # it was not made persistent there
@@ -523,58 +548,6 @@ async def test_a_source_driver_that_dies_when_all_is_sent(outcome: str, root: Pa
                 assert await runs(source, guest)
                 assert not await runs(destination, guest)
                 await ask(source, "domain_destroy_flags", dom=guest.ref)
-
-
-async def test_a_source_driver_that_dies_before_it_lets_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    guest, uri = Traveller(), f"unix://{root}/m.sock"
-    async with host(root, "b") as destination:
-        async with host(root, "a", dies=True) as source:
-            await start(source, guest)
-            begun = await begin(source, guest, LIVE)
-            prepared = await prepare(destination, guest, begun, LIVE, uri)
-            cookie = await perform(source, guest, prepared.cookie_out, LIVE, uri)
-            await finish(destination, guest, cookie, LIVE)
-            stuck = asyncio.Event()
-
-            async def hang(*args: Any, **kwargs: Any) -> None:
-                stuck.set()
-                await asyncio.Event().wait()
-
-            with monkeypatch.context() as patch:
-                patch.setattr("actors.qemu.migration.source.leave", hang)
-                post(
-                    source,
-                    "domain_migrate_confirm3_params",
-                    dom=guest.ref,
-                    params=[],
-                    cookie_in=b"",
-                    flags=LIVE,
-                    cancelled=0,
-                )
-                await asyncio.wait_for(stuck.wait(), 30)
-        async with host(root, "a", epoch=2) as source:
-            await until("it ends here", lambda: emulators_below(root / "a") == [], 30)
-            assert await runs(destination, guest)
-            assert not await runs(source, guest)
-            await ask(destination, "domain_destroy_flags", dom=guest.ref)
-
-
-async def test_a_destination_driver_that_dies_while_it_waits(root: Path) -> None:
-    guest, uri = Traveller(), f"unix://{root}/m.sock"
-    async with host(root, "a") as source:
-        await start(source, guest)
-        async with host(root, "b", dies=True) as destination:
-            begun = await begin(source, guest, LIVE)
-            prepared = await prepare(destination, guest, begun, LIVE, uri)
-        async with host(root, "b", epoch=2) as destination:
-            await until("it is given up", lambda: emulators_below(root / "b") == [], 30)
-            with pytest.raises(VirtError):
-                await perform(source, guest, prepared.cookie_out, LIVE, uri)
-            with pytest.raises(NoSuchDomain):
-                await finish(destination, guest, b"", LIVE, cancelled=True)
-            await confirm(source, guest, LIVE, cancelled=True)
-            assert await runs(source, guest)
-            await ask(source, "domain_destroy_flags", dom=guest.ref)
 
 
 @pytest.mark.parametrize("moment", ["before it runs", "after it runs"])

@@ -19,6 +19,7 @@ from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.checks import KNOWN_FLAGS, check_addresses, check_flags_together, check_rdma
 from actors.qemu.migration.cookie import check_cookie, nbd_part, nbd_sizes, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
+from actors.qemu.migration.outcome import arrival_of
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.places import address_for, nbd_place
 from actors.qemu.migration.postcopy import (
@@ -75,7 +76,8 @@ async def prepare(
     if unknown := flags & ~KNOWN_FLAGS:
         raise InvalidArguments(f"unsupported flags (0x{unknown:x}) in function qemuDomainMigratePrepare3Params")
     check_flags_together(flags)
-    check_addresses(params, flags)
+    # where a tunnel ends is our own doing
+    check_addresses(params, flags & ~Flags.TUNNELLED if is_tunnel else flags)
     check_settings(params, flags)
     if flags & Flags.POSTCOPY_RESUME:
         return await _listen_again(host, xml, params, cookie_in)
@@ -296,6 +298,8 @@ async def _go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCook
     else:
         told.append(states.suspended(guest))
     host.publish(guest, told)
+    if cookie is not None and cookie.statistics is not None:
+        guest.completed_job = arrival_of(cookie.statistics)
     if follows:
         await wait_received(host, guest)
     else:

@@ -8,6 +8,7 @@ the same steps as a migration (`VIR_MIGRATE_POSTCOPY_RESUME`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Final
 
@@ -65,7 +66,8 @@ def failed(way: str) -> OperationFailed:
 async def note_switch(host: QemuHost, guest: Guest, move: Move) -> None:
     """It stands still here, and runs over there from now on. Raises HostSystemError."""
     if move.phase != BROKEN:
-        await release_leases(host, guest)
+        with contextlib.suppress(VirtError):
+            await release_leases(host, guest)
     await _note_out(host, guest, move, FOLLOWS, DomainPausedReason.POSTCOPY, Suspended.POSTCOPY)
 
 

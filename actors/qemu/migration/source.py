@@ -30,6 +30,7 @@ from actors.qemu.migration.checks import (
 from actors.qemu.migration.cookie import nbd_part, own_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
 from actors.qemu.migration.leaving import keep
+from actors.qemu.migration.outcome import statistics_of
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.postcopy import (
     FOLLOWS,
@@ -221,8 +222,9 @@ async def send(
         undo.pop_all()
     with contextlib.suppress(VirtError):
         await release_leases(host, guest)
-    data: bytes = write_cookie(our_cookie(host, guest))
-    return data
+    cookie = our_cookie(host, guest)
+    cookie.statistics = statistics_of(job)
+    return write_cookie(cookie)
 
 
 def has_sent(move: Move) -> bool:

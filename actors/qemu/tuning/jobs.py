@@ -89,6 +89,9 @@ async def domain_abort_job_flags(host: QemuHost, dom: DomainRef, flags: int) -> 
         await guest.ask("migrate-pause")
         return
     if job is None:
+        move = guest.need_run().move
+        if move is not None and move.way == "in" and move.phase == "waiting":
+            raise DomainStateError("cannot abort incoming migration; use virDomainDestroy instead")
         raise DomainStateError("no job is active on the domain")
     if job.is_post_copy:
         raise DomainStateError("cannot abort migration in post-copy mode")

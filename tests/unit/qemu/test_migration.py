@@ -10,8 +10,10 @@ import pytest
 
 from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.guest import Guest
+from actors.qemu.job import Job, job_parameters
 from actors.qemu.migration.checks import check_addresses, check_flags_together, check_rdma, filesystem_of
 from actors.qemu.migration.cookie import check_cookie, nbd_part, nbd_sizes, own_cookie, read_cookie, write_cookie
+from actors.qemu.migration.outcome import arrival_of, statistics_of
 from actors.qemu.migration.parameters import (
     MigrationParameters,
     read_migration_parameters,
@@ -24,6 +26,7 @@ from actors.qemu.records import Facts, Move, Record, Run, decode, encode
 from conf.document import parse_document
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags
+from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import (
     ArgumentUnsupported,
@@ -213,3 +216,14 @@ def test_how_far_a_guest_is_survives_its_driver() -> None:
 def test_file_systems_of_this_host_alone(tmp_path: Path) -> None:
     assert filesystem_of(str(tmp_path)) is None
     assert filesystem_of(str(tmp_path / "absent")) is None
+
+
+def test_how_it_went_is_told_where_it_arrived() -> None:
+    ram = {"total": 9, "transferred": 7, "remaining": 0, "duplicate": 1, "normal": 2, "mbps": 8.0, "page-size": 4096}
+    job = Job(Operation.MIGRATION_OUT, "", status={"status": "completed", "downtime": 3, "setup-time": 1, "ram": ram})
+    job.ended_ms = 12
+    there = arrival_of(statistics_of(job))
+    assert there.operation is Operation.MIGRATION_IN and there.elapsed_ms == 12
+    mine = {one.field: one.value for one in job_parameters(job)}
+    theirs = {one.field: one.value for one in job_parameters(there)}
+    assert theirs == mine | {"operation": 4, "memory_dirty_rate": 0}
