@@ -11,6 +11,7 @@ import msgspec
 from broker.policy import CallerKind, Rule
 from broker.registry import Actor
 from broker.wire import Flag, call_id, pack_value, public_id
+from schema.access_policy import Judge
 
 LATENCY_BOUNDS_S: Final = (
     0.0002,
@@ -54,6 +55,7 @@ class Caller:
         "desk",
         "gone",
         "identity",
+        "judge",
         "kind",
         "limit",
         "packed_identity",
@@ -74,7 +76,9 @@ class Caller:
         read_only: bool = False,
         desk: Desk | None = None,
         program: str = "",
+        judge: Judge | None = None,
     ) -> None:
+        self.judge = judge  # the access policy, as far as it is about this client; None for who stands above it
         self.routing_id = routing_id
         self.public = public_id(routing_id)
         self.kind = kind

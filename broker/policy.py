@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from schema.access_policy import Judge
 from schema.errors import AccessDenied, OperationDenied, UnknownProcedure, VirtError
-from schema.model import Procedure, ReadOnly
+from schema.model import Permission, Procedure, ReadOnly
 
 
 class CallerKind(StrEnum):
@@ -34,6 +35,8 @@ class Rule:
     refused_read_only: bool
     served_by: str
     function: str
+    permissions: tuple[Permission, ...] = ()
+    is_free: bool = False  # anybody may ask it at the read-only door, with any arguments
 
 
 ONLY_FROM: Final = {
@@ -61,7 +64,13 @@ class Policy:
             if procedure is None:
                 raise UnknownProcedure(name)
             rule = self._rules[name] = Rule(
-                name, procedure.is_read, procedure.ro is ReadOnly.REFUSED, procedure.served_by, procedure.function
+                name,
+                procedure.is_read,
+                procedure.ro is ReadOnly.REFUSED,
+                procedure.served_by,
+                procedure.function,
+                procedure.acl,
+                procedure.is_read and procedure.ro is ReadOnly.ALLOWED,
             )
         return rule
 
@@ -72,6 +81,22 @@ class Policy:
         if rule.served_by in ADDRESSED or destination in ADDRESSED:
             return self._find_platform_refusal(rule, kind, destination)
         return None
+
+    @staticmethod
+    def find_judgement(rule: Rule, judge: Judge) -> VirtError | None:
+        """Why the access policy does not let a native client make this call, or None when it does.
+
+        Which object is meant stands in the arguments, which the broker does not read: every permission that the call
+        may need has to be the caller's on all objects. What anybody may ask at the read-only door is free.
+        """
+        if rule.is_free:
+            return None
+        if rule.served_by in ADDRESSED:
+            return AccessDenied(f"'{rule.name}' is for root and the agent's own user")
+        needed = rule.permissions
+        if needed and all(judge.may(permission.object, permission.name) for permission in needed):
+            return None
+        return AccessDenied()
 
     @staticmethod
     def _find_platform_refusal(rule: Rule, kind: CallerKind, destination: str) -> VirtError | None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from broker.access import Access, group_names
 from broker.admission import PROTOCOL, AllowList, ClientIds, Credentials, Hello, Tokens, read_hello
 from broker.calls import Caller
 from broker.door import Lifeline
@@ -25,6 +26,7 @@ from broker.registry import PLATFORM, Actor, Incarnation, Registry
 from broker.routing import Routing
 from broker.wire import WireError
 from broker.worker import Worker
+from schema.access_policy import Judge
 from schema.errors import Busy, Fenced, HostSystemError, InvalidMessage, NoConnection, VirtError, to_wire
 from settings.config import BrokerSettings
 from settings.paths import Paths
@@ -67,9 +69,11 @@ class Reception:
         *,
         key: bytes,
         users: Mapping[str, frozenset[int]],
+        access: Access | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`users` are the uids as which each actor may run."""
+        """`users` are the uids as which each actor may run, `access` is the policy that native clients are under."""
+        self._access = access
         self._paths = paths
         self._settings = settings
         self._registry = registry
@@ -83,6 +87,7 @@ class Reception:
         self._ids = ClientIds(key)
         self._allowed = AllowList.of(os.geteuid(), settings.allow)
         self._names: dict[int, str] = {}
+        self._judges: dict[int, Judge | None] = {}
         self._clients: dict[bytes, Lifeline] = {}
         self._departed: dict[bytes, Caller] = {}  # clients that are gone while calls of theirs are under way
         self._lifelines: dict[str, Lifeline] = {}  # of actors
@@ -155,6 +160,7 @@ class Reception:
                 limit=self._settings.calls_per_client,
                 read_only=read_only,
                 program=hello.program,
+                judge=self._judges.get(lifeline.credentials.uid),
             )
         lifeline.owner = caller
         self._clients[routing_id] = lifeline
@@ -393,7 +399,16 @@ class Reception:
             return
 
         def found(result: object) -> None:
-            self._names[uid] = result if isinstance(result, str) else str(uid)
+            name, groups = result if isinstance(result, tuple) else (str(uid), frozenset())
+            self._names[uid] = name
+            if self._access is not None:
+                self._judges[uid] = self._access(uid, name, groups)
             then()
 
-        self._worker.submit(lambda: pwd.getpwuid(uid).pw_name, found)
+        self._worker.submit(lambda: _names_of(uid), found)
+
+
+def _names_of(uid: int) -> tuple[str, frozenset[str]]:
+    """A user's name and those of its groups; a name service may be slow. Raises KeyError."""
+    entry = pwd.getpwuid(uid)
+    return entry.pw_name, group_names(entry.pw_name, entry.pw_gid)

@@ -142,6 +142,10 @@ class Routing:
             name = destination[:64].decode("utf-8", "replace")
             return self._refuse(caller, correlation, NoConnection(f"driver '{name}'"))
         refusal = self._policy.find_refusal(rule, caller.kind, read_only, destination.decode())
+        if caller.judge is not None and refusal is None:
+            refusal = self._policy.find_judgement(rule, caller.judge)
+            if refusal is not None:
+                self._note("access refused", who=caller.identity["user"], uid=caller.identity["uid"], call=rule.name)
         if refusal is not None:
             return self._refuse(caller, correlation, refusal)
         if len(caller.calls) >= caller.limit:

@@ -15,10 +15,12 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final
 
 import zmq
 
+from broker.access import load_access
 from broker.calls import GONE, SENT, Call, Caller
 from broker.door import Door, Lifeline, Lifelines
 from broker.epochs import load_epochs, load_or_make_key
@@ -150,6 +152,7 @@ class Server:
             log,
             key=load_or_make_key(paths.broker_state),
             users=users,
+            access=load_access(Path(policy), log) if (policy := config.gateway.access_policy) else None,
         )
         self.lifelines = Lifelines(
             watch=self._watch_lifeline,

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 from broker.peer import Peer
 from gateway.access.access import load_access
 from gateway.access.guard import GuardedConnection
-from gateway.access.policy import UNKNOWN_PERSON
 from gateway.admin.client import AdminClient
 from gateway.auth.proofs import Proofs
 from gateway.connection import Connection
@@ -31,6 +30,7 @@ from gateway.scopes import Scopes
 from gateway.shared_reads import SharedReads
 from gateway.specials import auth, connect, events
 from gateway.subscriptions import Subscriptions
+from schema.access_policy import UNKNOWN_PERSON
 from schema.body import pack_args, unpack_result
 from schema.enums.admin import ClientTransport
 from schema.errors import VirtError

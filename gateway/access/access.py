@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from gateway.access.policy import NOBODY, Judge, Person, Policy, PolicyError, Thing, parse_policy
+from schema.access_policy import NOBODY, Judge, Person, Policy, PolicyError, Thing, parse_policy
 from schema.model import Permission, Procedure
 from util.structured_log import StructuredLog
 

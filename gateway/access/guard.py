@@ -13,7 +13,6 @@ from uuid import UUID
 import msgspec
 
 from gateway.access.lists import OLDER, fitted, list_field, older_result
-from gateway.access.policy import ABOVE, Judge, Thing
 from gateway.access.reads import GuardedReads, thing_of_known
 from gateway.access.tags import MAKES_OTHER, Tags
 from gateway.access.things import (
@@ -27,6 +26,7 @@ from gateway.connection import Connection
 from gateway.routes import Route
 from rpc.session import CallReceived
 from rpc.xdr import XdrError
+from schema.access_policy import ABOVE, Judge, Thing
 from schema.errors import AccessDenied, Busy, UnknownProcedure, UnsupportedCall, VirtError
 from schema.model import Permission, Procedure
 from schema.table import need_procedure

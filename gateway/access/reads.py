@@ -13,12 +13,12 @@ from uuid import UUID
 
 import msgspec
 
-from gateway.access.policy import Judge, Thing
 from gateway.domains import YES, KnownDomain
 from gateway.hosts import KnownObject
 from gateway.reads import DOMAIN_LIST_MAX, find_domain, read_unknown
 from gateway.replica import View
 from gateway.routes import Route
+from schema.access_policy import Judge, Thing
 from schema.host_summaries import known_flags, selection
 from schema.model import Permission
 from schema.summaries import LIST_DOMAINS_FLAGS, domain_selection

@@ -13,10 +13,10 @@ from uuid import UUID
 
 from conf.document import parse_document
 from conf.domain.tags import NAMESPACE, tags_of_domain, tags_of_element
-from gateway.access.policy import Thing
 from gateway.access.reads import thing_of_known
 from gateway.access.things import thing_in_arguments, thing_of
 from gateway.domains import DomainView, KnownDomain, xdr_text
+from schema.access_policy import Thing
 from schema.enums.domain import DomainMetadataType
 from schema.errors import NoDomainMetadata, NoSuchDomain, UnsupportedCall, VirtError
 from schema.model import Procedure

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from conf.document import parse_document
 from conf.domain.tags import tags_of_domain
-from gateway.access.policy import UNKNOWN, Thing
+from schema.access_policy import UNKNOWN, Thing
 from schema.errors import VirtError
 from schema.model import Procedure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.policy import CallerKind, Policy
+from schema.access_policy import NATIVE, NOBODY, Person, parse_policy
 from schema.errors import AccessDenied, OperationDenied, UnknownProcedure
 from schema.table import all_procedures, find_procedure, procedure_names
 
@@ -60,3 +61,44 @@ def test_unknown_names_leave_no_trace(policy: Policy) -> None:
         with pytest.raises(UnknownProcedure):
             policy.need_rule(f"no_such_{number}")
     assert policy._rules == {}
+
+
+# -- the access policy, for native clients
+
+RULES = """
+[[rule]]
+who = ["group:operators"]
+what = ["domain:start", "domain:getattr", "domain:write", "connect:*"]
+
+[[rule]]
+who = ["group:operators"]
+what = ["domain:*"]
+which = ["tag:mine", "name:web-*"]
+
+[[rule]]
+who = ["via:native"]
+what = ["network:*"]
+"""
+
+
+def test_native_clients_need_their_permissions_on_all_objects(policy: Policy) -> None:
+    operator = parse_policy(RULES).judge(Person("alice", frozenset({"operators"}), "", NATIVE))
+
+    def is_refused(name: str) -> bool:
+        return isinstance(policy.find_judgement(policy.need_rule(name), operator), AccessDenied)
+
+    assert not is_refused("domain_create")
+    assert is_refused("domain_destroy"), "only of some guests, and which it is the broker does not read"
+    assert not is_refused("network_destroy")
+    assert is_refused("storage_pool_destroy")
+    assert is_refused("warden_actor_stop")
+    assert not is_refused("warden_actor_list") and not is_refused("connect_list_all_domains")
+    assert is_refused("domain_get_xml_desc"), "with some flags it tells secrets"
+
+
+def test_nobody_changes_anything_under_a_policy_that_cannot_be_read(policy: Policy) -> None:
+    nobody = NOBODY.judge(Person("alice", frozenset(), "", NATIVE))
+    for procedure in all_procedures():
+        if not procedure.is_read:
+            refusal = policy.find_judgement(policy.need_rule(procedure.name), nobody)
+            assert isinstance(refusal, AccessDenied), procedure.name

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.access.policy import Judge, Person, parse_policy
 from gateway.access.reads import GuardedReads
 from gateway.domains import xdr_text
 from gateway.reads import READERS
 from gateway.replica import Replica, View
 from gateway.routes import Routes, Specials
 from rpc.xdr import args_codec, result_codec
+from schema.access_policy import Judge, Person, parse_policy
 from schema.body import args_struct
 from schema.enums.domain_state import DomainState
 from schema.objects import DomainRef, NetworkRef, StoragePoolRef

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.policy import NOBODY, Person, PolicyError, Thing, known_permissions, parse_policy
+from schema.access_policy import NOBODY, Person, PolicyError, Thing, known_permissions, parse_policy
 
 POLICY = """
 [[rule]]

@@ -1,4 +1,4 @@
-"""The access policy: who may do what to which objects, read from a TOML file and asked without any I/O.
+"""The access policy: who may do what to which objects, as the text of a TOML file says it. Asked without any I/O.
 
 Rules are tried in their order, and the first that speaks of caller, permission and object decides; what none decides is
 refused unless the file says otherwise. Objects and permissions are libvirt's (`domain:start`).
@@ -156,6 +156,8 @@ class Policy:
 
 
 NOBODY: Final = Policy((), otherwise=False)
+NATIVE: Final = "native"
+"""The way of a client that speaks to the agent without the gateway (`via:native`)."""
 UNKNOWN_PERSON: Final = Judge((), otherwise=False)
 """Of somebody who has not proved yet who it is."""
 ABOVE: Final = Judge((), otherwise=True)
