@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pwd
+import re
 import signal
 import socket
 from pathlib import Path
@@ -254,6 +255,25 @@ async def test_firmware_of_this_host_runs(root: Path) -> None:
         await until("the firmware looks for something to boot", lambda: b"BdsDxe" in guest.log.read_bytes(), 90.0)
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
         await house.call("domain_undefine_flags", dom=guest.ref, flags=4)
+
+
+@pytest.mark.soak
+async def test_a_guest_sees_its_tpm_and_its_network(root: Path) -> None:
+    guest = Subject(root, TPM + NETWORK)
+    async with driver(root) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await create(house, guest)
+        await guest.ready()
+        console = etree.fromstring(await guest.xml_desc(house)).find("devices/serial/source").get("path")
+        asks = b"cat /sys/class/tpm/tpm0/tpm_version_major; ip link set eth0 up; udhcpc -i eth0 -n -q"
+        descriptor = os.open(console, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        os.write(descriptor, b"\n" + asks + b"; echo TH''AT IS ALL\n")
+        await until("the guest has answered", lambda: b"THAT IS ALL" in guest.log.read_bytes(), 90.0)
+        os.close(descriptor)
+        said = guest.log.read_text(encoding="utf-8", errors="replace")
+        assert re.search(r"^2\r?$", said, re.MULTILINE), "it has no TPM 2.0"
+        assert re.search(r"lease of \S+ obtained", said), "nobody answers in its network"
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
 
 
 async def test_helpers_are_the_guests_users(root: Path) -> None:
