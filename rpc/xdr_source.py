@@ -91,6 +91,25 @@ def smallest(item: Field) -> int:
     return sum(smallest(part) for part in need_struct(item.type).fields)
 
 
+KNOWN: Final[dict[str, dict[bytes, Any]]] = {}
+"""References that were read lately, by type and by their bytes."""
+KNOWN_MAX: Final = 4096
+KNOWN_NAME_MAX: Final = 256
+
+
+def is_reference(fields: tuple[Field, ...]) -> bool:
+    """Whether a struct is a name and then things of fixed size, as references to objects are."""
+    name, *rest = fields
+    return (
+        name.type == "string"
+        and not (name.optional or name.max or name.fixed)
+        and any(item.type == "uuid" for item in rest)
+        and all(
+            item.type in ("uuid", "int") and not (item.optional or item.max is not None or item.fixed) for item in rest
+        )
+    )
+
+
 # --- reading ---
 
 
@@ -100,6 +119,8 @@ class _Reader:
         self.formats: list[str] = []
         self.targets: list[str] = []
         self.checks: list[Callable[[], None]] = []
+        self.has_begun = False
+        """Every message begins with something of fixed size, if only a count."""
 
     def fixed(self, form: str, prefix: str = "v") -> str:
         name = self.source.fresh(prefix)
@@ -111,8 +132,10 @@ class _Reader:
         if self.formats:
             layout = Struct(">" + "".join(self.formats))
             unpack = self.source.name("u", layout.unpack_from)
-            self.source.line(f"{', '.join(self.targets)}, = {unpack}(b, p)")
-            self.source.line(f"p += {layout.size}")
+            place, step = ("b, p", "+=") if self.has_begun else ("b", "=")
+            self.has_begun = True
+            self.source.line(f"{', '.join(self.targets)}, = {unpack}({place})")
+            self.source.line(f"p {step} {layout.size}")
             self.formats.clear()
             self.targets.clear()
         checks, self.checks = self.checks, []
@@ -159,10 +182,38 @@ class _Reader:
             return name
         if type_ == "typed_param":
             return self.typed(where)
-        parts = [(part, self.read(part, f"{where}.{part.name}")) for part in need_struct(type_).fields]
+        fields = need_struct(type_).fields
+        if is_reference(fields):
+            return self.reference(type_, fields, where)
+        parts = [(part, self.read(part, f"{where}.{part.name}")) for part in fields]
         self.flush()
         cls = self.source.name("C", CLASSES[type_])
         return f"{cls}({', '.join(name for _, name in parts)})"
+
+    def reference(self, type_: str, fields: tuple[Field, ...], where: str) -> str:
+        """A name and what is fixed, by which an object is named: the same few come all the time, so they are kept."""
+        source = self.source
+        cls = source.name("C", CLASSES[type_])
+        known = source.name("K", KNOWN.setdefault(type_, {}))
+        length = self.fixed("I", "n")
+        self.flush()
+        key, end, result = source.fresh("k"), source.fresh("q"), source.fresh("v")
+        source.line(f"{end} = p + {length} + (-{length} & 3) + {sum(map(smallest, fields[1:]))}")
+        source.line(f"{key} = b[p - 4:{end}] if {length} <= {KNOWN_NAME_MAX} else b''")
+        source.line(f"{result} = {known}.get({key})")
+        source.line(f"if {result} is None:")
+        source.depth += 1
+        self.check_length(length, STRING_MAX, f"{where}.{fields[0].name}", 1)
+        names = [self.content(length, f"{where}.{fields[0].name}", text=True)]
+        names += [self.value(part, f"{where}.{part.name}") for part in fields[1:]]
+        self.flush()
+        source.line(f"{result} = {cls}({', '.join(names)})")
+        source.line(f"if {key}:")
+        source.line(f"    if len({known}) >= {KNOWN_MAX}: {known}.clear()")
+        source.line(f"    {known}[{key}] = {result}")
+        source.depth -= 1
+        source.line(f"p = {end}")
+        return result
 
     def in_range(self, name: str, bounds: tuple[int, int], where: str) -> None:
         self.source.line(f"if not {bounds[0]} <= {name} <= {bounds[1]}:")
@@ -189,9 +240,14 @@ class _Reader:
 
     def length(self, most: int, where: str, each: int) -> str:
         """Lines that read a count and compare it with its bound and with what is left."""
-        source = self.source
         length = self.fixed("I", "n")
         self.flush()
+        self.check_length(length, most, where, each)
+        return length
+
+    def check_length(self, length: str, most: int, where: str, each: int) -> None:
+        """Lines that refuse a count beyond its bound or what is left."""
+        source = self.source
         source.line(f"if {length} > {most}:")
         source.depth += 1
         source.fail(where, f"longer than {most}")
@@ -200,11 +256,13 @@ class _Reader:
         source.depth += 1
         source.fail(where, "ends too early")
         source.depth -= 1
-        return length
 
     def variable(self, most: int, where: str, *, text: bool) -> str:
+        return self.content(self.length(most, where, 1), where, text=text)
+
+    def content(self, length: str, where: str, *, text: bool) -> str:
+        """Lines that read a text or bytes of a length that was read and checked."""
         source = self.source
-        length = self.length(most, where, 1)
         name = source.fresh("v")
         raw = f"b[p:p + {length}]"
         source.line(f"{name} = {raw}")
@@ -269,7 +327,6 @@ def reader_source(owner: str, fields: tuple[Field, ...], make: Callable[..., Any
     """`read(b)`: what `make` gives for the values by name, or a dict of them."""
     source = Source(owner)
     source.lines.append("def read(b):")
-    source.line("p = 0")
     reader = _Reader(source)
     values = []
     for item in fields:
