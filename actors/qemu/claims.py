@@ -28,7 +28,7 @@ from actors.qemu.confining.start import wants_private_devices
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.linking.macvtap import keep_links
-from actors.qemu.locking.leases import Resource, holder_of, leases_of, sweep, take
+from actors.qemu.locking.leases import Resource, holder_of, leases_by_holder, sweep, take
 from actors.qemu.locking.wanted import wanted_of_device, wanted_of_guest, wanted_of_source
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone
 from actors.qemu.owning.files import GuestFile, files_of_device, files_of_guest, files_of_image
@@ -351,20 +351,20 @@ async def take_up_claims(host: QemuHost) -> None:
 
 async def _look_after(host: QemuHost) -> None:
     folder = folder_of_leases(host)
+    said: dict[str, set[str]] = {}
     if folder is not None:
         await host.runtime.in_thread(sweep, folder)
+        said = await host.runtime.in_thread(leases_by_holder, folder)
     for guest in list(host.guests.values()):
         if guest.run is not None and guest.monitor is not None and guest.monitor.is_open:
             async with host.runtime.mailbox(("domain", guest.key)).change("what it uses"):
-                if folder is not None:
-                    await _learn_leases(host, guest, folder)
+                await _learn_leases(host, guest, said)
                 await settle_claims(host, guest)
 
 
-async def _learn_leases(host: QemuHost, guest: Guest, folder: Path) -> None:
+async def _learn_leases(host: QemuHost, guest: Guest, said: dict[str, set[str]]) -> None:
     """What the last driver took for something that did not come about is known of again, and so can be given back."""
     run = guest.run
     if run is not None:
-        said = said_by(host, holder_name(guest.record.uuid, run.id))
-        left = await host.runtime.in_thread(leases_of, folder, said)
+        left = said.get(said_by(host, holder_name(guest.record.uuid, run.id)), set())
         guest.leases = await held_leases(host, guest) | left

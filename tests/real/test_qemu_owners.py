@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import os
@@ -13,10 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from actors.qemu.block.chain import Image
+from actors.qemu.claims import claim_images
 from actors.qemu.driver import QemuActor
 from actors.qemu.owning import xattrs
 from actors.qemu.owning.identity import Owner
 from actors.qemu.owning.xattrs import Memory
+from conf.domain.storage_source import FileSource
 from schema.errors import ResourceBusy
 from settings.config import QemuSettings
 from tests.contract.house import FakeBroker, House, open_house
@@ -152,3 +156,32 @@ async def test_an_image_has_one_guest_that_writes_it(root: Path) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_lease_that_came_to_nothing_is_given_back_by_the_next_driver(root: Path) -> None:
+    own, wanted = image(root / "own.raw"), image(root / "wanted.raw")
+    guest, other = Subject(root, disk(own), boots=False), Subject(root, disk(wanted), boots=False)
+    settings, broker = QemuSettings(), FakeBroker()
+    async with incarnation(root, broker, 1, settings, dies=True) as house:
+        await house.call("domain_define_xml_flags", xml=guest.xml, flags=0)
+        await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=0, deadline_s=60))
+        # it died when the guest had the lease of a copy that was never begun
+        known = house.host.guests[guest.uuid.bytes]
+        copies = [Image(FileSource(file=str(wanted)), "raw", 9)]
+        await claim_images(house.host, known, known.live.devices.disks[0], copies)
+    async with incarnation(root, broker, 2, settings) as house:
+        await house.call("domain_define_xml_flags", xml=other.xml, flags=0)
+        for _ in range(300):
+            try:
+                await house.outcome(house.post("domain_create_with_flags", dom=other.ref, flags=0, deadline_s=60))
+            except ResourceBusy:
+                await asyncio.sleep(0.1)
+            else:
+                break
+        await house.call("domain_destroy_flags", dom=other.ref, flags=0)
+        # and what the guest runs with, it still has
+        with pytest.raises(ResourceBusy):
+            await house.outcome(
+                house.post("domain_create_xml", xml_desc=Subject(root, disk(own), boots=False).xml, flags=0)
+            )
+        await house.call("domain_destroy_flags", dom=guest.ref, flags=0)

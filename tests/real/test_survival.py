@@ -166,7 +166,8 @@ async def test_every_role_is_killed_while_a_guest_runs(tmp_path: Path) -> None:
                         await asyncio.sleep(0.05)
                 assert _distinct(seen) == wanted
             lifecycle = [h.data["event"] for h in wanted if h.kind == "domain_event_lifecycle"]
-            assert lifecycle == [4, 2, 5], "resumed, started and stopped are all that happened to the guest"
+            # QEMU may come to say that it is told to end
+            assert [one for one in lifecycle if one != 6] == [4, 2, 5], "resumed, started and stopped, and nothing else"
         await watcher.aclose()
 
 

@@ -91,13 +91,13 @@ def holder_of(resource: Resource) -> str:
         return ""
 
 
-def leases_of(folder: Path, holder: str) -> set[str]:
-    """The leases of a folder that say that this one has them, by the names under which QEMU keeps them."""
-    found = set()
+def leases_by_holder(folder: Path) -> dict[str, set[str]]:
+    """Who has the leases of a folder, as they say themselves, by the names under which QEMU keeps them."""
+    found: dict[str, set[str]] = {}
     for path in folder.glob(f"*{_SUFFIX}"):
         with contextlib.suppress(OSError):
-            if path.read_bytes()[:_TEXT_MAX].decode(errors="replace") == holder:
-                found.add(_handle(path))
+            holder = path.read_bytes()[:_TEXT_MAX].decode(errors="replace")
+            found.setdefault(holder, set()).add(_handle(path))
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.qemu.locking.leases import Resource, holder_of, leases_of, resource_of_file, sweep, take
+from actors.qemu.locking.leases import Resource, holder_of, leases_by_holder, resource_of_file, sweep, take
 from actors.qemu.locking.wanted import wanted_of_guest
 from schema.errors import ConfigUnsupported, HostSystemError, ResourceBusy
 from tests.unit.qemu.test_owning import domain
@@ -52,7 +52,7 @@ def test_files_of_leases_that_nobody_has_are_swept(tmp_path: Path) -> None:
     kept, free = (resource_of_file(tmp_path, path, shared=False) for path in ("/a", "/b"))
     held = take(kept, "one")
     os.close(take(free, "two"))
-    assert leases_of(tmp_path, "one") == {kept.handle} and leases_of(tmp_path, "two") == {free.handle}
+    assert leases_by_holder(tmp_path) == {"one": {kept.handle}, "two": {free.handle}}
     sweep(tmp_path)
     assert kept.file.exists() and not free.file.exists()
     os.close(held)
