@@ -34,6 +34,7 @@ from actors.qemu.importing import procedures as importing
 from actors.qemu.migration import procedures, recovery, settings
 from actors.qemu.moments import checkpoints, create, delete, recording, revert, snapshots
 from actors.qemu.saved import editing
+from actors.qemu.saved import parameters as saving_parameters
 from actors.qemu.tuning import (
     actions,
     applying,
@@ -74,6 +75,7 @@ class QemuActor(Actor[QemuHost]):
         statistics.calls,
         saving.calls,
         editing.calls,
+        saving_parameters.calls,
         metadata.calls,
         keyboard.calls,
         graphics.calls,

@@ -20,7 +20,8 @@ from actors.qemu.saved.image import read_header
 from actors.qemu.saved.streams import FORMATS
 from schema.enums.domain import DomainSaveRestoreFlags as SaveFlags
 from schema.enums.domain_state import DomainState
-from schema.errors import OperationFailed
+from schema.errors import InvalidArguments, OperationFailed
+from schema.objects import TypedParam
 from tests.bench.libvirtd import Libvirtd
 from tests.bench.report import CannotRun
 from tests.contract.house import House, open_house
@@ -98,6 +99,13 @@ async def test_a_managed_save_that_is_not_whole_is_thrown_away(house: House) -> 
         file.write(PARTIAL)
     await do(house, "domain_create_with_flags", dom=ref, flags=0)
     assert not kept.exists() and not house.host.guest(ref).record.managed_save
+    assert house.host.guest(ref).state is DomainState.RUNNING
+    # the same calls with parameters; without a file it is put to sleep
+    await do(house, "domain_save_params", dom=ref, params=[], flags=0)
+    assert kept.exists()
+    with pytest.raises(InvalidArguments, match="missing path to restore from"):
+        await do(house, "domain_restore_params", params=[], flags=0)
+    await do(house, "domain_restore_params", params=[TypedParam.of_string("file", str(kept))], flags=0)
     assert house.host.guest(ref).state is DomainState.RUNNING
     await do(house, "domain_destroy_flags", dom=ref, flags=0)
 
