@@ -14,6 +14,7 @@ from conf import faults
 from conf.element import MISSING, Declared, Element, Empty, Form
 from conf.text import SPECIAL, escape, text_of
 from conf.values import Codec, parse_int
+from schema.errors import VirtError
 
 Parser: TypeAlias = Callable[[etree._Element, int], Any]
 Writer: TypeAlias = Callable[..., None]
@@ -169,7 +170,8 @@ def _build_parser(cls: type[Element]) -> Parser:
             for one in inside:
                 inner = _match_child(code, 4, one, inner)
         if cls.unknown is not None:
-            code.add(2, "elif isinstance(tag, str):")
+            known = frozenset(tag for one in elements for tag in _tags_of(one))
+            code.add(2, f"elif isinstance(tag, str) and tag not in {code.name(known, 'known')}:")
             code.add(3, f"raise {code.name(cls.unknown, 'unknown')}(tag)")
         for one in elements:
             _take_child(code, cls, one)
@@ -181,7 +183,7 @@ def _build_parser(cls: type[Element]) -> Parser:
 def _parse_own(code: _Code, cls: type[Element], one: Declared) -> None:
     """Attributes and text of the element itself."""
     if one.form is Form.ATTR:
-        code.add(1, f"v = get({one.xml!r})")
+        code.add(1, f"v = get({one.xml!r})" + (" or None" if one.blank else ""))
         code.add(1, "if v is not None:")
         depth = _guard(code, 2, one, "v")
         _convert(code, depth, one, _store(one), "node", one.xml)
@@ -258,17 +260,27 @@ def _take_child(code: _Code, cls: type[Element], one: Declared) -> None:
             _missing(code, 3, one)
     elif one.form is Form.SIZE:
         unit = 1 if one.attribute == "bytes" else 1024
-        code.add(2, f"v = {code.name(faults.read_scaled, 'scaled')}({node}, {unit})")
+        read = f"v = {code.name(faults.read_scaled, 'scaled')}({node}, {unit}, {one.at!r})"
+        if one.bad is not None:
+            code.add(2, "try:")
+            code.add(3, read)
+            code.add(2, f"except {code.name(VirtError, 'refused')}:")
+            code.add(3, f"raise {code.name(one.bad, 'bad')}({node}.text or '') from None")
+        else:
+            code.add(2, read)
         code.add(2, "if v is not None:")
         code.add(_guard(code, 3, one, "v"), f"self.{one.name} = v")
     elif one.form is Form.VALUE:
-        code.add(2, f"v = {node}.get({one.attribute!r})")
+        code.add(2, f"v = {node}.get({one.attribute!r})" + (" or None" if one.blank else ""))
         code.add(2, "if v is not None:")
         depth = _guard(code, 3, one, "v")
         _convert(code, depth, one, _store(one), node, one.attribute)
-        if one.required:
+        if one.required or one.needed:
             code.add(2, "else:")
-            _missing(code, 3, one)
+            code.add(3, f"raise {code.name(faults.missing_attribute, 'missing')}({node}, {one.attribute!r})")
+        elif one.bare is not MISSING:
+            code.add(2, "else:")
+            code.add(3, f"self.{one.name} = {code.name(one.bare, 'bare')}")
     elif one.form is Form.VERBATIM:
         code.add(2, f"self.{one.name} = {code.name(faults.markup_of, 'markup')}({node})")
     elif one.form is Form.CHILD:

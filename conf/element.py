@@ -76,6 +76,10 @@ class Declared:
     bad: Refused | None = None
     echo: bool = False
     when: str = ""
+    blank: bool = False
+    needed: bool = False
+    bare: object = MISSING
+    at: str = ""
     name: str = ""
     last: bool = False
 
@@ -90,7 +94,9 @@ class Declared:
 
 
 @overload
-def attr(xml: str, kind: Kind[T], *, missing: Missed | None = None, bad: Refused | None = None) -> T: ...
+def attr(
+    xml: str, kind: Kind[T], *, missing: Missed | None = None, bad: Refused | None = None, blank: bool = False
+) -> T: ...
 @overload
 def attr(
     xml: str,
@@ -102,6 +108,7 @@ def attr(
     keep: Callable[[Any], bool] | None = None,
     shown: Callable[[Any, int], T | None] | None = None,
     bad: Refused | None = None,
+    blank: bool = False,
 ) -> T | None: ...
 @overload
 def attr(
@@ -113,13 +120,15 @@ def attr(
     shown: Callable[[Any, int], T | None] | None = None,
     when: str = "",
     bad: Refused | None = None,
+    blank: bool = False,
 ) -> T: ...
 def attr(xml: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
     """An attribute of the element itself.
 
     `live` ones belong to a running guest: neither read from nor written to inactive definitions, unless `keep` says
     so of the value. `secret` ones are written on request only. `shown` gives the value to write from the element and
-    the format flags; `when` is the text of a condition on `self` and `flags`, for what is written often.
+    the format flags; `when` is the text of a condition on `self` and `flags`, for what is written often. A `blank` one
+    counts as absent when it is empty (libvirt reads some attributes so and some not).
     """
     return Declared(Form.ATTR, xml, kind, default, **options)
 
@@ -127,7 +136,7 @@ def attr(xml: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
 @overload
 def content(kind: Kind[T]) -> T: ...
 @overload
-def content(kind: Kind[T], *, default: None, keep_empty: bool = False) -> T | None: ...
+def content(kind: Kind[T], *, default: None, keep_empty: bool = False, bad: Refused | None = None) -> T | None: ...
 @overload
 def content(kind: Kind[T], *, default: T, keep_empty: bool = False, bad: Refused | None = None) -> T: ...
 def content(kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
@@ -184,10 +193,29 @@ def texts(tag: str, kind: Kind[T], *, default: list[T], within: str | None = Non
 @overload
 def size(tag: str) -> int: ...
 @overload
-def size(tag: str, *, default: None, unit: str = "KiB", live: bool = False) -> int | None: ...
-def size(tag: str, *, default: Any = MISSING, unit: str = "KiB", live: bool = False) -> Any:
-    """A child element with an amount of memory, kept and written in KiB (or in bytes: `unit="bytes"`)."""
-    return Declared(Form.SIZE, tag, int, default, attribute=unit, live=live)
+def size(
+    tag: str,
+    *,
+    default: None,
+    unit: str = "KiB",
+    live: bool = False,
+    at: str = "",
+    bad: Refused | None = None,
+) -> int | None: ...
+def size(
+    tag: str,
+    *,
+    default: Any = MISSING,
+    unit: str = "KiB",
+    live: bool = False,
+    at: str = "",
+    bad: Refused | None = None,
+) -> Any:
+    """A child element with an amount of memory, kept and written in KiB (or in bytes: `unit="bytes"`).
+
+    `at` is the path that an error names.
+    """
+    return Declared(Form.SIZE, tag, int, default, attribute=unit, live=live, at=at, bad=bad)
 
 
 def flag(tag: str, *, default: bool = False, shown: Callable[[Any, int], bool | None] | None = None) -> bool:
@@ -208,6 +236,9 @@ def value(
     keep: Callable[[Any], bool] | None = None,
     shown: Callable[[Any, int], T | None] | None = None,
     bad: Refused | None = None,
+    blank: bool = False,
+    needed: bool = False,
+    bare: T | Literal[Missing.MISSING] = MISSING,
 ) -> T | None: ...
 @overload
 def value(
@@ -220,7 +251,10 @@ def value(
     bad: Refused | None = None,
 ) -> T: ...
 def value(tag: str, attribute: str, kind: Any, *, default: Any = MISSING, **options: Any) -> Any:
-    """A child element that holds nothing but one attribute: `<mtu size='1500'/>`."""
+    """A child element that holds nothing but one attribute: `<mtu size='1500'/>`.
+
+    Where the attribute is `needed`, an element without it is refused; with `bare`, it says that.
+    """
     return Declared(Form.VALUE, tag, kind, default, attribute=attribute, **options)
 
 

@@ -1,5 +1,6 @@
 """What the generated readers call when a document is not as declared, and how they read what needs thought."""
 
+import re
 from collections.abc import Callable
 from enum import Enum
 from typing import Any
@@ -8,7 +9,15 @@ from lxml import etree
 
 from conf.text import text_of
 from conf.values import Codec, bytes_per_unit, parse_uint
-from schema.errors import ConfigUnsupported, ErrorDomain, InvalidArguments, RefusedDocument, VirtError, XmlError
+from schema.errors import (
+    ConfigUnsupported,
+    ErrorDomain,
+    InvalidArguments,
+    NumericOverflow,
+    RefusedDocument,
+    VirtError,
+    XmlError,
+)
 
 
 def path_of(node: etree._Element) -> str:
@@ -34,14 +43,19 @@ def local_name(node: etree._Element) -> str:
     return str(etree.QName(node).localname)
 
 
+_NEGATIVE = re.compile(r"\s*-\d{1,10}\Z", re.ASCII).match
+
+
 def bad_value(node: etree._Element, attribute: str, text: str, kind: Any) -> VirtError:
     """The error for an attribute (or, without one, a text) that cannot be read."""
     if attribute:
         message = f"Invalid value for attribute '{attribute}' in element '{local_name(node)}': '{text}'."
     else:
         message = f"Invalid value for element '{local_name(node)}': '{text}'."
-    if attribute and isinstance(kind, Codec) and kind.nonzero and not text.strip().strip("+0"):
+    if attribute and isinstance(kind, Codec) and kind.nonzero and text and not text.strip().strip("+0"):
         message = f"Invalid value for attribute '{attribute}' in element '{local_name(node)}': Zero is not permitted"
+    elif isinstance(kind, Codec) and kind.natural and _NEGATIVE(text) is not None:
+        message = f"{message} Expected non-negative value"
     elif isinstance(kind, Codec) and kind.expects:
         message = f"{message} {kind.expects}"
     return _from_reader(xml_error(message, node))
@@ -69,11 +83,11 @@ def missing_text(node: etree._Element) -> VirtError:
     return xml_error(f"Missing required text in element '{local_name(node)}'", node)
 
 
-def read_scaled(node: etree._Element, unit: int) -> int | None:
+def read_scaled(node: etree._Element, unit: int, at: str = "") -> int | None:
     """The amount in an element's text in units of `unit` bytes, rounded up; None for an empty element.
 
-    A number without a unit counts in `unit`. Raises XmlError for what is no number or too large, InvalidArguments for
-    an unknown unit.
+    A number without a unit counts in `unit`. `at` is the path that errors name.
+    Raises XmlError for what is no number, NumericOverflow for one too large, InvalidArguments for an unknown unit.
     """
     text = text_of(node)
     if not text:
@@ -81,14 +95,15 @@ def read_scaled(node: etree._Element, unit: int) -> int | None:
     try:
         number = parse_uint(text)
     except ValueError:
-        raise xml_error(f"Invalid value '{text}' for element or attribute './{local_name(node)}[1]'", node) from None
+        place = at or f"./{local_name(node)}[1]"
+        raise xml_error(f"Invalid value '{text}' for element or attribute '{place}'", node) from None
     word = node.get("unit")
     factor = bytes_per_unit(word) if word else unit
     if factor is None:
         raise InvalidArguments(f"unknown suffix '{word}'")
     amount = number * factor
     if amount >= 1 << 63:
-        raise xml_error(f"value too large: {number}{word or ''}", node)
+        raise NumericOverflow(f"value too large: {number}{word or ''}")
     return -(-amount // unit)
 
 

@@ -14,7 +14,8 @@ T = TypeVar("T")
 class Codec(Generic[T]):
     """A value's two directions: `parse` raises ValueError, `expects` ends libvirt's error message.
 
-    `inline` is the text of an expression that does what `write` does, with {} for the value.
+    `inline` is the text of an expression that does what `write` does, with {} for the value. Of a `nonzero` or
+    `natural` number, zero or a negative one is refused in words of its own.
     """
 
     parse: Callable[[str], T]
@@ -23,6 +24,7 @@ class Codec(Generic[T]):
     escaped: bool = False
     inline: str = ""
     nonzero: bool = False
+    natural: bool = False
 
 
 _INT = re.compile(r"\s*[+-]?\d+\Z").match
@@ -59,8 +61,8 @@ def parse_uint32(text: str) -> int:
 
 def parse_any_base(text: str) -> int:
     """A number from 0 to 2^64-1 in C notation: decimal, 0x... or 0 (octal)."""
-    text = text.strip()
-    if not text.isascii() or len(text) > 24 or "_" in text or text.startswith("-"):
+    text = text.lstrip()
+    if not text.isascii() or len(text) > 24 or "_" in text or text.startswith("-") or text != text.rstrip():
         raise ValueError(text)
     lower = text.lower()
     if lower.startswith("0x"):
@@ -70,6 +72,30 @@ def parse_any_base(text: str) -> int:
     else:
         value = parse_uint(lower)
     if value >= 1 << 64:
+        raise ValueError(text)
+    return value
+
+
+def parse_int32(text: str) -> int:
+    """A decimal number that fits 32 bits; signs are allowed."""
+    value = parse_int(text)
+    if not -(1 << 31) <= value < 1 << 31:
+        raise ValueError(text)
+    return value
+
+
+def parse_natural(text: str) -> int:
+    """A decimal number from 0 to 2^31-1."""
+    value = parse_int32(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def parse_any_base32(text: str) -> int:
+    """A number from 0 to 2^32-1 in C notation."""
+    value = parse_any_base(text)
+    if value >= 1 << 32:
         raise ValueError(text)
     return value
 
@@ -103,9 +129,12 @@ def parse_mode(text: str) -> int:
 
 
 INT: Codec[int] = Codec(parse_int, str, "Expected integer value")
+INT32: Codec[int] = Codec(parse_int32, str, "Expected integer value")
+NATURAL: Codec[int] = Codec(parse_natural, str, "Expected integer value", natural=True)
 UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
 POSITIVE: Codec[int] = Codec(parse_positive, str, "Expected non-negative integer value", nonzero=True)
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
+ANY_BASE32: Codec[int] = Codec(parse_any_base32, str, "Expected non-negative integer value")
 ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
 
 

@@ -161,12 +161,14 @@ class QemuRules(DomainRules):
         if _is_open(cpu):
             self._choose_cpu(domain)
             cpu = domain.cpu
-        if cpu is None or _is_open(cpu) or cpu.check is not None:
+        if cpu is None or _is_open(cpu):
+            return
+        if cpu.migratable is None and rules_machine.is_x86(domain) and cpu.mode is CpuMode.HOST_PASSTHROUGH:
+            cpu.migratable = self.capabilities.has("cpu.migratable")
+        if cpu.check is not None:
             return
         if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
             cpu.check = CpuCheck.NONE
-            if cpu.migratable is None and rules_machine.is_x86(domain) and cpu.mode is CpuMode.HOST_PASSTHROUGH:
-                cpu.migratable = self.capabilities.has("cpu.migratable")
         elif cpu.mode is CpuMode.HOST_MODEL or domain.type is not VirtType.QEMU:
             cpu.check = CpuCheck.PARTIAL
         else:

@@ -129,10 +129,9 @@ def check_smm(domain: Domain, capabilities: Capabilities) -> None:
         raise ConfigUnsupported("SMM TSEG is only supported with q35 machine type")
     if smm.state and capabilities.lacks("mch.extended-tseg-mbytes"):
         raise ConfigUnsupported("Setting TSEG size is not supported with this QEMU binary")
-    if smm.tseg.value is not None:
-        factor = bytes_per_unit(smm.tseg.unit or "MiB") or 1
-        if smm.tseg.value * factor % _MIB:
-            raise ConfigUnsupported("SMM TSEG size must be divisible by 1 MiB")
+    factor = bytes_per_unit(smm.tseg.unit or "MiB") or 1
+    if (smm.tseg.value or 0) * factor % _MIB:
+        raise ConfigUnsupported("SMM TSEG size must be divisible by 1 MiB")
 
 
 def _check_lifecycle(domain: Domain) -> None:
@@ -167,8 +166,10 @@ def _check_cpu(domain: Domain, capabilities: Capabilities, host_arch: str | None
                 )
             if cache.level is not None:
                 raise ConfigUnsupported("unsupported CPU cache level for mode 'passthrough'")
-        elif cache.mode == "emulate" and cache.level not in (None, 3):
+        elif cache.mode == "emulate" and cache.level != 3:
             raise ConfigUnsupported("CPU cache mode 'emulate' can only be used with level='3'")
+        elif cache.mode == "disable" and cache.level is not None:
+            raise ConfigUnsupported("unsupported CPU cache level for mode 'disable'")
     width = cpu.maxphysaddr
     if width is not None:
         if not x86:
@@ -274,6 +275,9 @@ def _check_store(source: StorageSource, kind: str) -> None:
         raise ConfigUnsupported("persistent reservations are not supported with NVRAM")
 
 
+_MOST_PROCESSORS = (1 << 32) - 1
+
+
 def _check_vcpus(domain: Domain, capabilities: Capabilities) -> None:
     count = domain.vcpu.count
     machine = capabilities.find_machine(rules_machine.machine_of(domain))
@@ -283,6 +287,8 @@ def _check_vcpus(domain: Domain, capabilities: Capabilities) -> None:
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
     if topology is not None:
         total = topology.sockets * topology.dies * topology.cores * topology.threads
+        if total > _MOST_PROCESSORS:
+            raise ConfigUnsupported(f"cpu topology results in more than {_MOST_PROCESSORS} cpus")
         if total != count:
             raise ConfigUnsupported("CPU topology doesn't match maximum vcpu count")
         in_nodes = sum(len(parse_cpuset(cell.cpus)) for cell in cells if cell.cpus)

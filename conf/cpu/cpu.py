@@ -1,11 +1,14 @@
 """Processors as documents describe them: `<cpu>` of a guest and of a host."""
 
+import re
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
-from conf.faults import lacking, unsupported
-from conf.values import ON_OFF, POSITIVE, UINT, ULONG, YES_NO, words
+from conf.faults import lacking, malformed, unsupported
+from conf.values import NATURAL, ON_OFF, POSITIVE, UINT, ULONG, YES_NO, Codec, parse_uint32, words
 from schema.errors import XmlError
+
+_NUMBER = re.compile(r"\s*\+?\d{1,9}\Z", re.ASCII).match
 
 
 class CpuMode(StrEnum):
@@ -47,9 +50,13 @@ class CpuModel(Element, tag="model"):
     """The model's name."""
 
     fallback: str | None = attr(
-        "fallback", words("allow", "forbid"), default=None, bad=unsupported("Invalid fallback attribute")
+        "fallback",
+        words("allow", "forbid"),
+        default=None,
+        bad=unsupported("Invalid fallback attribute"),
+        blank=True,
     )
-    vendor_id: str | None = attr("vendor_id", str, default=None)
+    vendor_id: str | None = attr("vendor_id", str, default=None, blank=True)
     name: str | None = content(str, default=None)
 
 
@@ -65,7 +72,7 @@ class CpuTopology(Element, tag="topology"):
 class CpuCache(Element, tag="cache"):
     """The cache the guest sees."""
 
-    level: int | None = attr("level", UINT, default=None)
+    level: int | None = attr("level", NATURAL, default=None)
     mode: str = attr("mode", words("emulate", "passthrough", "disable"))
 
 
@@ -73,7 +80,7 @@ class MaxPhysAddr(Element, tag="maxphysaddr"):
     """The width of physical addresses."""
 
     mode: str = attr("mode", words("emulate", "passthrough"))
-    bits: int | None = attr("bits", UINT, default=None)
+    bits: int | None = attr("bits", NATURAL, default=None)
 
 
 class CpuFeature(Element, tag="feature"):
@@ -82,7 +89,7 @@ class CpuFeature(Element, tag="feature"):
     policy: FeaturePolicy | None = attr(
         "policy", FeaturePolicy, default=None, bad=unsupported("Invalid CPU feature policy")
     )
-    name: str = attr("name", str, missing=lacking(XmlError, "Invalid CPU feature name"))
+    name: str = attr("name", str, missing=lacking(XmlError, "Invalid CPU feature name"), blank=True)
 
 
 class Distance(Element, tag="sibling"):
@@ -102,25 +109,55 @@ class CacheAmount(Element):
     """A number of bytes with its unit."""
 
     value: int = attr("value", ULONG)
-    unit: str = attr("unit", str)
+    unit: str | None = attr("unit", str, default=None, blank=True)
 
 
 class CacheSize(CacheAmount, tag="size"):
     """A cache's size."""
 
+    value: int = attr(
+        "value",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './size/@value'"),
+        bad=malformed("Invalid value '{}' for element or attribute './size/@value'"),
+    )
+
 
 class CacheLine(CacheAmount, tag="line"):
     """The size of a cache line."""
+
+    value: int = attr(
+        "value",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './line/@value'"),
+        bad=malformed("Invalid value '{}' for element or attribute './line/@value'"),
+    )
+
+
+NODE_CACHE_LEVEL: Codec[int] = Codec(lambda text: parse_uint32(text) if _NUMBER(text) else 0, str)
+"""The level of a node's cache; zero stands for what is no number, for a check that knows the node to refuse."""
 
 
 class NumaCache(Element, tag="cache"):
     """A cache on the memory side of a node."""
 
-    level: int = attr("level", UINT)
-    associativity: str = attr("associativity", words("none", "direct", "full"))
-    policy: str = attr("policy", words("none", "writeback", "writethrough"))
-    size: CacheSize = child(CacheSize)
-    line: CacheLine = child(CacheLine)
+    level: int | None = attr("level", NODE_CACHE_LEVEL, default=None)
+    associativity: str | None = attr(
+        "associativity",
+        words("none", "direct", "full"),
+        default=None,
+        bad=malformed("Invalid cache associativity '{}'"),
+    )
+    policy: str | None = attr(
+        "policy",
+        words("none", "writeback", "writethrough"),
+        default=None,
+        bad=malformed("Invalid cache policy '{}'"),
+    )
+    size: CacheSize = child(CacheSize, missing=lacking(XmlError, "missing element or attribute './size/@value'"))
+    line: CacheLine = child(CacheLine, missing=lacking(XmlError, "missing element or attribute './line/@value'"))
 
 
 class NumaCell(Element, tag="cell"):
@@ -128,7 +165,13 @@ class NumaCell(Element, tag="cell"):
 
     id: int | None = attr("id", UINT, default=None)
     cpus: str | None = attr("cpus", str, default=None)
-    memory: int = attr("memory", ULONG, missing=lacking(XmlError, "missing element or attribute './@memory'"))
+    memory: int = attr(
+        "memory",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './@memory'"),
+        bad=malformed("Invalid value '{}' for element or attribute './@memory'"),
+    )
     unit: str | None = attr("unit", str, default=None)
     mem_access: str | None = attr("memAccess", words("shared", "private"), default=None)
     discard: bool | None = attr("discard", YES_NO, default=None)
@@ -153,7 +196,13 @@ class Bandwidth(Element, tag="bandwidth"):
     target: int = attr("target", UINT)
     cache: int | None = attr("cache", UINT, default=None)
     type: str = attr("type", words("access", "read", "write"))
-    value: int = attr("value", ULONG)
+    value: int = attr(
+        "value",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './@value'"),
+        bad=malformed("Invalid value '{}' for element or attribute './@value'"),
+    )
     unit: str | None = attr("unit", str, default=None)
 
 

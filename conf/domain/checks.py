@@ -7,10 +7,10 @@ import re
 from conf.domain import checks_devices, checks_disks, checks_firmware, checks_machine
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.defaults import walk
-from conf.domain.defaults_processor import cpuset
 from conf.domain.device import Device
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics, GraphicsType
+from conf.domain.memory import HugePage
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.values import parse_uuid
@@ -72,7 +72,7 @@ def _check_boot_order(domain: Domain) -> None:
         if order is None:
             continue
         if order in orders:
-            raise XmlError(f"boot order '{order}' used for more than one device")
+            raise ConfigUnsupported(f"boot order '{order}' used for more than one device")
         orders.add(order)
     if orders and domain.os.boots:
         raise ConfigUnsupported("per-device boot elements cannot be used together with os/boot elements")
@@ -92,13 +92,24 @@ def _check_hugepages(domain: Domain) -> None:
     pages = domain.memory_backing.hugepages if domain.memory_backing is not None else None
     # without nodes of its own, the guest is node 0 as a whole
     whole = (None,) if checks_machine.cells_of(domain) else (None, "0")
+    taken: list[tuple[HugePage, frozenset[int]]] = []
     for page in pages.pages if pages is not None else ():
-        for number in parse_cpuset(cpuset(page.nodeset)) if page.nodeset is not None else ():
+        nodes = parse_cpuset(page.nodeset) if page.nodeset is not None and page.nodeset not in whole else frozenset()
+        for other, others in taken:
+            if not nodes and not others:
+                raise XmlDetailError(
+                    f"two master hugepages detected: {page.size} and {other.size}", domain=ErrorDomain.DOMAIN
+                )
+            if nodes & others:
+                raise XmlDetailError(
+                    f"nodeset attribute of hugepages of sizes {page.size} and {other.size} intersect",
+                    domain=ErrorDomain.DOMAIN,
+                )
+        taken.append((page, nodes))
+    for _, nodes in taken:
+        for number in sorted(nodes):
             if number >= len(checks_machine.cells_of(domain)):
                 raise XmlDetailError(f"hugepages: node {number} not found", domain=ErrorDomain.DOMAIN)
-    masters = [page.size for page in pages.pages if page.nodeset in whole] if pages is not None else []
-    if len(masters) > 1:
-        raise XmlDetailError(f"two master hugepages detected: {masters[1]} and {masters[0]}", domain=ErrorDomain.DOMAIN)
 
 
 def _check_timers(domain: Domain) -> None:
@@ -108,10 +119,10 @@ def _check_timers(domain: Domain) -> None:
         tuned = timer.catchup is not None and any(one for one in vars(timer.catchup).values())
         if tuned and timer.tickpolicy != "catchup":
             raise XmlError("setting of timer catchup policies is only supported with tickpolicy='catchup'")
-        if timer.mode is not None and timer.name != "tsc":
-            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer mode")
         if timer.frequency is not None and timer.name != "tsc":
             raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer frequency")
+        if timer.mode is not None and timer.name != "tsc":
+            raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer mode")
         if timer.track is not None and timer.name not in ("platform", "rtc"):
             raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer track")
 
@@ -124,7 +135,7 @@ def _check_sysinfo(domain: Domain) -> None:
         for entry in info.entries if info.type == "fwcfg" else ():
             if entry.name is None:
                 raise XmlError("Firmware entry is missing 'name' attribute")
-            if not entry.value and not entry.file:
+            if not entry.value and entry.file is None:
                 raise XmlError("Firmware entry must have either value or 'file' attribute")
         date = next((one.value for one in info.bios.entries if one.name == "date"), None) if info.bios else None
         if date is not None and _DATE.match(date) is None:
@@ -143,13 +154,14 @@ def _check_sysinfo(domain: Domain) -> None:
 def _check_labels(domain: Domain) -> None:
     if len(domain.seclabels) < 2:
         return
-    models: set[str] = set()
-    for label in sorted(domain.seclabels, key=lambda one: one.model is None):
-        if label.model is None:
-            raise XmlError("missing security model when using multiple labels")
+    models: set[str | None] = set()
+    for label in domain.seclabels:
         if label.model in models:
-            raise XmlDetailError(f"seclabel for model {label.model} is already provided", domain=ErrorDomain.DOMAIN)
+            model = "(null)" if label.model is None else label.model
+            raise XmlDetailError(f"seclabel for model {model} is already provided", domain=ErrorDomain.DOMAIN)
         models.add(label.model)
+    if None in models:
+        raise XmlError("missing security model when using multiple labels")
 
 
 def _check_aliases(domain: Domain) -> None:

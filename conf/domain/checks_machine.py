@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from conf.cpu.cpu import Bandwidth, CpuMode, GuestCpu, Latency, NumaCell
+from conf.cpu.cpu import CpuMode, GuestCpu, NumaCell
+from conf.domain import defaults_numa
 from conf.domain.clock import LifecycleAction
 from conf.domain.defaults_processor import cpuset, iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.features import Hyperv, Kvm
+from conf.values import parse_int, parse_uint
 from schema.enums.error import ErrorDomain
 from schema.errors import ConfigUnsupported, RefusedDocument, XmlDetailError, XmlError
 from util.cpuset import parse_cpuset
@@ -105,7 +107,7 @@ def _check_pools(domain: Domain) -> None:
     for least, most in limits:
         if most == 0:
             raise ConfigUnsupported("thread_pool_max must be a positive integer")
-        if least is not None and most is not None and most > 0 and least > most:
+        if least is not None and (most is None or least > most):
             raise ConfigUnsupported("thread_pool_min must be smaller or equal to thread_pool_max")
 
 
@@ -129,16 +131,7 @@ def _check_cpu(cpu: GuestCpu) -> None:
         return
     if not numa.cells:
         raise XmlError("NUMA topology defined without NUMA cells")
-    paths: list[Latency | Bandwidth] = []
-    if numa.interconnects is not None:
-        paths = [*numa.interconnects.latencies, *numa.interconnects.bandwidths]
-    for path in paths:
-        if path.initiator >= len(numa.cells):
-            raise XmlError("'initiator' refers to a non-existent NUMA node")
-        if path.target >= len(numa.cells):
-            raise XmlError("'target' refers to a non-existent NUMA node")
-        if path.cache and path.cache not in (cache.level for cache in numa.cells[path.target].caches):
-            raise XmlError("'cache' refers to a non-existent NUMA node cache")
+    defaults_numa.check_paths(numa)
 
 
 _LEAST_RETRIES = 4095
@@ -166,7 +159,9 @@ _RING_SIZES = (1024, 65536)
 
 def _check_kvm(kvm: Kvm) -> None:
     ring = kvm.dirty_ring
-    if ring is not None and ring.state and ring.size is not None:
+    if ring is not None and ring.state:
+        if ring.size is None:
+            raise XmlError("Missing required attribute 'size' in element 'dirty-ring'", domain=ErrorDomain.XML)
         least, most = _RING_SIZES
         if not least <= ring.size <= most or ring.size & (ring.size - 1):
             raise XmlError(f"dirty ring must be power of 2 and ranges [{least}, {most}]")
@@ -188,9 +183,7 @@ _VARIABLE = re.compile(r"[A-Za-z0-9_]*$", re.ASCII)
 def _check_passthrough(domain: Domain) -> None:
     """What QEMU is given as it stands."""
     for variable in domain.qemu_commandline.variables if domain.qemu_commandline is not None else ():
-        if not variable.name:
-            raise RefusedDocument("No qemu environment name specified")
-        if variable.name[0] != "_" and not variable.name[0].isalpha():
+        if variable.name[:1] != "_" and not variable.name[:1].isalpha():
             raise RefusedDocument("Invalid environment name, it must begin with a letter or underscore")
         if _VARIABLE.match(variable.name) is None:
             raise RefusedDocument("Invalid environment name, it must contain only alphanumerics and underscore")
@@ -198,8 +191,26 @@ def _check_passthrough(domain: Domain) -> None:
         for one in (part for frontend in device.frontends for part in frontend.properties):
             if one.name == "id":
                 raise XmlError("property with name 'id' can't be overridden")
-            if one.type == "bool" and one.value not in ("true", "false"):
+            if one.type == "remove":
+                if one.value is not None:
+                    raise XmlError("setting 'value' attribute of 'qemu:property' doesn't make sense with 'remove' type")
+                continue
+            if one.value is None:
+                raise XmlError("missing 'value' attribute for 'qemu:property'")
+            if not _fits(one.type, one.value):
                 raise XmlError(f"invalid value '{one.value}' of 'value' attribute of 'qemu:property'")
+
+
+def _fits(kind: str, value: str) -> bool:
+    """Is it a value of that type of QEMU's properties?"""
+    if kind == "bool":
+        return value in ("true", "false")
+    if kind == "string":
+        return True
+    try:
+        return parse_int(value) is not None if kind == "signed" else parse_uint(value) is not None
+    except ValueError:
+        return False
 
 
 def _check_lists(domain: Domain) -> None:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from conf.element import Element, attr, child, children
-from conf.faults import unsupported
+from conf.faults import internal, unsupported
 from conf.values import ULONG, YES_NO, words
 
 
@@ -41,14 +41,16 @@ class Clock(Element, tag="clock"):
     """A guest's clock."""
 
     offset: ClockOffset = attr(
-        "offset", ClockOffset, default=ClockOffset.UTC, bad=unsupported("unknown clock offset '{}'")
+        "offset", ClockOffset, default=ClockOffset.UTC, bad=unsupported("unknown clock offset '{}'"), blank=True
     )
-    adjustment: str | None = attr("adjustment", str, default=None)
+    adjustment: str | None = attr("adjustment", str, default=None, blank=True)
     basis: str | None = attr(
-        "basis", words("utc", "localtime"), default=None, bad=unsupported("unknown clock basis '{}'")
+        "basis", words("utc", "localtime"), default=None, bad=unsupported("unknown clock basis '{}'"), blank=True
     )
-    timezone: str | None = attr("timezone", str, default=None)
-    start: int | None = attr("start", ULONG, default=None)
+    timezone: str | None = attr("timezone", str, default=None, blank=True)
+    start: int | None = attr(
+        "start", ULONG, default=None, bad=internal("missing 'start' attribute for clock with offset='absolute'")
+    )
     timers: list[Timer] = children(Timer, default=[])
 
 

@@ -166,6 +166,9 @@ def _complete_seclabel(label: Seclabel, domain: Domain, rules: DomainRules, flag
     if label.type is SeclabelType.STATIC and label.label is None:
         raise XmlError("security label is missing")
     if label.model is None and len(domain.seclabels) == 1:
+        optional = label.type is SeclabelType.NONE or (label.type is SeclabelType.DYNAMIC and label.baselabel is None)
+        if not optional and rules.security_model is not None:
+            raise XmlError("missing security model in domain seclabel")
         label.model = rules.security_model
     if label.model == "none" and inactive:
         # with no security driver there is nothing to label

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from conf.cpu.cpu import CpuMatch, CpuMode, CpuModel, Distance, Distances, FeaturePolicy, GuestCpu, NumaCell
+from conf.domain import defaults_numa, defaults_resctrl
 from conf.domain.domain import Domain
 from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
 from conf.domain.vcpu import (
-    CacheTune,
     CpuTune,
     EmulatorSched,
     IoThread,
@@ -19,7 +19,6 @@ from conf.domain.vcpu import (
     Vcpus,
     VcpuSched,
 )
-from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
 from util.cpuset import parse_cpuset, write_cpuset
 
@@ -44,7 +43,7 @@ def normalize(domain: Domain) -> None:
         for node in domain.numatune.memnodes:
             node.mode = node.mode or MemoryMode.STRICT
             if node.nodeset is not None:
-                node.nodeset = cpuset(node.nodeset)
+                node.nodeset = processors(node.nodeset, "nodeset")
     if domain.cpu is not None:
         _normalize_cpu(domain.cpu)
 
@@ -52,6 +51,24 @@ def normalize(domain: Domain) -> None:
 def cpuset(text: str) -> str:
     """The shortest text for the same processors. Raises InvalidArguments for what names none."""
     return write_cpuset(_numbers(text))
+
+
+def processors(text: str, what: str) -> str:
+    """The shortest text for a set that must not be empty; `what` is the attribute it is of.
+
+    Raises ConfigUnsupported for an empty one, InvalidArguments for what is none.
+    """
+    numbers = _numbers(text)
+    if not numbers:
+        raise ConfigUnsupported(f"Invalid value of '{what}': {text}")
+    return write_cpuset(numbers)
+
+
+def _scheduled(text: str, what: str) -> list[int]:
+    numbers = _numbers(text)
+    if not numbers:
+        raise ConfigUnsupported(f"'{what}' scheduler bitmap '{text}' is empty")
+    return sorted(numbers)
 
 
 def _numbers(text: str) -> frozenset[int]:
@@ -65,10 +82,10 @@ def _normalize_vcpu(domain: Domain) -> None:
     vcpu = domain.vcpu
     if vcpu.count > MAX_VCPUS:
         raise XmlError(f"Invalid maximum number of vCPUs '{vcpu.count}'")
-    if vcpu.count == 0:
-        raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
     if domain.vcpus is not None and domain.vcpus.vcpus:
         vcpu.current = _normalize_states(domain.vcpus, vcpu.count)
+    if vcpu.count == 0:
+        raise RefusedDocument("CPU IDs in <numa> exceed the <vcpu> count")
     if vcpu.current is not None:
         if vcpu.current > vcpu.count:
             raise ConfigUnsupported("maximum vCPU count must not be less than current vCPU count")
@@ -79,7 +96,7 @@ def _normalize_vcpu(domain: Domain) -> None:
     else:
         vcpu.placement = Placement.STATIC
         if vcpu.cpuset is not None:
-            vcpu.cpuset = cpuset(vcpu.cpuset)
+            vcpu.cpuset = processors(vcpu.cpuset, "cpuset")
 
 
 def _normalize_states(vcpus: Vcpus, count: int) -> int:
@@ -89,6 +106,7 @@ def _normalize_states(vcpus: Vcpus, count: int) -> int:
         if one.id >= count:
             raise XmlError(f"vcpu id '{one.id}' is out of range of maximum vcpu count")
         known[one.id] = one
+        one.order = one.order or None
         if one.hotpluggable is None:
             one.hotpluggable = not one.enabled
     vcpus.vcpus = [
@@ -104,7 +122,7 @@ def _normalize_numatune(memory: NumaMemory, domain: Domain) -> None:
     if memory.nodeset is None and memory.placement is None and domain.vcpu.placement is not Placement.AUTO:
         memory.placement = Placement.STATIC
     if memory.nodeset is not None and memory.placement is not Placement.AUTO:
-        memory.nodeset = cpuset(memory.nodeset)
+        memory.nodeset = processors(memory.nodeset, "nodeset")
         memory.placement = None
     elif memory.placement is Placement.STATIC:
         raise ConfigUnsupported("nodeset for NUMA memory tuning must be set if 'placement' is 'static'")
@@ -149,16 +167,19 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
         raise RefusedDocument(f"duplicate vcpupin for vcpu '{double}'")
     tune.vcpupins = sorted((pin for pin in tune.vcpupins if pin.vcpu < count), key=lambda pin: pin.vcpu)
     for pin in tune.vcpupins:
-        pin.cpuset = cpuset(pin.cpuset)
+        pin.cpuset = processors(pin.cpuset, "cpuset")
     if tune.emulatorpin is not None:
-        tune.emulatorpin.cpuset = cpuset(tune.emulatorpin.cpuset)
+        tune.emulatorpin.cpuset = processors(tune.emulatorpin.cpuset, "cpuset")
+    if len({pin.iothread for pin in tune.iothreadpins}) != len(tune.iothreadpins):
+        shared = Counter(pin.iothread for pin in tune.iothreadpins).most_common(1)[0][0]
+        raise RefusedDocument(f"duplicate iothreadpin for same iothread '{shared}'")
     tune.iothreadpins.sort(key=lambda pin: pin.iothread)
     for thread in tune.iothreadpins:
-        thread.cpuset = cpuset(thread.cpuset)
+        thread.cpuset = processors(thread.cpuset, "cpuset")
     schedules = [
         VcpuSched(vcpus=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.vcpuscheds
-        for number in _numbers(sched.vcpus)
+        for number in _scheduled(sched.vcpus, "vcpus")
     ]
     for sched in schedules:
         if int(sched.vcpus) >= count:
@@ -167,18 +188,12 @@ def _normalize_cputune(tune: CpuTune, domain: Domain) -> None:
     iothreads = [
         IoThreadSched(iothreads=str(number), scheduler=sched.scheduler, priority=_priority(sched))
         for sched in tune.iothreadscheds
-        for number in _numbers(sched.iothreads)
+        for number in _scheduled(sched.iothreads, "iothreads")
     ]
     tune.iothreadscheds = sorted(iothreads, key=lambda sched: int(sched.iothreads))
     if tune.emulatorsched is not None:
         tune.emulatorsched.priority = _priority(tune.emulatorsched)
-    tune.cachetunes = [one for one in tune.cachetunes if _normalize_cachetune(one, count)]
-    _check_overlaps(tune)
-    for memory in tune.memorytunes:
-        memory.vcpus = _existing(memory.vcpus, count)
-        for watch in memory.monitors:
-            watch.vcpus = _existing(watch.vcpus, count)
-    tune.memorytunes = [one for one in tune.memorytunes if one.vcpus]
+    defaults_resctrl.normalize(tune, count)
 
 
 def _priority(sched: VcpuSched | IoThreadSched | EmulatorSched) -> int | None:
@@ -187,56 +202,6 @@ def _priority(sched: VcpuSched | IoThreadSched | EmulatorSched) -> int | None:
     if sched.priority is None:
         raise XmlError(f"Missing required attribute 'priority' in element '{sched.tag_name}'")
     return sched.priority
-
-
-def _existing(text: str, count: int) -> str:
-    return write_cpuset(number for number in _numbers(text) if number < count)
-
-
-def _normalize_cachetune(tune: CacheTune, count: int) -> bool:
-    tune.vcpus = _existing(tune.vcpus, count)
-    if not tune.vcpus:
-        return False
-    seen: dict[tuple[int, int], set[str]] = {}
-    for share in tune.caches:
-        kinds = seen.setdefault((share.level, share.id), set())
-        if share.type in kinds or (kinds and "both" in {*kinds, share.type}):
-            clash = share.type if share.type in kinds or share.type != "both" else next(iter(kinds))
-            raise XmlError(
-                f"Colliding cache allocations for cache level '{share.level}' id '{share.id}', type '{clash}'"
-            )
-        kinds.add(share.type)
-        factor = bytes_per_unit(share.unit or "bytes")
-        if factor is None:
-            raise InvalidArguments(f"unknown suffix '{share.unit}'")
-        share.size, share.unit = pretty(share.size * factor)
-    for watch in tune.monitors:
-        watch.vcpus = _existing(watch.vcpus, count)
-    return bool(tune.caches or tune.monitors)
-
-
-def pretty(amount: int) -> tuple[int, str]:
-    """The amount in the largest unit that divides it."""
-    for unit, factor in (("EiB", 60), ("PiB", 50), ("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if amount and not amount & ((1 << factor) - 1):
-            return amount >> factor, unit
-    return amount, "B"
-
-
-def _check_overlaps(tune: CpuTune) -> None:
-    """A processor is in one allocation at most; cache and bandwidth may only be given to the same group."""
-    groups: list[frozenset[int]] = []
-    for cache in tune.cachetunes:
-        vcpus = parse_cpuset(cache.vcpus)
-        if any(vcpus & other for other in groups):
-            raise XmlError("Overlapping vcpus in resctrls")
-        groups.append(vcpus)
-    memory_groups: list[frozenset[int]] = []
-    for memory in tune.memorytunes:
-        vcpus = _numbers(memory.vcpus)
-        if any(vcpus & other and vcpus != other for other in groups) or any(vcpus & other for other in memory_groups):
-            raise XmlError("Overlapping vcpus in resctrls")
-        memory_groups.append(vcpus)
 
 
 def _normalize_cpu(cpu: GuestCpu) -> None:
@@ -250,6 +215,8 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
         cpu.mode = cpu.mode or CpuMode.CUSTOM
     elif cpu.mode is CpuMode.CUSTOM:
         cpu.mode = cpu.match = None
+    if cpu.mode is not None and cpu.mode is not CpuMode.CUSTOM:
+        cpu.match = None
     if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
         # the host's processor, whatever it is
         cpu.model = cpu.vendor = None
@@ -278,13 +245,11 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
                 cell.id = place
             if cell.cpus is not None:
                 cell.cpus = cpuset(cell.cpus)
-            factor = bytes_per_unit(cell.unit or "KiB")
-            if factor is None:
-                raise InvalidArguments(f"unknown suffix '{cell.unit}'")
-            cell.memory = -(-cell.memory * factor // 1024)
-            cell.unit = "KiB"
+                cell.cpus = cell.cpus or None
+            defaults_numa.normalize_cell(cell)
         cpu.numa.cells.sort(key=lambda cell: cell.id or 0)
         _complete_distances(cpu.numa.cells)
+        defaults_numa.normalize_paths(cpu.numa)
 
 
 _LOCAL_DISTANCE = 10

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from lxml import etree
 
-from conf.domain import defaults_controller, defaults_disk, defaults_processor, device_text
+from conf.domain import (
+    defaults_controller,
+    defaults_disk,
+    defaults_numa,
+    defaults_processor,
+    defaults_resctrl,
+    device_text,
+)
 from conf.domain.address import DimmAddress, PciAddress
 from conf.domain.chardev import ConsoleTarget
 from conf.domain.clock import Clock, ClockOffset
@@ -16,8 +23,16 @@ from conf.domain.os import ARCHITECTURES, LoaderType, OsType
 from conf.domain.resources import BlkioTune
 from conf.domain.sysinfo import Sysinfo
 from conf.flags import ParseFlags
-from conf.values import bytes_per_unit
-from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
+from conf.values import bytes_per_unit, parse_int
+from schema.enums.error import ErrorDomain
+from schema.errors import (
+    ConfigUnsupported,
+    InvalidArguments,
+    NumericOverflow,
+    RefusedDocument,
+    XmlDetailError,
+    XmlError,
+)
 
 
 def normalize(domain: Domain, flags: ParseFlags) -> None:
@@ -82,7 +97,7 @@ def check_kind(text: str | None, node: etree._Element | None) -> None:
     if text not in _OS_TYPES:
         raise ConfigUnsupported(f"unknown OS type '{text}'")
     arch = node.get("arch")
-    if arch is not None and arch not in ARCHITECTURES:
+    if arch and arch not in ARCHITECTURES:
         raise ConfigUnsupported(f"Unknown architecture {arch}")
 
 
@@ -94,12 +109,34 @@ def _normalize_features(features: Features) -> None:
     ring = features.kvm.dirty_ring if features.kvm is not None else None
     if ring is not None and not ring.state:
         ring.size = None
+    hyperv = features.hyperv
+    if hyperv is not None:
+        # what is off has no settings
+        if hyperv.spinlocks is not None and not hyperv.spinlocks.state:
+            hyperv.spinlocks.retries = None
+        if hyperv.vendor_id is not None and not hyperv.vendor_id.state:
+            hyperv.vendor_id.value = None
+        if hyperv.stimer is not None and not (hyperv.stimer.state and hyperv.stimer.direct):
+            hyperv.stimer.direct = None
+    passthrough = features.xen.passthrough if features.xen is not None else None
+    if passthrough is not None and not passthrough.state:
+        passthrough.mode = None
+    if features.smm is not None and not features.smm.state:
+        features.smm.tseg = None
+    if features.tcg is not None and not features.tcg.tb_cache_kib:
+        features.tcg = None
+    if features.capabilities is not None:
+        features.capabilities.policy = features.capabilities.policy or "default"
     tseg = features.smm.tseg if features.smm is not None else None
-    if tseg is not None and tseg.value is not None:
+    if features.smm is not None and tseg is not None and tseg.value is None:
+        features.smm.tseg = None
+    elif tseg is not None and tseg.value is not None:
         factor = bytes_per_unit(tseg.unit or "MiB")
         if factor is None:
             raise InvalidArguments(f"unknown suffix '{tseg.unit}'")
-        tseg.value, tseg.unit = defaults_processor.pretty(tseg.value * factor)
+        if tseg.value * factor >= 1 << 64:
+            raise NumericOverflow(f"value too large: {tseg.value}{tseg.unit or ''}")
+        tseg.value, tseg.unit = defaults_resctrl.pretty(tseg.value * factor)
 
 
 _OS_TYPES = frozenset(one.value for one in OsType)
@@ -112,6 +149,7 @@ def _normalize_memtune(tune: MemTune) -> None:
     for name in ("hard_limit_kib", "soft_limit_kib", "min_guarantee_kib", "swap_hard_limit_kib"):
         if (getattr(tune, name) or 0) >= UNLIMITED_KIB:
             setattr(tune, name, None)
+    tune.min_guarantee_kib = tune.min_guarantee_kib or None
 
 
 def _normalize_memory_backing(domain: Domain) -> None:
@@ -124,8 +162,11 @@ def _normalize_memory_backing(domain: Domain) -> None:
             backing.allocation = None
     numa = domain.cpu.numa if domain.cpu is not None else None
     for page in backing.hugepages.pages if backing.hugepages is not None else ():
-        page.size = kib(page.size, page.unit)
-        page.unit = "KiB"
+        if not page.size:
+            raise XmlDetailError("hugepage size can't be zero", domain=ErrorDomain.DOMAIN)
+        page.size, page.unit = defaults_numa.kib(page.size, page.unit), "KiB"
+        if page.nodeset is not None:
+            page.nodeset = defaults_processor.processors(page.nodeset, "nodeset")
         if (numa is None or not numa.cells) and page.nodeset == "0":
             # the guest as a whole
             page.nodeset = None
@@ -154,16 +195,19 @@ def kib(amount: int, unit: str | None) -> int:
 
 
 def _normalize_clock(clock: Clock) -> None:
+    _tidy_timers(clock)
     if clock.offset in (ClockOffset.UTC, ClockOffset.LOCALTIME):
         if clock.adjustment is not None and clock.adjustment != "reset":
-            number = _adjustment(clock.adjustment)
+            number = _number(clock.adjustment)
+            if number is None:
+                raise XmlError(f"unknown clock adjustment '{clock.adjustment}'")
             clock.basis = str(clock.offset.value)
             clock.offset = ClockOffset.VARIABLE
             clock.adjustment = str(number)
         else:
             clock.basis = None
     elif clock.offset is ClockOffset.VARIABLE:
-        clock.adjustment = str(_adjustment(clock.adjustment or "0"))
+        clock.adjustment = str(_number(clock.adjustment or "0") or 0)
         clock.basis = clock.basis or "utc"
     elif clock.offset is ClockOffset.TIMEZONE:
         if clock.timezone is None:
@@ -179,11 +223,22 @@ def _normalize_clock(clock: Clock) -> None:
         raise RefusedDocument("missing 'start' attribute for clock with offset='absolute'")
 
 
-def _adjustment(text: str) -> int:
+def _tidy_timers(clock: Clock) -> None:
+    """A zero says nothing."""
+    for timer in clock.timers:
+        timer.frequency = timer.frequency or None
+        if timer.catchup is not None:
+            catchup = timer.catchup
+            catchup.threshold = catchup.threshold or None
+            catchup.slew = catchup.slew or None
+            catchup.limit = catchup.limit or None
+
+
+def _number(text: str) -> int | None:
     try:
-        return int(text)
+        return parse_int(text)
     except ValueError:
-        raise XmlError(f"unknown clock adjustment '{text}'") from None
+        return None
 
 
 _SYSINFO = {
@@ -199,4 +254,14 @@ def _normalize_sysinfo(info: Sysinfo) -> None:
     for block in (info.bios, info.system, *info.base_boards, info.chassis):
         if block is not None:
             known = {one.name: one for one in reversed(block.entries)}
-            block.entries = [known[name] for name in _SYSINFO[block.tag_name] if name in known]
+            block.entries = [known[name] for name in _SYSINFO[block.tag_name] if name in known and known[name].value]
+    # only the host's own has these
+    info.processors, info.memory_devices = [], []
+    if info.type == "smbios":
+        info.entries = []
+        return
+    info.bios = info.system = info.chassis = info.oem_strings = None
+    info.base_boards = []
+    for entry in info.entries:
+        if entry.file is not None:
+            entry.value = None

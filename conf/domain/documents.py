@@ -112,7 +112,21 @@ _SINGLES: tuple[tuple[str, type[VirtError], str], ...] = (
 )
 
 
+_SINGLE_PARTS: tuple[tuple[str, str], ...] = (
+    ("genid", "element 'genid' can only appear once"),
+    ("cputune/emulatorpin", "only one emulatorpin is supported"),
+    ("cputune/emulatorsched", "only one emulatorsched is supported"),
+    ("numatune", "only one numatune is supported"),
+    ("resource", "only one resource element is supported"),
+    ("cpu/cache", "at most one CPU cache element may be specified"),
+)
+"""Parts beside devices that may be there once, where libvirt says so."""
+
+
 def _check_singles(node: etree._Element) -> None:
+    for path, message in _SINGLE_PARTS:
+        if len(node.findall(path)) > 1:
+            raise XmlError(message)
     devices = node.find("devices")
     if devices is None:
         return

@@ -205,7 +205,11 @@ class Domain(Element, tag="domain", root=True):
         "on_crash", LifecycleAction, default=LifecycleAction.DESTROY, bad=unsupported("unknown on_crash action: {}")
     )
     on_lockfailure: LockFailureAction | None = text(
-        "on_lockfailure", LockFailureAction, default=None, bad=unsupported("unknown on_lockfailure action: {}")
+        "on_lockfailure",
+        LockFailureAction,
+        default=None,
+        bad=unsupported("unknown on_lockfailure action: {}"),
+        shown=lambda self, flags: None if self.on_lockfailure is LockFailureAction.DEFAULT else self.on_lockfailure,
     )
     pm: PowerManagement | None = child(PowerManagement, default=None)
     perf: Perf | None = child(Perf, default=None)

@@ -3,8 +3,9 @@
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, flag, scaled_content, size, value
-from conf.faults import unsupported
+from conf.faults import lacking, malformed, unsupported
 from conf.values import ON_OFF, UINT, ULONG, words
+from schema.errors import XmlError
 
 
 class MemorySize(Element, tag="memory"):
@@ -17,23 +18,31 @@ class MemorySize(Element, tag="memory"):
 class MaxMemory(Element, tag="maxMemory"):
     """How far memory can grow by plugging modules in."""
 
-    slots: int | None = attr("slots", UINT, default=None)
-    kib: int = scaled_content()
+    slots: int | None = attr(
+        "slots", UINT, default=None, blank=True, bad=malformed("Failed to parse memory slot count")
+    )
+    kib: int = scaled_content(default=0)
 
 
 class MemTune(Element, tag="memtune", empty=Empty.OMIT):
     """Limits on the host memory of a guest."""
 
-    hard_limit_kib: int | None = size("hard_limit", default=None)
-    soft_limit_kib: int | None = size("soft_limit", default=None)
-    min_guarantee_kib: int | None = size("min_guarantee", default=None)
-    swap_hard_limit_kib: int | None = size("swap_hard_limit", default=None)
+    hard_limit_kib: int | None = size("hard_limit", default=None, at="./memtune/hard_limit[1]")
+    soft_limit_kib: int | None = size("soft_limit", default=None, at="./memtune/soft_limit[1]")
+    min_guarantee_kib: int | None = size("min_guarantee", default=None, at="./memtune/min_guarantee[1]")
+    swap_hard_limit_kib: int | None = size("swap_hard_limit", default=None, at="./memtune/swap_hard_limit[1]")
 
 
 class HugePage(Element, tag="page"):
     """Huge pages of one size for some of the guest's NUMA nodes."""
 
-    size: int = attr("size", ULONG)
+    size: int = attr(
+        "size",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './@size'"),
+        bad=malformed("Invalid value '{}' for element or attribute './@size'"),
+    )
     unit: str | None = attr("unit", str, default=None)
     nodeset: str | None = attr("nodeset", str, default=None)
 
@@ -67,8 +76,11 @@ class MemoryAllocation(Element, tag="allocation"):
         words("immediate", "ondemand"),
         default=None,
         bad=unsupported("unknown memoryBacking/allocation/mode '{}'"),
+        blank=True,
     )
-    threads: int | None = attr("threads", UINT, default=None)
+    threads: int | None = attr(
+        "threads", UINT, default=None, blank=True, bad=malformed("Failed to parse memory allocation threads")
+    )
 
 
 class MemoryBacking(Element, tag="memoryBacking", empty=Empty.OMIT):
@@ -83,9 +95,15 @@ class MemoryBacking(Element, tag="memoryBacking", empty=Empty.OMIT):
         MemorySourceType,
         default=None,
         bad=unsupported("unknown memoryBacking/source/type '{}'"),
+        blank=True,
     )
     access: MemoryAccess | None = value(
-        "access", "mode", MemoryAccess, default=None, bad=unsupported("unknown memoryBacking/access/mode '{}'")
+        "access",
+        "mode",
+        MemoryAccess,
+        default=None,
+        bad=unsupported("unknown memoryBacking/access/mode '{}'"),
+        blank=True,
     )
     allocation: MemoryAllocation | None = child(MemoryAllocation, default=None)
     discard: bool = flag("discard", default=False)

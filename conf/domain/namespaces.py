@@ -54,7 +54,7 @@ class QemuCapabilitiesOverride(Element, tag="capabilities", namespace=QEMU):
 class OverrideProperty(Element, tag="property", namespace=QEMU):
     """A property of a device."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "missing 'name' attribute for qemu:property"))
     type: str = attr("type", words("string", "signed", "unsigned", "bool", "remove"))
     value: str | None = attr("value", str, default=None)
 
@@ -72,16 +72,16 @@ class OverrideDevice(Element, tag="device", namespace=QEMU):
     frontends: list[OverrideFrontend] = children(OverrideFrontend, default=[])
 
 
-class QemuOverride(Element, tag="override", namespace=QEMU):
+class QemuOverride(Element, tag="override", namespace=QEMU, empty=Empty.OMIT):
     """Properties that replace libvirt's."""
 
     devices: list[OverrideDevice] = children(OverrideDevice, default=[])
 
 
-class QemuDeprecation(Element, tag="deprecation", namespace=QEMU):
+class QemuDeprecation(Element, tag="deprecation", namespace=QEMU, empty=Empty.OMIT):
     """What QEMU does with deprecated use."""
 
-    behavior: str | None = attr("behavior", str, default=None)
+    behavior: str | None = attr("behavior", str, default=None, blank=True)
 
 
 class BhyveArgument(Element, tag="arg", namespace=BHYVE):

@@ -24,7 +24,9 @@ class NumaMemory(Element, tag="memory"):
         "mode", MemoryMode, default=None, bad=unsupported("Unsupported NUMA memory tuning mode '{}'")
     )
     nodeset: str | None = attr("nodeset", str, default=None)
-    placement: Placement | None = attr("placement", Placement, default=None)
+    placement: Placement | None = attr(
+        "placement", Placement, default=None, bad=unsupported("Unsupported NUMA memory placement mode '{}'")
+    )
 
 
 class NumaMemNode(Element, tag="memnode"):

@@ -5,7 +5,7 @@ from enum import StrEnum
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, children, content, one_of, text, texts, value
 from conf.faults import lacking, malformed, unsupported
-from conf.values import INT, UINT, YES_NO, words
+from conf.values import INT32, ONLY_YES, UINT, YES_NO, words
 from schema.errors import XmlError
 
 ARCHITECTURES = frozenset(
@@ -33,8 +33,8 @@ class OsType(StrEnum):
 class OsKind(Element, tag="type"):
     """Type, architecture and machine."""
 
-    arch: str | None = attr("arch", str, default=None)
-    machine: str | None = attr("machine", str, default=None)
+    arch: str | None = attr("arch", str, default=None, blank=True)
+    machine: str | None = attr("machine", str, default=None, blank=True)
     type: str | None = content(str, default=None)
 
 
@@ -104,7 +104,7 @@ class Boot(Element, tag="boot"):
     dev: BootDevice = attr("dev", BootDevice)
 
 
-class BootMenu(Element, tag="bootmenu"):
+class BootMenu(Element, tag="bootmenu", empty=Empty.OMIT):
     """Does the firmware ask the user?"""
 
     enable: bool | None = attr("enable", YES_NO, default=None)
@@ -114,14 +114,14 @@ class BootMenu(Element, tag="bootmenu"):
 class Bios(Element, tag="bios", empty=Empty.OMIT):
     """Options of the BIOS."""
 
-    useserial: bool | None = attr("useserial", YES_NO, default=None)
-    reboot_timeout_ms: int | None = attr("rebootTimeout", INT, default=None)
+    useserial: bool | None = attr("useserial", ONLY_YES, default=None)
+    reboot_timeout_ms: int | None = attr("rebootTimeout", INT32, default=None)
 
 
 class InitEnv(Element, tag="initenv"):
     """A variable of a container's init."""
 
-    name: str = attr("name", str)
+    name: str | None = attr("name", str, default=None)
     value: str | None = content(str, default=None)
 
 
@@ -129,7 +129,7 @@ class Os(Element, tag="os"):
     """How a guest boots."""
 
     firmware: str | None = attr(
-        "firmware", words("bios", "efi"), default=None, bad=malformed("unknown firmware value {}")
+        "firmware", words("bios", "efi"), default=None, bad=malformed("unknown firmware value {}"), blank=True
     )
     kind: OsKind = child(OsKind, default_factory=OsKind)
     firmware_features: Firmware | None = child(Firmware, default=None)

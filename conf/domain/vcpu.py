@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, content, text
 from conf.faults import lacking, malformed
-from conf.values import INT, POSITIVE, UINT, ULONG, YES_NO, words
+from conf.values import INT, INT32, NATURAL, POSITIVE, UINT, ULONG, YES_NO, words
 from schema.errors import RefusedDocument, XmlError
 
 
@@ -21,7 +21,7 @@ class Vcpu(Element, tag="vcpu"):
     placement: Placement | None = attr("placement", Placement, default=None)
     cpuset: str | None = attr("cpuset", str, default=None)
     current: int | None = attr("current", UINT, default=None)
-    count: int = content(UINT, default=1, bad=malformed("maximum vcpus count must be an integer"))
+    count: int = content(UINT, default=1, keep_empty=True, bad=malformed("maximum vcpus count must be an integer"))
 
 
 class SingleVcpu(Element, tag="vcpu"):
@@ -43,8 +43,8 @@ class IoThread(Element, tag="iothread"):
     """An input/output thread."""
 
     id: int = attr("id", POSITIVE)
-    thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
-    thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
+    thread_pool_min: int | None = attr("thread_pool_min", NATURAL, default=None)
+    thread_pool_max: int | None = attr("thread_pool_max", NATURAL, default=None)
 
 
 class IoThreadIds(Element, tag="iothreadids", empty=Empty.OMIT):
@@ -56,8 +56,8 @@ class IoThreadIds(Element, tag="iothreadids", empty=Empty.OMIT):
 class DefaultIoThread(Element, tag="defaultiothread"):
     """The thread pool of QEMU's main loop."""
 
-    thread_pool_min: int | None = attr("thread_pool_min", INT, default=None)
-    thread_pool_max: int | None = attr("thread_pool_max", INT, default=None)
+    thread_pool_min: int | None = attr("thread_pool_min", NATURAL, default=None)
+    thread_pool_max: int | None = attr("thread_pool_max", NATURAL, default=None)
 
 
 class VcpuPin(Element, tag="vcpupin"):
@@ -76,7 +76,7 @@ class EmulatorPin(Element, tag="emulatorpin"):
 class IoThreadPin(Element, tag="iothreadpin"):
     """The host processors on which an input/output thread may run."""
 
-    iothread: int = attr("iothread", UINT)
+    iothread: int = attr("iothread", POSITIVE)
     cpuset: str = attr("cpuset", str, missing=lacking(RefusedDocument, "missing cpuset for iothreadpin"))
 
 
@@ -88,22 +88,24 @@ class VcpuSched(Element, tag="vcpusched"):
 
     vcpus: str = attr("vcpus", str, missing=lacking(XmlError, "Missing attribute 'vcpus' in element 'vcpusched'"))
     scheduler: str = attr("scheduler", SCHEDULERS)
-    priority: int | None = attr("priority", INT, default=None)
+    priority: int | None = attr("priority", INT32, default=None)
 
 
 class IoThreadSched(Element, tag="iothreadsched"):
     """The scheduling of some input/output threads."""
 
-    iothreads: str = attr("iothreads", str)
+    iothreads: str = attr(
+        "iothreads", str, missing=lacking(XmlError, "Missing attribute 'iothreads' in element 'iothreadsched'")
+    )
     scheduler: str = attr("scheduler", SCHEDULERS)
-    priority: int | None = attr("priority", INT, default=None)
+    priority: int | None = attr("priority", INT32, default=None)
 
 
 class EmulatorSched(Element, tag="emulatorsched"):
     """The scheduling of the emulator's other threads."""
 
     scheduler: str = attr("scheduler", SCHEDULERS)
-    priority: int | None = attr("priority", INT, default=None)
+    priority: int | None = attr("priority", INT32, default=None)
 
 
 class CacheShare(Element, tag="cache"):
@@ -112,7 +114,13 @@ class CacheShare(Element, tag="cache"):
     id: int = attr("id", UINT)
     level: int = attr("level", UINT)
     type: str = attr("type", words("both", "code", "data"))
-    size: int = attr("size", ULONG)
+    size: int = attr(
+        "size",
+        ULONG,
+        blank=True,
+        missing=lacking(XmlError, "missing element or attribute './@size'"),
+        bad=malformed("Invalid value '{}' for element or attribute './@size'"),
+    )
     unit: str | None = attr("unit", str, default=None)
 
 
@@ -120,13 +128,13 @@ class CacheMonitor(Element, tag="monitor"):
     """Watches the use of a host cache by some virtual processors."""
 
     level: int | None = attr("level", UINT, default=None)
-    vcpus: str = attr("vcpus", str)
+    vcpus: str = attr("vcpus", str, missing=lacking(XmlError, "Missing monitor attribute 'vcpus'"))
 
 
 class CacheTune(Element, tag="cachetune"):
     """The host cache of some virtual processors."""
 
-    vcpus: str = attr("vcpus", str)
+    vcpus: str = attr("vcpus", str, missing=lacking(XmlError, "Missing cachetune attribute 'vcpus'"))
     id: str | None = attr("id", str, default=None, live=True)
     caches: list[CacheShare] = children(CacheShare, default=[])
     monitors: list[CacheMonitor] = children(CacheMonitor, default=[])
@@ -142,7 +150,7 @@ class MemoryBandwidth(Element, tag="node"):
 class MemoryTune(Element, tag="memorytune"):
     """The memory bandwidth of some virtual processors."""
 
-    vcpus: str = attr("vcpus", str)
+    vcpus: str = attr("vcpus", str, missing=lacking(XmlError, "Missing memorytune attribute 'vcpus'"))
     id: str | None = attr("id", str, default=None, live=True)
     nodes: list[MemoryBandwidth] = children(MemoryBandwidth, default=[])
     monitors: list[CacheMonitor] = children(CacheMonitor, default=[])
@@ -151,15 +159,27 @@ class MemoryTune(Element, tag="memorytune"):
 class CpuTune(Element, tag="cputune", empty=Empty.OMIT):
     """How the host schedules a guest."""
 
-    shares: int | None = text("shares", ULONG, default=None)
-    period: int | None = text("period", ULONG, default=None)
-    quota: int | None = text("quota", INT, default=None)
-    global_period: int | None = text("global_period", ULONG, default=None)
-    global_quota: int | None = text("global_quota", INT, default=None)
-    emulator_period: int | None = text("emulator_period", ULONG, default=None)
-    emulator_quota: int | None = text("emulator_quota", INT, default=None)
-    iothread_period: int | None = text("iothread_period", ULONG, default=None)
-    iothread_quota: int | None = text("iothread_quota", INT, default=None)
+    shares: int | None = text("shares", ULONG, default=None, bad=malformed("can't parse cputune shares value"))
+    period: int | None = text("period", ULONG, default=None, bad=malformed("can't parse cputune period value"))
+    quota: int | None = text("quota", INT, default=None, bad=malformed("can't parse cputune quota value"))
+    global_period: int | None = text(
+        "global_period", ULONG, default=None, bad=malformed("can't parse cputune global period value")
+    )
+    global_quota: int | None = text(
+        "global_quota", INT, default=None, bad=malformed("can't parse cputune global quota value")
+    )
+    emulator_period: int | None = text(
+        "emulator_period", ULONG, default=None, bad=malformed("can't parse cputune emulator period value")
+    )
+    emulator_quota: int | None = text(
+        "emulator_quota", INT, default=None, bad=malformed("can't parse cputune emulator quota value")
+    )
+    iothread_period: int | None = text(
+        "iothread_period", ULONG, default=None, bad=malformed("can't parse cputune iothread period value")
+    )
+    iothread_quota: int | None = text(
+        "iothread_quota", INT, default=None, bad=malformed("can't parse cputune iothread quota value")
+    )
     vcpupins: list[VcpuPin] = children(VcpuPin, default=[])
     emulatorpin: EmulatorPin | None = child(EmulatorPin, default=None)
     iothreadpins: list[IoThreadPin] = children(IoThreadPin, default=[])

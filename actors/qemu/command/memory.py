@@ -296,12 +296,12 @@ def _add_hmat(launch: Launch, line: CommandLine, cells: list[NumaCell]) -> None:
         head = f"hmat-lb,initiator={width.initiator},target={width.target},hierarchy={_LEVELS[width.cache or 0]}"
         kib = width.value * (bytes_per_unit(width.unit or "KiB") or 1024) // 1024
         line.add("-numa", f"{head},data-type={width.type}-bandwidth,bandwidth={kib}K")
-    policies = {"writeback": "write-back", "writethrough": "write-through", "none": "none"}
-    kinds = {"direct": "direct", "full": "complex", "none": "none"}
+    policies = {"writeback": "write-back", "writethrough": "write-through", None: "none"}
+    kinds = {"direct": "direct", "full": "complex", None: "none"}
     for number, cell in enumerate(cells):
         for cache in cell.caches:
-            kib = cache.size.value * (bytes_per_unit(cache.size.unit) or 1024) // 1024
-            line_bytes = cache.line.value * (bytes_per_unit(cache.line.unit) or 1)
+            kib = cache.size.value * (bytes_per_unit(cache.size.unit or "KiB") or 1024) // 1024
+            line_bytes = cache.line.value * (bytes_per_unit(cache.line.unit or "bytes") or 1)
             line.add(
                 "-numa",
                 f"hmat-cache,node-id={number},size={kib}K,level={cache.level},"
