@@ -26,6 +26,15 @@ _ARCHES: Final = {"i386": "i686", "arm": "armv7l"}
 """What descriptors call architectures that have another name elsewhere."""
 
 
+_TEMPLATES: Final = {
+    "/usr/share/OVMF/OVMF_CODE.fd": "/usr/share/OVMF/OVMF_VARS.fd",
+    "/usr/share/OVMF/OVMF_CODE.secboot.fd": "/usr/share/OVMF/OVMF_VARS.fd",
+    "/usr/share/AAVMF/AAVMF_CODE.fd": "/usr/share/AAVMF/AAVMF_VARS.fd",
+    "/usr/share/AAVMF/AAVMF32_CODE.fd": "/usr/share/AAVMF/AAVMF32_VARS.fd",
+}
+"""Images of which every host's libvirt knows the variables, whether or not there are descriptors."""
+
+
 class Descriptor(msgspec.Struct, frozen=True):
     """One firmware. `mode` is None where the descriptor says none, which is the same as `split`."""
 
@@ -227,18 +236,29 @@ def complete_nvram(domain: Domain, nvram_folder: Path) -> None:
         nvram.path = str(nvram_folder / f"{domain.name}_VARS.fd")
 
 
-def prepare_nvram(domain: Domain, *, reset: bool = False) -> None:
-    """Copies the template of a guest's variables when it has none yet. Raises HostSystemError, ConfigUnsupported."""
+def template_of(code: str, descriptors: Sequence[Descriptor]) -> str | None:
+    """The variables that belong to a firmware image, without keys of somebody's where there are such."""
+    fitting = [one for one in descriptors if one.code == code and one.template]
+    fitting.sort(key=lambda one: "enrolled-keys" in one.features)
+    return fitting[0].template if fitting else _TEMPLATES.get(code)
+
+
+def prepare_nvram(domain: Domain, *, reset: bool = False, folders: Sequence[Path] = ()) -> None:
+    """Copies the template of a guest's variables when it has none yet; one that is not named is that of its firmware.
+
+    Raises HostSystemError, ConfigUnsupported.
+    """
     nvram = domain.os.nvram
     if nvram is None or not nvram.path or (Path(nvram.path).exists() and not reset):
         return
-    if not nvram.template:
+    template = nvram.template or template_of(_loader_path(domain), load_descriptors(folders))
+    if not template:
         raise ConfigUnsupported(f"unable to find any master var store for loader: {_loader_path(domain)}")
     target = Path(nvram.path)
     temporary = target.with_name(target.name + ".new")
     try:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary.write_bytes(Path(nvram.template).read_bytes())
+        temporary.write_bytes(Path(template).read_bytes())
         temporary.replace(target)
     except OSError as exc:
         raise HostSystemError(exc.errno or 0, f"Failed to create file '{nvram.path}'") from exc

@@ -226,7 +226,7 @@ async def _launch(
         resource.partition = DEFAULT_PARTITION
     identity = identity_of(live, host.config.qemu)
     note_identity(live, identity)
-    prepare_nvram(live, reset=wish.resets_nvram)
+    prepare_nvram(live, reset=wish.resets_nvram, folders=default_folders())
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
     with contextlib.ExitStack() as ours:

@@ -13,6 +13,7 @@ from actors.qemu.firmware import (
     load_descriptors,
     parse_descriptor,
     supported_firmware,
+    template_of,
     write_descriptor,
 )
 
@@ -72,3 +73,17 @@ def test_what_is_offered_to_a_machine() -> None:
     assert (small.interfaces, small.images, small.secure) == (("efi",), (("/code.fd", "/vars.fd"),), True)
     assert supported_firmware(descriptors, "x86_64", "pc-q35-8.0").images == (("/bios.bin", None),)
     assert not supported_firmware(descriptors, "aarch64", "virt").interfaces
+
+
+def test_variables_that_are_not_named_are_those_of_the_firmware() -> None:
+    enrolled = parse_descriptor(
+        {
+            **FLASH,
+            "features": [*FLASH["features"], "enrolled-keys"],
+            "mapping": {**FLASH["mapping"], "nvram-template": {"filename": "/keys.fd", "format": "raw"}},
+        }
+    )
+    assert template_of("/code.fd", [enrolled, parse_descriptor(FLASH)]) == "/vars.fd"
+    assert template_of("/code.fd", [enrolled]) == "/keys.fd"
+    assert template_of("/usr/share/OVMF/OVMF_CODE.fd", []) == "/usr/share/OVMF/OVMF_VARS.fd"
+    assert template_of("/other.fd", [enrolled]) is None
