@@ -12,6 +12,7 @@ from lxml import etree
 
 from conf import faults
 from conf.element import MISSING, Declared, Element, Empty, Form
+from conf.function_text import FunctionText as _Code
 from conf.text import SPECIAL, escape, text_of
 from conf.values import Codec, parse_int
 from schema.errors import VirtError
@@ -27,30 +28,6 @@ _lock = threading.RLock()
 _PARSE_INACTIVE = 1
 _WRITE_INACTIVE = 2
 _WRITE_SECURE = 1
-
-
-class _Code:
-    """The text of one function and the objects it names."""
-
-    def __init__(self, head: str) -> None:
-        self.lines = [head]
-        self.names: dict[str, Any] = {}
-
-    def add(self, depth: int, line: str) -> None:
-        self.lines.append("    " * depth + line)
-
-    def name(self, thing: Any, prefix: str) -> str:
-        for known, other in self.names.items():
-            if other is thing:
-                return known
-        new = f"{prefix}{len(self.names)}"
-        self.names[new] = thing
-        return new
-
-    def build(self, function: str, where: str) -> Any:
-        scope = dict(self.names)
-        exec(compile("\n".join(self.lines) + "\n", f"<{where}>", "exec"), scope)
-        return scope[function]
 
 
 def parser_of(cls: type[Element]) -> Parser:
