@@ -200,6 +200,9 @@ async def test_a_guest_that_runs_is_taken_over_when_libvirtd_is_stopped(libvirtd
         async with open_house(QemuActor(), SCOPE, root / "o") as house:
             guest = house.host.guest(ref_of(told["runs"]))
             assert guest.need_run().pid == pid and guest.state is DomainState.PAUSED
+            async with asyncio.timeout(60):  # on a busy host it is reached in the background
+                while guest.monitor is None or not guest.monitor.is_open:
+                    await asyncio.sleep(0.02)
             await do(house, "domain_resume", dom=guest.ref, source=AGAIN)
             stats = await do(house, "domain_block_stats", dom=guest.ref, path="vda", source=AGAIN)
             assert stats.rd_req >= 0
