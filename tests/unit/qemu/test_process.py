@@ -81,10 +81,11 @@ async def test_it_leads_a_session_of_its_own_with_nothing_of_ours(tmp_path: Path
 
 
 async def test_its_end_is_noticed_and_no_zombie_stays(tmp_path: Path) -> None:
-    process = spawn(tmp_path, [sys.executable, "-ISc", "pass"])
+    # one that ends before it is looked at is no process that was started
+    process = spawn(tmp_path, [sys.executable, "-ISc", "import time; time.sleep(0.5)"])
     told: list[bool] = []
     process.on_end(lambda: told.append(True))
-    assert await process.wait(10)
+    assert await process.wait(30)
     assert told == [True] and not process.is_alive and process.stat() is None
     assert find_stat(process.pid) is None
     process.send(signal.SIGKILL)  # nobody is hit
