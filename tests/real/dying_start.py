@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu import claims, start
 from actors.qemu.driver import QemuActor
@@ -32,11 +32,11 @@ from tests.real.dying import CORRELATION, SCOPE, SOURCE, Steps
 SETTINGS: Final = QemuSettings(user="+64055", group="+64055")
 
 
-def watch_plain(steps: Steps, owner: Any, name: str) -> None:
+def watch_plain(steps: Steps, owner: object, name: str) -> None:
     """What this function does is a step too."""
-    inner: Callable[..., Any] = getattr(owner, name)
+    inner: Callable[..., object] = getattr(owner, name)
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
+    def watched(*args: object, **kwargs: object) -> object:
         steps.step()
         value = inner(*args, **kwargs)
         steps.step()
