@@ -77,8 +77,8 @@ def test_drivers_are_in_their_groups_and_guests_are_not(tmp_path: Path) -> None:
         guest, document = RealGuest("grouped", boots=False), tmp_path / "guest.xml"
         document.write_text(guest.xml())
         uri = house.uri("qemu:///system")
-        wait_for("the driver serves", lambda: house.virsh("list", uri=uri).returncode == 0, 60)
-        done = house.virsh("create", str(document), uri=uri)
+        wait_for("the driver serves", lambda: house.virsh("list", uri=uri, timeout=90).returncode == 0, 60)
+        done = house.virsh("create", str(document), uri=uri, timeout=90)
         assert done.returncode == 0, done.stderr
         pid = qemu_pid(guest.uuid)
         assert pid is not None

@@ -52,22 +52,22 @@ keep = true
 """
         with gateway_house(config) as house:
             made = Place(house, keys, f"test+tcp://localhost:{port}/default?authfile=/dev/null")
-            wait_for("the driver serves", lambda: house.virsh("list").returncode == 0, 60)
+            wait_for("the driver serves", lambda: house.virsh("list", timeout=90).returncode == 0, 60)
             yield made
             house.show_logs()
 
 
 async def test_who_has_a_ticket_is_let_in_and_nobody_else(place: Place) -> None:
-    refused = place.house.virsh("list", uri=place.uri)
+    refused = place.house.virsh("list", uri=place.uri, timeout=90)
     assert refused.returncode != 0
     assert "authentication failed" in refused.stderr
     with pytest.raises(AuthFailed):
         await connect_daemon(place.uri)
 
     place.keys.log_in()
-    told = place.house.virsh("domstate", "test", uri=place.uri)
+    told = place.house.virsh("domstate", "test", uri=place.uri, timeout=90)
     assert told.stdout.strip() == "running", told.stderr
-    assert place.house.virsh("capabilities", uri=place.uri).stdout.startswith("<capabilities>")
+    assert place.house.virsh("capabilities", uri=place.uri, timeout=90).stdout.startswith("<capabilities>")
     conn = await connect_daemon(place.uri)
     try:
         found = await conn.call("connect_list_all_domains", need_results=1, flags=0)
@@ -76,6 +76,6 @@ async def test_who_has_a_ticket_is_let_in_and_nobody_else(place: Place) -> None:
     finally:
         await conn.aclose()
 
-    denied = place.house.virsh("suspend", "test", uri=place.uri)
+    denied = place.house.virsh("suspend", "test", uri=place.uri, timeout=90)
     assert "access denied" in denied.stderr
     assert "who=fred" in (log := place.house.log_of("gateway")), log
