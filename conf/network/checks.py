@@ -9,9 +9,9 @@ import ipaddress
 import re
 from typing import Final
 
-from conf.network.network import DhcpHost, DhcpRange, DnsHost, DnsSrv, DnsTxt, Network, NetworkIp
+from conf.network.network import DhcpHost, DhcpRange, DnsHost, DnsSrv, DnsTxt, Lease, Network, NetworkIp
 from conf.values import parse_mac
-from schema.errors import ErrorCode, RefusedDocument, VirtError, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, ErrorCode, RefusedDocument, VirtError, XmlDetailError, XmlError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,6 +19,7 @@ _LONGEST_SERVICE: Final = 482
 _MOST_ADDRESSES: Final = 65535
 _HIGHEST_NUMBER: Final = 65535
 _OUTSIDE_ID: Final = re.compile("[^0-9a-fA-F:]").search
+_OUTSIDE_SERVICE: Final = re.compile(r"[^-+/_0-9A-Za-z]").search
 _OUTSIDE_TXT: Final = re.compile("[ ,]").search
 _CLASSES: Final = ((0x80, 0x00, 8), (0xC0, 0x80, 16), (0xE0, 0xC0, 24))
 
@@ -27,6 +28,8 @@ def check_entries(network: Network) -> None:
     """Every DHCP and DNS entry. Raises XmlError, XmlDetailError, RefusedDocument."""
     for ip in network.ips:
         if ip.dhcp is not None:
+            for lease in (*(one.lease for one in ip.dhcp.ranges), *(one.lease for one in ip.dhcp.hosts)):
+                _settle_lease(lease)
             for lent in ip.dhcp.ranges:
                 check_dhcp_range(lent, ip, network.name)
             for host in ip.dhcp.hosts:
@@ -45,6 +48,22 @@ def check_entries(network: Network) -> None:
             check_dns_srv(srv, network.name)
         for named in network.dns.hosts:
             check_dns_host(named, network.name)
+
+
+_LEAST_SECONDS: Final = 120
+_SECONDS: Final = {"seconds": 1, "minutes": 60, "hours": 3600}
+
+
+def _settle_lease(lease: Lease | None) -> None:
+    """A time is in minutes where no unit is given; none at all is for ever."""
+    if lease is None:
+        return
+    if not lease.expiry:
+        lease.unit = None
+        return
+    lease.unit = lease.unit or "minutes"
+    if lease.expiry * _SECONDS[lease.unit] < _LEAST_SECONDS:
+        raise ConfigUnsupported("The minimum lease time should be greater than 2 minutes")
 
 
 def find_address(text: str | None) -> Address | None:
@@ -70,8 +89,8 @@ def check_dhcp_host(host: DhcpHost, ip: NetworkIp, name: str, *, partial: bool =
             )
     if host.id is not None and (wrong := _OUTSIDE_ID(host.id)):
         raise XmlError(f"Invalid character '{wrong[0]}' in id '{host.id}' of network '{name}'")
-    if host.name == "":
-        raise XmlError(f"Cannot use host name '' in network '{name}'")
+    if host.name is not None and not host.name[:1].isalnum():
+        raise XmlError(f"Cannot use host name '{host.name}' in network '{name}'")
     if host.ip is not None and find_address(host.ip) is None:
         raise XmlError(f"Invalid IP address in static host definition for network '{name}'")
     if partial:
@@ -181,6 +200,10 @@ def check_dns_srv(srv: DnsSrv, name: str, *, partial: bool = False) -> None:
     """An SRV record. Raises XmlDetailError."""
     if srv.service is None and not partial:
         raise XmlDetailError(f"missing required service attribute in DNS SRV record of network '{name}'")
+    if _OUTSIDE_SERVICE(srv.service or ""):
+        raise XmlDetailError(
+            f"invalid character in service attribute '{srv.service}' in DNS SRV record of network '{name}'"
+        )
     if len(srv.service or "") > _LONGEST_SERVICE:
         raise XmlDetailError(
             f"service attribute '{srv.service}' in network '{name}' is too long, limit is {_LONGEST_SERVICE} bytes"
@@ -188,6 +211,10 @@ def check_dns_srv(srv: DnsSrv, name: str, *, partial: bool = False) -> None:
     if srv.protocol is None and not partial:
         raise XmlDetailError(
             f"missing required protocol attribute in DNS SRV record '{srv.service}' of network '{name}'"
+        )
+    if _OUTSIDE_SERVICE(srv.protocol or ""):
+        raise XmlDetailError(
+            f"invalid character in protocol attribute '{srv.protocol}' in DNS SRV record of network '{name}'"
         )
     for word, bad_word, number, least in (
         ("port", "invalid", srv.port, 1),

@@ -8,6 +8,8 @@ from uuid import uuid4
 from conf.document import parse_document
 from conf.network.checks import check_entries
 from conf.network.network import NO_UUID, Bridge, Forward, ForwardInterface, ForwardMode, Network
+from conf.network.routes import check_routes
+from conf.network.text_checks import check_text
 from conf.origin import told_by
 from conf.text import text_of
 from conf.values import UUID_TEXT
@@ -22,6 +24,7 @@ from schema.errors import (
 )
 
 _BRIDGED = (None, ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
+_NEEDS_ADDRESS = (ForwardMode.NAT, ForwardMode.ROUTE, ForwardMode.OPEN)
 _ONE_INTERFACE = (ForwardMode.NONE, ForwardMode.NAT, ForwardMode.ROUTE)
 MISSING_NAME = "missing name information"
 
@@ -39,6 +42,7 @@ def parse_network(xml: str | bytes, *, validate: bool = False) -> Network:
     uuid = root.find("uuid")
     if uuid is not None and not _is_uuid(text_of(uuid)):
         raise RefusedDocument("malformed uuid element")
+    check_text(root, text_of(name))
     network = Network.parse(root)
     if network.uuid == NO_UUID:
         network.uuid = uuid4()
@@ -59,6 +63,7 @@ def check_network(network: Network) -> None:
     """Raises XmlError for a network that contradicts itself."""
     _check_addresses(network)
     check_entries(network)
+    check_routes(network)
     _check_forward(network)
     dns = network.dns
     if dns is not None and dns.enable is False and (dns.forwarders or dns.txts or dns.srvs or dns.hosts):
@@ -105,6 +110,16 @@ def _check_forward(network: Network) -> None:
     forward = network.forward
     if forward is None:
         return
+    mode = forward_mode(network)
+    if forward.nat is not None and mode is not ForwardMode.NAT:
+        raise XmlError(f"The <nat> element can only be used when <forward> 'mode' is 'nat' in network {network.name}")
+    if forward.dev is not None and forward.interfaces and forward.dev != forward.interfaces[0].dev:
+        raise XmlError(
+            f"<forward dev='{forward.dev}'> must match first <interface dev='{forward.interfaces[0].dev}'/> "
+            f"in network {network.name}"
+        )
+    if mode in _NEEDS_ADDRESS and not network.ips:
+        raise XmlError(f"{mode.value} forwarding requested, but no IP address provided for network '{network.name}'")
     cards = [str(one) for one in forward.addresses]
     links = [one.dev for one in forward.interfaces]
     for what, names in (("PCI device", cards), ("interface", links)):
@@ -123,9 +138,15 @@ def _check_addresses(network: Network) -> None:
             version = ipaddress.ip_address(ip.address).version
         except ValueError:
             raise XmlError(f"Invalid address '{ip.address}' in network '{network.name}'") from None
-        if (ip.family or "ipv4") != f"ipv{version}":
-            family = ip.family or "ipv4"
-            raise XmlError(f"family '{family}' does not match address '{ip.address}' of network '{network.name}'")
+        where = f"address '{ip.address}' in network '{network.name}'"
+        if version == 6 and ip.family is None:
+            raise ConfigUnsupported(f"no family specified for non-IPv4 {where}")
+        if version == 6 and ip.family == "ipv4":
+            raise ConfigUnsupported(f"ipv4 family specified for non-IPv4 {where}")
+        if version == 4 and ip.family == "ipv6":
+            raise ConfigUnsupported(f"Family 'ipv6' specified for non-IPv6 {where}")
+        if ip.prefix is not None and ip.prefix > (32 if version == 4 else 128):
+            raise ConfigUnsupported(f"Invalid IPv{version} prefix '{ip.prefix}' in network '{network.name}'")
         if ip.netmask is not None:
             _check_netmask(ip.netmask, network.name)
 

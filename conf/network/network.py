@@ -10,7 +10,7 @@ from lxml import etree
 from conf.element import Element, Empty, attr, child, children, text, texts, value, verbatim
 from conf.faults import lacking
 from conf.network.parts import Bandwidth, Route, VirtualPort, Vlan
-from conf.values import ADDRESS, MAC, ON_OFF, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_uint32, words
+from conf.values import ADDRESS, ANY_BASE32, MAC, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_uint32, words
 from schema.errors import XmlError
 
 NO_UUID = UUID(int=0)
@@ -92,8 +92,8 @@ class ForwardFunction(Element, tag="pf"):
 class Forward(Element, tag="forward"):
     """How packets leave the network, and through which interfaces of the host."""
 
-    dev: str | None = attr("dev", str, default=None)
-    mode: str | None = attr("mode", str, default=None)
+    dev: str | None = attr("dev", str, default=None, blank=True)
+    mode: str | None = attr("mode", str, default=None, blank=True)
     managed: bool | None = attr("managed", YES_NO, default=None)
     driver: str | None = value("driver", "name", str, default=None)
     nat: Nat | None = child(Nat, default=None)
@@ -114,20 +114,24 @@ class DnsmasqOptions(Element, tag="options", namespace=DNSMASQ):
     options: list[DnsmasqOption] = children(DnsmasqOption, default=[])
 
 
+NOT_OFF: Codec[bool] = Codec(lambda text: text != "off", lambda value: "on" if value else "off")
+"""Whatever is not `off` means on."""
+
+
 class Bridge(Element, tag="bridge"):
     """The host's bridge that stands for the network."""
 
     name: str | None = attr("name", str, default=None)
     zone: str | None = attr("zone", str, default=None)
-    stp: bool | None = attr("stp", ON_OFF, default=None)
-    delay: int | None = attr("delay", UINT, default=None)
-    mac_table_manager: str | None = attr("macTableManager", words("kernel", "libvirt"), default=None)
+    stp: bool | None = attr("stp", NOT_OFF, default=None)
+    delay: int | None = attr("delay", UINT, default=None, blank=True)
+    mac_table_manager: str | None = attr("macTableManager", words("kernel", "libvirt"), default=None, blank=True)
 
 
-class DnsDomain(Element, tag="domain"):
+class DnsDomain(Element, tag="domain", empty=Empty.OMIT):
     """The DNS domain of the guests."""
 
-    name: str = attr("name", str)
+    name: str | None = attr("name", str, default=None)
     local_only: bool | None = attr("localOnly", YES_NO, default=None)
 
 
@@ -189,7 +193,7 @@ class Dns(Element, tag="dns", empty=Empty.OMIT):
 class Lease(Element, tag="lease"):
     """How long an address is lent."""
 
-    expiry: int = attr("expiry", UINT)
+    expiry: int = attr("expiry", ANY_BASE32, default=0)
     unit: str | None = attr("unit", words("seconds", "minutes", "hours"), default=None)
 
 
@@ -229,9 +233,9 @@ class Dhcp(Element, tag="dhcp", empty=Empty.OMIT):
 class NetworkIp(Element, tag="ip", empty=Empty.OPEN):
     """An address of the host in the network, and what it serves there."""
 
-    family: str | None = attr("family", words("ipv4", "ipv6"), default=None)
+    family: str | None = attr("family", words("ipv4", "ipv6"), default=None, blank=True)
     address: str | None = attr("address", ADDRESS, default=None)
-    netmask: str | None = attr("netmask", str, default=None)
+    netmask: str | None = attr("netmask", str, default=None, blank=True)
     prefix: int | None = attr("prefix", UINT, default=None)
     local_ptr: bool | None = attr("localPtr", YES_NO, default=None)
     tftp_root: str | None = value("tftp", "root", str, default=None)
@@ -252,15 +256,15 @@ class PortGroup(Element, tag="portgroup", empty=Empty.OPEN):
 class Network(Element, tag="network", root=True):
     """A virtual network."""
 
-    ipv6: bool | None = attr("ipv6", YES_NO, default=None, shown=lambda self, flags: self.ipv6 or None)
+    ipv6: bool | None = attr("ipv6", YES_NO, default=None, blank=True, shown=lambda self, flags: self.ipv6 or None)
     trust_guest_rx_filters: bool | None = attr("trustGuestRxFilters", YES_NO, default=None)
     name: str = text("name", str)
     uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
     metadata: str | None = verbatim("metadata", default=None)
     forward: Forward | None = child(Forward, default=None)
     bridge: Bridge | None = child(Bridge, default=None)
-    mtu: int | None = value("mtu", "size", UINT, default=None)
-    mac: str | None = value("mac", "address", MAC, default=None)
+    mtu: int | None = value("mtu", "size", UINT, default=None, blank=True)
+    mac: str | None = value("mac", "address", MAC, default=None, blank=True)
     domain: DnsDomain | None = child(DnsDomain, default=None)
     dns: Dns | None = child(Dns, default=None)
     bandwidth: Bandwidth | None = child(Bandwidth, default=None)
