@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, size, text, value
-from conf.values import ON_OFF, UINT, Codec, hexadecimal, parse_any_base
+from conf.values import NATURAL, ON_OFF, UINT, Codec, hexadecimal, parse_any_base, words
 
 
 class ControllerType(StrEnum):
@@ -81,7 +81,7 @@ def _parse_index(text: str) -> int:
     return value
 
 
-INDEX: Codec[int] = Codec(_parse_index, str, "Expected integer value")
+INDEX: Codec[int] = Codec(_parse_index, str, "Expected integer value", natural=True)
 """The number of a controller."""
 
 
@@ -111,17 +111,23 @@ class ControllerDriver(Element, tag="driver", empty=Empty.OMIT):
     page_per_vq: bool | None = attr("page_per_vq", ON_OFF, default=None)
 
 
+PCI_MODEL_NAMES = words(
+    *("pci-bridge", "i82801b11-bridge", "ioh3420", "x3130-upstream", "xio3130-downstream", "pxb", "pxb-pcie"),
+    *("pcie-root-port", "spapr-pci-host-bridge", "pcie-pci-bridge"),
+)
+
+
 class Controller(Device, tag="controller"):
     """A controller. `model` is a `PciModel`, `UsbModel` or `ScsiModel` by type."""
 
     type: ControllerType = attr("type", ControllerType, default=ControllerType.IDE)
     index: int | None = attr("index", INDEX, default=None)
     model: str | None = attr("model", str, default=None)
-    ports: int | None = attr("ports", UINT, default=None)
-    vectors: int | None = attr("vectors", UINT, default=None)
+    ports: int | None = attr("ports", NATURAL, default=None)
+    vectors: int | None = attr("vectors", NATURAL, default=None)
     max_grant_frames: int | None = attr("maxGrantFrames", UINT, default=None)
     max_event_channels: int | None = attr("maxEventChannels", UINT, default=None)
-    model_name: str | None = value("model", "name", str, default=None)
+    model_name: str | None = value("model", "name", PCI_MODEL_NAMES, default=None)
     target: PciTarget | None = child(PciTarget, default=None)
     driver: ControllerDriver | None = child(ControllerDriver, default=None)
     pcihole64_kib: int | None = size("pcihole64", default=None)

@@ -46,7 +46,7 @@ def check_kind(controller: Controller) -> None:
     ):
         raise XmlError("'iothread' attribute only supported for virtio scsi controllers")
     if controller.type is ControllerType.PCI and (controller.index or 0) > HIGHEST_PCI:
-        raise XmlError(f"PCI controller index {controller.index} too high, maximum is {HIGHEST_PCI}")
+        raise ConfigUnsupported(f"PCI controller index {controller.index} too high, maximum is {HIGHEST_PCI}")
 
 
 def add_for_hostdevs(domain: Domain) -> None:

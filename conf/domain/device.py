@@ -1,5 +1,6 @@
 """What every device of a guest has beside its own elements."""
 
+import re
 from typing import Any
 
 from conf.domain.address import ADDRESSES, Address
@@ -8,10 +9,12 @@ from conf.faults import lacking, unsupported
 from conf.values import ON_OFF, POSITIVE, UINT, YES_NO, Codec
 from schema.errors import RefusedDocument
 
+_USER_ALIAS = re.compile(r"ua-[A-Za-z0-9_-]*\Z").match
+
 
 def is_user_alias(alias: str) -> bool:
     """Was the alias chosen by the user? Such aliases belong to the definition, others to the running guest."""
-    return alias.startswith("ua-")
+    return _USER_ALIAS(alias) is not None
 
 
 UPPER: Codec[str] = Codec(str.upper, lambda value: value, escaped=True)

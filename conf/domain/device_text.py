@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from conf.domain import disk_text
+from conf.domain import disk_text, interface_text
 from conf.domain.chardev_users import Rng, Smartcard
 from conf.domain.disk import Disk
 from conf.domain.filesystem import Filesystem
+from conf.domain.interface import Interface
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import Input, InputType, Lease, RedirFilter
 from conf.domain.sound import Audio, AudioSettings, AudioType, Sound, SoundModel
@@ -28,6 +29,8 @@ def normalize(device: Element) -> None:
             _normalize_rng(device)
         case Disk():
             disk_text.normalize(device)
+        case Interface():
+            interface_text.normalize(device)
         case Filesystem():
             _normalize_filesystem(device)
         case Shmem() if device.msi is not None and device.server is None:

@@ -6,7 +6,7 @@ from conf.domain.address import ADDRESSES, Address
 from conf.domain.device import Device
 from conf.domain.status_parts import in_status
 from conf.element import Element, Empty, attr, child, children, echo, one_of, text, value
-from conf.faults import malformed
+from conf.faults import malformed, unsupported
 from conf.network.parts import Bandwidth, IpAddress, Route, VirtualPort, Vlan
 from conf.nwfilter.reference import FilterRef
 from conf.values import INT, MAC, ON_OFF, ONLY_YES, UINT, ULONG, YES_NO, words
@@ -268,7 +268,7 @@ class Teaming(Element, tag="teaming"):
 class Tune(Element, tag="tune", empty=Empty.OMIT):
     """Limits of the tap device."""
 
-    sndbuf: int | None = text("sndbuf", ULONG, default=None)
+    sndbuf: int | None = text("sndbuf", ULONG, default=None, bad=malformed("sndbuf must be a positive integer"))
 
 
 class PortForwardRange(Element, tag="range"):
@@ -341,6 +341,12 @@ class Interface(Device, tag="interface", boots=True, has_rom=True):
     filterref: FilterRef | None = child(FilterRef, default=None)
     tune: Tune | None = child(Tune, default=None)
     teaming: Teaming | None = child(Teaming, default=None)
-    link_state: str | None = value("link", "state", words("up", "down"), default=None)
+    link_state: str | None = value(
+        "link",
+        "state",
+        words("up", "down"),
+        default=None,
+        bad=unsupported("unknown interface link state '{}'"),
+    )
     mtu: int | None = value("mtu", "size", UINT, default=None)
     coalesce: Coalesce | None = child(Coalesce, default=None)

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from conf.element import Element, Empty, attr, child, children
+from conf.element import Element, Empty, Refused, attr, child, children
 from conf.faults import unsupported
 from conf.values import ANY_BASE, UINT, ULONG, UUID_TEXT, YES_NO, words
 
@@ -64,13 +64,17 @@ class VirtualPort(Element, tag="virtualport"):
     parameters: VirtualPortParameters | None = child(VirtualPortParameters, default=None)
 
 
+def _rate(name: str) -> Refused:
+    return unsupported(f"could not convert bandwidth {name} value '{{}}'")
+
+
 class Rate(Element):
     """The bandwidth of one direction, in KiB/s."""
 
-    average: int | None = attr("average", ULONG, default=None)
-    peak: int | None = attr("peak", ULONG, default=None)
-    floor: int | None = attr("floor", ULONG, default=None)
-    burst: int | None = attr("burst", ULONG, default=None)
+    average: int | None = attr("average", ULONG, default=None, bad=_rate("average"))
+    peak: int | None = attr("peak", ULONG, default=None, bad=_rate("peak"))
+    floor: int | None = attr("floor", ULONG, default=None, bad=_rate("floor"))
+    burst: int | None = attr("burst", ULONG, default=None, bad=_rate("burst"))
 
 
 class InboundRate(Rate, tag="inbound"):
