@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_drivers_are_in_their_groups_and_guests_are_not(tmp_path: Path) -> None:
             assert groups_of(pid) == []
             drivers = {name: house._started[name].pid for name in ("test", "qemu")}
             for name, driver in drivers.items():
-                assert any(group.endswith(f"-{name}") for group in groups_of(driver)), name
+                wait_for(f"'{name}' is in its group", partial(is_in_group, driver, name), 60)
             where = [
                 outside(place.folder) / group for place in places().values() for group in groups_of(drivers["qemu"])
             ]
@@ -97,6 +98,10 @@ def test_drivers_are_in_their_groups_and_guests_are_not(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         house.end("qemu")
         wait_for("its groups are gone", gone(folders), 60)
+
+
+def is_in_group(pid: int, name: str) -> bool:
+    return any(group.endswith(f"-{name}") for group in groups_of(pid))
 
 
 def gone(folders: list[Path]) -> Callable[[], bool]:
