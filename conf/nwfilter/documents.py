@@ -12,7 +12,7 @@ from conf.nwfilter.nwfilter import NO_UUID, FilterBinding, NWFilter, Rule
 from conf.nwfilter.reference import FilterRef, tidy_parameters
 from conf.nwfilter.values import Variable
 from conf.origin import told_by
-from schema.errors import ErrorDomain, InvalidArguments, XmlError
+from schema.errors import ErrorDomain, InternalError, InvalidArguments
 
 _PRIORITIES: Final = {
     "root": 0,
@@ -27,6 +27,7 @@ _PRIORITIES: Final = {
 _LIMIT: Final = 1000
 _MAX_CHAIN: Final = 12
 _CHAIN = re.compile(r"[a-zA-Z0-9_.:-]*\Z").match
+_PREFIXES: Final = ("mac", "vlan", "stp", "arp", "rarp", "ipv4", "ipv6")
 _WITH_PORTS: Final = frozenset({6, 17, 33, 132})
 _PORTS: Final = ("source_port_start", "source_port_end", "target_port_start", "target_port_end")
 
@@ -85,8 +86,10 @@ def _checked_chain(chain: str) -> str:
             if len(chain) == len(prefix) + 1 and chain.endswith("-"):
                 break
             return prefix
-    known = ", ".join(_PRIORITIES)
-    raise InvalidArguments(f"Invalid chain name '{chain}'. Please use a chain name called 'root' or any of: {known}")
+    raise InvalidArguments(
+        f"Invalid chain name '{chain}'. Please use a chain name called 'root' or any of the following prefixes: "
+        f"{', '.join(_PREFIXES)}"
+    )
 
 
 def _tidy_rule(rule: Rule) -> None:
@@ -134,7 +137,7 @@ def _check_ports(cls: type[Match], facts: dict[str, tuple[Any, bool]]) -> None:
     protocol = facts.get("protocol", (None, False))[0]
     if not isinstance(protocol, Variable) and protocol not in _WITH_PORTS:
         name = "IP" if cls is IpMatch else "IPv6"
-        raise XmlError(
+        raise InternalError(
             f"{name} rule with port specification requires protocol specification with protocol to be either one of "
             "tcp(6), udp(17), dccp(33), or sctp(132)"
         )

@@ -7,11 +7,11 @@ from typing import Final
 from uuid import UUID
 
 from conf.element import Element, any_of, attr, child, text, value
-from conf.faults import internal, lacking, malformed
+from conf.faults import lacking, malformed, unsupported
 from conf.nwfilter.matches import MATCHES, Match
 from conf.nwfilter.reference import FilterRef
 from conf.values import MAC, UUID_TEXT, Codec, parse_int
-from schema.errors import InternalError, XmlError
+from schema.errors import InternalError, InvalidArguments, XmlError
 
 NO_UUID: Final = UUID(int=0)
 """Stands for "not chosen yet"; `parse_nwfilter` never leaves it."""
@@ -57,13 +57,13 @@ class Rule(Element, tag="rule"):
         "action",
         Action,
         missing=lacking(InternalError, "rule node requires action attribute"),
-        bad=internal("unknown rule action attribute value"),
+        bad=unsupported("unknown rule action attribute value"),
     )
     direction: Direction = attr(
         "direction",
         Direction,
         missing=lacking(InternalError, "rule node requires direction attribute"),
-        bad=internal("unknown rule direction attribute value"),
+        bad=unsupported("unknown rule direction attribute value"),
     )
     priority: int = attr("priority", _PRIORITY, default=DEFAULT_PRIORITY)
     stateless: bool = attr("statematch", _STATELESS, default=False, when="self.stateless")
@@ -73,13 +73,14 @@ class Rule(Element, tag="rule"):
 class NWFilter(Element, tag="filter"):
     """A filter: rules and other filters; `chain` and `priority` say when it is asked."""
 
-    name: str = attr("name", str, missing=lacking(InternalError, "filter has no name"))
-    chain: str = attr("chain", str, default="root")
+    name: str = attr("name", str, missing=lacking(InternalError, "filter has no name"), blank=True)
+    chain: str = attr("chain", str, default="root", blank=True)
     priority: int | None = attr(
         "priority",
         int,
         default=None,
-        bad=malformed("Could not parse filter priority '{}'"),
+        blank=True,
+        bad=lambda text: InvalidArguments(f"Could not parse chain priority '{text}'"),
         shown=lambda self, flags: self.priority or None,
     )
     uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID, bad=malformed("malformed uuid element"))

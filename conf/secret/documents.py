@@ -7,7 +7,7 @@ from uuid import uuid4
 from conf.document import parse_document
 from conf.origin import told_by
 from conf.secret.secret import NO_UUID, Secret, UsageType
-from schema.errors import ErrorDomain, XmlError
+from schema.errors import ErrorDomain, RefusedDocument
 
 _MISSING = {
     UsageType.VOLUME: "volume usage specified, but volume path is missing",
@@ -26,7 +26,9 @@ def parse_secret(xml: str | bytes, *, validate: bool = False) -> Secret:
         secret.uuid = uuid4()
     usage = secret.usage
     if usage is not None and usage.type is not UsageType.NONE and usage.id is None:
-        raise XmlError(_MISSING[usage.type])
+        raise RefusedDocument(_MISSING[usage.type])
+    if usage is not None and usage.type is UsageType.NONE:
+        secret.usage = None
     return secret
 
 

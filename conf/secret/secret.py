@@ -6,7 +6,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from conf.element import Element, attr, child, text
-from conf.faults import lacking, unsupported
+from conf.faults import internal, lacking, malformed
 from conf.values import UUID_TEXT, YES_NO
 from schema.errors import XmlError
 
@@ -32,7 +32,7 @@ class Usage(Element, tag="usage"):
         "type",
         UsageType,
         missing=lacking(XmlError, "unknown secret usage type"),
-        bad=unsupported("unknown secret usage type {}"),
+        bad=malformed("unknown secret usage type {}"),
     )
     volume: str | None = text("volume", str, default=None)
     name: str | None = text("name", str, default=None)
@@ -49,8 +49,10 @@ class Usage(Element, tag="usage"):
 class Secret(Element, tag="secret"):
     """A secret: `private` ones are told to nobody, `ephemeral` ones are not kept."""
 
-    ephemeral: bool = attr("ephemeral", YES_NO, default=False)
-    private: bool = attr("private", YES_NO, default=False)
-    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
+    ephemeral: bool = attr(
+        "ephemeral", YES_NO, default=False, blank=True, bad=malformed("invalid value of 'ephemeral'")
+    )
+    private: bool = attr("private", YES_NO, default=False, blank=True, bad=malformed("invalid value of 'private'"))
+    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID, bad=internal("malformed uuid element"))
     description: str | None = text("description", str, default=None)
     usage: Usage | None = child(Usage, default=None)

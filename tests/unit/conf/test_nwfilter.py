@@ -8,7 +8,7 @@ from conf.nwfilter.documents import parse_filter_binding, parse_nwfilter, write_
 from conf.nwfilter.matches import TcpMatch
 from conf.nwfilter.nwfilter import Action, Direction, NWFilter, Rule
 from conf.nwfilter.values import Hex, Variable, parse_variable
-from schema.errors import InternalError, InvalidArguments, VirtError, XmlError
+from schema.errors import InternalError, InvalidArguments, VirtError
 
 UUID = "5c6d49af-b071-6127-b4ec-6f8ed4b55335"
 
@@ -83,7 +83,7 @@ def test_chains_have_a_place(chain: str, written: str) -> None:
         ("<filter/>", InternalError, "filter has no name"),
         ("<filter name='f' chain='xyz'/>", InvalidArguments, "Invalid chain name 'xyz'"),
         ("<filter name='f' chain='mac' priority='2000'/>", InvalidArguments, "outside valid range"),
-        ("<filter name='f' priority='x'/>", XmlError, "Could not parse filter priority 'x'"),
+        ("<filter name='f' priority='x'/>", InvalidArguments, "Could not parse chain priority 'x'"),
         ("<filter name='f'><rule direction='in'/></filter>", InternalError, "requires action"),
         (
             "<filter name='f'><rule action='drop' direction='in'><tcp dscp='64'/></rule></filter>",
@@ -92,7 +92,7 @@ def test_chains_have_a_place(chain: str, written: str) -> None:
         ),
         (
             "<filter name='f'><rule action='drop' direction='in'><ip srcportstart='1'/></rule></filter>",
-            XmlError,
+            InternalError,
             "IP rule with port specification requires protocol",
         ),
     ],
