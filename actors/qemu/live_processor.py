@@ -7,7 +7,7 @@ start asks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu.capabilities.host_model import NAMES_IN_QEMU, properties_of_expansion
 from actors.qemu.guest import Guest
@@ -47,7 +47,7 @@ def _of_kernel(live: Domain, table: X86Map) -> list[str]:
     return [NAMES_IN_QEMU.get(name, name.replace("_", "-")) for name in names]
 
 
-def first_path(processors: Sequence[dict[str, Any]]) -> str:
+def first_path(processors: Sequence[dict[str, object]]) -> str:
     """Where the first of the processors is that `query-cpus-fast` tells of."""
     return str(processors[0].get("qom-path", _FIRST)) if processors else _FIRST
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 from conf.cpu.cpu import CpuCheck, CpuFeature, CpuMode, FeaturePolicy, GuestCpu
 from conf.cpu.x86 import bits_of_cpu
@@ -13,7 +13,7 @@ from schema.errors import OperationFailed
 _REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
 
 
-def bits_of_words(words: Iterable[Mapping[str, Any]], table: X86Map) -> int:
+def bits_of_words(words: Iterable[Mapping[str, int | str]], table: X86Map) -> int:
     """The features in what QEMU tells of its processor's CPUID, register by register."""
     known = set(table.registers())
     bits = 0

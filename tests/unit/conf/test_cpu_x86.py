@@ -165,7 +165,7 @@ def _bits(table: X86Map, *names: str) -> int:
 
 
 def test_words_of_an_emulator_are_features(table: X86Map) -> None:
-    words = [
+    words: list[dict[str, int | str]] = [
         {"cpuid-register": "EDX", "cpuid-input-eax": 1, "features": 0b11},
         {"cpuid-register": "EBX", "cpuid-input-eax": 7, "cpuid-input-ecx": 0, "features": 0x10},
         {"cpuid-register": "EAX", "cpuid-input-eax": 0x40000001, "features": 0xFF},
