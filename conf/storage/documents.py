@@ -13,6 +13,7 @@ from conf.faults import read_scaled
 from conf.origin import told_by
 from conf.storage.formats import DEFAULT_POOL_FORMATS, FILE_FORMATS, POOL_FORMATS
 from conf.storage.pool import NO_UUID, Pool, PoolType
+from conf.storage.pool_checks import check_source
 from conf.storage.volume import Volume, VolumeType
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, ErrorCode, ErrorDomain, InvalidArguments, VirtError, XmlError
@@ -38,11 +39,8 @@ def parse_pool(xml: str | bytes, *, validate: bool = False) -> Pool:
     pool.source.format = _checked_format(pool)
     # what the pool holds is found out, not told
     pool.capacity_bytes = pool.allocation_bytes = pool.available_bytes = 0
+    check_source(pool)
     _fill_places(pool)
-    if pool.type is PoolType.NETFS and not pool.source.hosts:
-        raise XmlError("missing storage pool source host name")
-    if pool.type is PoolType.NETFS and pool.source.dir is None:
-        raise XmlError("missing storage pool source path")
     if pool.target.path is None and pool.type not in _WITHOUT_PATH:
         raise XmlError("missing storage pool target path")
     return pool

@@ -6,7 +6,9 @@ from enum import StrEnum
 from uuid import UUID
 
 from conf.element import Element, Empty, attr, child, children, size, text, value
-from conf.values import INT, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_mode, words
+from conf.faults import lacking, malformed, unsupported
+from conf.values import INT, INT32, UINT, UUID_TEXT, YES_NO, Codec, hexadecimal, parse_mode, words
+from schema.errors import ConfigUnsupported, XmlError
 
 NO_UUID = UUID(int=0)
 """Stands for "not chosen yet"; `parse_pool` never leaves it."""
@@ -45,14 +47,14 @@ class PoolType(StrEnum):
 class SourceHost(Element, tag="host"):
     """A server."""
 
-    name: str = attr("name", str)
-    port: int | None = attr("port", UINT, default=None)
+    name: str = attr("name", str, missing=lacking(XmlError, "missing storage pool host name"))
+    port: int | None = attr("port", INT32, default=None, shown=lambda self, flags: self.port or None)
 
 
 class SourceDevice(Element, tag="device"):
     """A device that the pool is made of."""
 
-    path: str = attr("path", str)
+    path: str = attr("path", str, missing=lacking(XmlError, "missing storage pool source device path"))
     part_separator: bool | None = attr("part_separator", YES_NO, default=None)
 
 
@@ -68,7 +70,9 @@ class AdapterAddress(Element, tag="address"):
 class ParentAddress(Element, tag="parentaddr"):
     """The parent by its place."""
 
-    unique_id: int | None = attr("unique_id", UINT, default=None)
+    unique_id: int | None = attr(
+        "unique_id", UINT, default=None, bad=malformed("Missing or invalid scsi adapter 'unique_id' value")
+    )
     address: AdapterAddress | None = child(AdapterAddress, default=None)
 
 
@@ -90,7 +94,7 @@ class SourceAdapter(Element, tag="adapter"):
 class Iqn(Element, tag="iqn"):
     """The name of an initiator."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(ConfigUnsupported, "missing initiator IQN"), blank=True)
 
 
 class Initiator(Element, tag="initiator"):
@@ -109,7 +113,9 @@ class AuthSecret(Element, tag="secret"):
 class PoolAuth(Element, tag="auth"):
     """Who logs in."""
 
-    type: str | None = attr("type", words("chap", "ceph"), default=None)
+    type: str | None = attr(
+        "type", words("chap", "ceph"), default=None, blank=True, bad=unsupported("unknown auth type '{}'")
+    )
     username: str | None = attr("username", str, default=None)
     secret: AuthSecret | None = child(AuthSecret, default=None)
 
@@ -119,15 +125,15 @@ class PoolSource(Element, tag="source", empty=Empty.OPEN):
 
     hosts: list[SourceHost] = children(SourceHost, default=[])
     devices: list[SourceDevice] = children(SourceDevice, default=[])
-    dir: str | None = value("dir", "path", str, default=None)
+    dir: str | None = value("dir", "path", str, default=None, blank=True)
     adapter: SourceAdapter | None = child(SourceAdapter, default=None)
     name: str | None = text("name", str, default=None)
     initiator: Initiator | None = child(Initiator, default=None)
     format: str | None = value("format", "type", str, default=None)
-    protocol: str | None = value("protocol", "ver", str, default=None)
+    protocol: str | None = value("protocol", "ver", str, default=None, blank=True)
     auth: PoolAuth | None = child(PoolAuth, default=None)
-    vendor: str | None = value("vendor", "name", str, default=None)
-    product: str | None = value("product", "name", str, default=None)
+    vendor: str | None = value("vendor", "name", str, default=None, blank=True)
+    product: str | None = value("product", "name", str, default=None, blank=True)
 
 
 class Permissions(Element, tag="permissions"):
@@ -194,7 +200,7 @@ class Pool(Element, tag="pool", root=True):
 
     type: PoolType = attr("type", PoolType)
     name: str | None = text("name", str, default=None)
-    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID)
+    uuid: UUID = text("uuid", UUID_TEXT, default=NO_UUID, bad=malformed("malformed uuid element"))
     capacity_bytes: int | None = size("capacity", default=None, unit="bytes")
     allocation_bytes: int | None = size("allocation", default=None, unit="bytes")
     available_bytes: int | None = size("available", default=None, unit="bytes")
