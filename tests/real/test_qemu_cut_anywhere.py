@@ -43,9 +43,9 @@ class Change:
 
 
 CHANGES: Final = {
-    "start": Change("domain_create_with_flags", OFF, RUNNING, (5, 9)),
+    "start": Change("domain_create_with_flags", OFF, RUNNING, (9,)),
     "start-transient": Change("domain_create_xml", OFF, RUNNING, (11,)),
-    "save": Change("domain_save_flags", RUNNING, OFF, (7, 15)),
+    "save": Change("domain_save_flags", RUNNING, OFF, (15,)),
     "managed-save": Change("domain_managed_save", RUNNING, OFF, (17,)),
     "restore": Change("domain_restore_flags", OFF, RUNNING, (16,)),
     "start-saved": Change("domain_create_with_flags", OFF, RUNNING, (19,)),
