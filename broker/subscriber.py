@@ -7,6 +7,7 @@ the journal has it. The protocol is spoken in the loop: libzmq's thread would ta
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections import deque
 from collections.abc import Sequence
@@ -115,18 +116,15 @@ class EventSubscription:
         """Connects and subscribes, if the broker is there."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self._reader = FrameReader(FRAME_MAX)
-        try:
-            async with asyncio.timeout(HANDSHAKE_S):
-                await self._shake_hands(sock)
-        except (OSError, ZmtpError, TimeoutError):
-            sock.close()
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            if self.is_closed:
-                sock.close()
-            else:
+        with contextlib.ExitStack() as undo:
+            undo.callback(sock.close)
+            try:
+                async with asyncio.timeout(HANDSHAKE_S):
+                    await self._shake_hands(sock)
+            except (OSError, ZmtpError, TimeoutError):
+                return
+            if not self.is_closed:
+                undo.pop_all()
                 self._socket = sock
 
     async def _shake_hands(self, sock: socket.socket) -> None:

@@ -8,12 +8,12 @@ class FunctionText:
 
     def __init__(self, head: str) -> None:
         self.lines = [head]
-        self.names: dict[str, Any] = {}
+        self.names: dict[str, object] = {}
 
     def add(self, depth: int, line: str) -> None:
         self.lines.append("    " * depth + line)
 
-    def name(self, thing: Any, prefix: str) -> str:
+    def name(self, thing: object, prefix: str) -> str:
         for known, other in self.names.items():
             if other is thing:
                 return known

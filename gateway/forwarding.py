@@ -83,7 +83,7 @@ class Forwarder:
             )
         return trace
 
-    def claim_of(self, connection: Connection, procedure: Procedure) -> dict[str, Any]:
+    def claim_of(self, connection: Connection, procedure: Procedure) -> dict[str, object]:
         """Who calls, as the driver is told; and through which connection, where that may matter for longer."""
         if procedure.name in _BINDING:
             connection.binding = connection.scope

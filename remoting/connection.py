@@ -112,7 +112,7 @@ class DaemonConnection:
         return result
 
     async def ask_with_files(
-        self, procedure: Procedure, values: Any, fds: Sequence[int] = (), *, timeout: float | None = 60.0
+        self, procedure: Procedure, values: object, fds: Sequence[int] = (), *, timeout: float | None = 60.0
     ) -> tuple[Any, list[int]]:
         """As `ask`, with copies of open files for the daemon; the result, and the files that the daemon gave.
 
@@ -131,7 +131,7 @@ class DaemonConnection:
         return result, self._streams[serial]
 
     async def _ask(
-        self, procedure: Procedure, values: Any, timeout: float | None, *, has_stream: bool, fds: Sequence[int] = ()
+        self, procedure: Procedure, values: object, timeout: float | None, *, has_stream: bool, fds: Sequence[int] = ()
     ) -> tuple[Any, int]:
         program = PROGRAMS.get(procedure.program)
         if program is None:

@@ -172,10 +172,9 @@ class UnixWay(asyncio.ReadTransport):
 async def open_unix_way(path: str, limit: int) -> UnixWay:
     """A connection to a listening socket. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(sock.close)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, path)
-    except BaseException:
-        sock.close()
-        raise
+        undo.pop_all()
     return UnixWay(sock, limit)

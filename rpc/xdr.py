@@ -64,7 +64,7 @@ class XdrCodec:
         return _compiled(reader_source(self._owner, self._fields, self._make), "read")
 
     def _compile_writer(self) -> Callable[[Any], bytes]:
-        from rpc.xdr_source import writer_source
+        from rpc.xdr_writer_source import writer_source
 
         return _compiled(writer_source(self._owner, self._fields, self._make is None), "write")
 

@@ -1,4 +1,4 @@
-"""Python source that reads and writes the XDR of some fields; `rpc.xdr` compiles it.
+"""Python source that reads the XDR of some fields; `rpc.xdr` compiles it, `rpc.xdr_writer_source` is its other half.
 
 Runs of fields of fixed size become one `struct.Struct`; texts, byte strings, lists and optional values end a run.
 """
@@ -18,7 +18,7 @@ from schema.table import is_union, need_struct, need_union
 Names = dict[str, Any]
 
 # XDR has nothing shorter than four bytes; the narrower types are checked for their range.
-_FORMATS: Final = {
+FORMATS: Final = {
     "int": "i",
     "uint": "I",
     "hyper": "q",
@@ -29,9 +29,9 @@ _FORMATS: Final = {
     "uchar": "I",
     "ushort": "I",
 }
-_SIZES: Final = {"i": 4, "I": 4, "q": 8, "Q": 8, "d": 8}
-_RANGES: Final = {"char": (-128, 127), "short": (-32768, 32767), "uchar": (0, 255), "ushort": (0, 65535)}
-_UUID: Final = "16s"
+SIZES: Final = {"i": 4, "I": 4, "q": 8, "Q": 8, "d": 8}
+RANGES: Final = {"char": (-128, 127), "short": (-32768, 32767), "uchar": (0, 255), "ushort": (0, 65535)}
+UUID_FORMAT: Final = "16s"
 
 
 @dataclass(slots=True)
@@ -69,10 +69,10 @@ class Source:
 
     def fail(self, where: str, text: str) -> None:
         """Adds a line that raises."""
-        self.line(f"raise XdrError({f'{self.owner}: {_field_of(where)}: {text}'!r})")
+        self.line(f"raise XdrError({f'{self.owner}: {field_of(where)}: {text}'!r})")
 
 
-def _field_of(where: str) -> str:
+def field_of(where: str) -> str:
     return f"field '{where}'" if where else "message"
 
 
@@ -82,8 +82,8 @@ def smallest(item: Field) -> int:
         return 4
     if item.type == "uuid":
         return 16
-    if item.type in _FORMATS:
-        return _SIZES[_FORMATS[item.type]] * (item.fixed or 1)
+    if item.type in FORMATS:
+        return SIZES[FORMATS[item.type]] * (item.fixed or 1)
     if item.type == "opaque":
         return (item.fixed or 0) + (-(item.fixed or 0) & 3)
     if is_union(item.type):
@@ -108,9 +108,6 @@ def is_reference(fields: tuple[Field, ...]) -> bool:
             item.type in ("uuid", "int") and not (item.optional or item.max is not None or item.fixed) for item in rest
         )
     )
-
-
-# --- reading ---
 
 
 class _Reader:
@@ -174,9 +171,9 @@ class _Reader:
     def single(self, type_: str, where: str) -> str:
         if type_ == "string":
             return self.variable(STRING_MAX, where, text=True)
-        if type_ in _FORMATS:
-            name = self.fixed(_FORMATS[type_])
-            bounds = _RANGES.get(type_)
+        if type_ in FORMATS:
+            name = self.fixed(FORMATS[type_])
+            bounds = RANGES.get(type_)
             if bounds is not None:
                 self.checks.append(lambda: self.in_range(name, bounds, where))
             return name
@@ -223,7 +220,7 @@ class _Reader:
 
     def byte_string(self, item: Field, where: str) -> str:
         if item.type == "uuid":
-            return self.fixed(_UUID)
+            return self.fixed(UUID_FORMAT)
         if item.type == "char":
             if item.fixed is not None:
                 raw = self.fixed(f"{4 * item.fixed}s")
@@ -284,10 +281,10 @@ class _Reader:
         single = Field(item.name, item.type)
         count = self.length(item.max or 0, where, max(1, smallest(single)))
         name = source.fresh("v")
-        form = _FORMATS.get(item.type)
-        if form is not None and item.type not in _RANGES:
+        form = FORMATS.get(item.type)
+        if form is not None and item.type not in RANGES:
             source.line(f"{name} = list(unpack_from(f'>{{{count}}}{form}', b, p))")
-            source.line(f"p += {_SIZES[form]} * {count}")
+            source.line(f"p += {SIZES[form]} * {count}")
             return name
         add = source.fresh("a")
         source.line(f"{name} = []")
@@ -320,7 +317,7 @@ class _Reader:
         source.depth += 1
         source.fail(where, "a parameter of no known type")
         source.depth -= 1
-        return f"typed({label}, {kind}, {result}, {f'{source.owner}: {_field_of(where)}'!r})"
+        return f"typed({label}, {kind}, {result}, {f'{source.owner}: {field_of(where)}'!r})"
 
 
 def reader_source(owner: str, fields: tuple[Field, ...], make: Callable[..., Any] | None) -> Source:
@@ -350,172 +347,4 @@ def reader_source(owner: str, fields: tuple[Field, ...], make: Callable[..., Any
         if rest:
             words.append("**{" + ", ".join(f"{key!r}: {name}" for key, name in rest) + "}")
         source.line(f"return {maker}({', '.join(words)})")
-    return source
-
-
-# --- writing ---
-
-
-class _Writer:
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.formats: list[str] = []
-        self.values: list[str] = []
-
-    def fixed(self, form: str, expression: str) -> None:
-        self.formats.append(form)
-        self.values.append(expression)
-
-    def flush(self) -> None:
-        if not self.formats:
-            return
-        pack = self.source.name("p", Struct(">" + "".join(self.formats)).pack)
-        self.source.line(f"add({pack}({', '.join(self.values)}))")
-        self.formats.clear()
-        self.values.clear()
-
-    def write(self, item: Field, expression: str, where: str) -> None:
-        source = self.source
-        if not item.optional:
-            self.value(item, expression, where)
-            return
-        name = source.fresh("v")
-        self.flush()
-        source.line(f"{name} = {expression}")
-        source.line(f"if {name} is None:")
-        source.depth += 1
-        self.fixed("I", "0")
-        self.flush()
-        source.depth -= 1
-        source.line("else:")
-        source.depth += 1
-        self.fixed("I", "1")
-        self.value(item, name, where)
-        self.flush()
-        source.depth -= 1
-
-    def value(self, item: Field, expression: str, where: str) -> None:
-        if item.is_bytes:
-            self.byte_string(item, expression, where)
-        elif item.max is not None:
-            self.list_of(item, expression, where)
-        else:
-            self.single(item.type, expression, where)
-
-    def single(self, type_: str, expression: str, where: str) -> None:
-        source = self.source
-        if type_ == "string":
-            name = source.fresh("s")
-            text = source.fresh("t")
-            source.line(f"{text} = {expression}")
-            source.line("try:")
-            source.line(f"    {name} = {text}.encode()")
-            source.line("except UnicodeEncodeError:")
-            source.line(f"    {name} = {text}.encode('utf-8', 'surrogateescape')")
-            self.variable(name, STRING_MAX, where)
-            return
-        form = _FORMATS.get(type_)
-        if form is not None:
-            bounds = _RANGES.get(type_)
-            if bounds is not None:
-                name = source.fresh("v")
-                source.line(f"{name} = {expression}")
-                source.line(f"if not {bounds[0]} <= {name} <= {bounds[1]}:")
-                source.depth += 1
-                source.fail(where, f"not between {bounds[0]} and {bounds[1]}")
-                source.depth -= 1
-                expression = name
-            self.fixed(form, expression)
-            return
-        name = source.fresh("v")
-        source.line(f"{name} = {expression}")
-        for part in need_struct(type_).fields:
-            self.write(part, f"{name}.{part.name}", f"{where}.{part.name}")
-
-    def byte_string(self, item: Field, expression: str, where: str) -> None:
-        source = self.source
-        if item.type == "uuid":
-            self.fixed(_UUID, self.exactly(expression, 16, where))
-        elif item.type == "char":
-            if item.fixed is not None:
-                name = self.exactly(expression, item.fixed, where)
-            else:
-                name = self.at_most(expression, item.max or 0, where)
-                self.fixed("I", f"len({name})")
-            self.flush()
-            source.line(f"add(b''.join([CHARS[c] for c in {name}]))")
-        elif item.fixed is not None:
-            padded = f"{item.fixed}s{-item.fixed & 3}x" if item.fixed & 3 else f"{item.fixed}s"
-            self.fixed(padded, self.exactly(expression, item.fixed, where))
-        else:
-            name = source.fresh("s")
-            source.line(f"{name} = {expression}")
-            self.variable(name, item.max or 0, where)
-
-    def exactly(self, expression: str, size: int, where: str) -> str:
-        return self.checked(expression, f"!= {size}", where, f"not {size} bytes")
-
-    def at_most(self, expression: str, most: int, where: str) -> str:
-        return self.checked(expression, f"> {most}", where, f"longer than {most}")
-
-    def checked(self, expression: str, wrong: str, where: str, text: str) -> str:
-        """Lines that refuse a value by its length; gives the name of the value."""
-        source = self.source
-        name = source.fresh("v")
-        source.line(f"{name} = {expression}")
-        source.line(f"if len({name}) {wrong}:")
-        source.depth += 1
-        source.fail(where, text)
-        source.depth -= 1
-        return name
-
-    def variable(self, name: str, most: int, where: str) -> None:
-        source = self.source
-        length = source.fresh("n")
-        source.line(f"{length} = len({name})")
-        source.line(f"if {length} > {most}:")
-        source.depth += 1
-        source.fail(where, f"longer than {most}")
-        source.depth -= 1
-        self.fixed("I", length)
-        self.flush()
-        source.line(f"add({name})")
-        source.line(f"if {length} & 3: add(PAD[{length} & 3])")
-
-    def list_of(self, item: Field, expression: str, where: str) -> None:
-        source = self.source
-        if item.type == "typed_param":
-            self.flush()
-            what = f"{source.owner}: {_field_of(where)}"
-            source.line(f"write_typed(add, {expression}, {item.max}, {what!r})")
-            return
-        name = self.at_most(expression, item.max or 0, where)
-        self.fixed("I", f"len({name})")
-        self.flush()
-        form = _FORMATS.get(item.type)
-        if form is not None and item.type not in _RANGES:
-            source.line(f"add(pack(f'>{{len({name})}}{form}', *{name}))")
-            return
-        element = source.fresh("e")
-        source.line(f"for {element} in {name}:")
-        source.depth += 1
-        self.single(item.type, element, where)
-        self.flush()
-        source.depth -= 1
-
-
-def writer_source(owner: str, fields: tuple[Field, ...], from_map: bool) -> Source:
-    """`write(v)`: the bytes of values that are items of a map or attributes."""
-    source = Source(owner)
-    source.lines.append("def write(v):")
-    source.line("out = []")
-    source.line("add = out.append")
-    writer = _Writer(source)
-    for item in fields:
-        access = f"v[{item.name!r}]" if from_map else f"getattr(v, {item.name!r})"
-        if item.name.isidentifier() and not from_map and item.name != "from":
-            access = f"v.{item.name}"
-        writer.write(item, access, item.name)
-    writer.flush()
-    source.line("return b''.join(out)")
     return source

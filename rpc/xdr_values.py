@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from rpc.xdr import XdrError
 from rpc.xdr_source import Names
@@ -56,7 +56,7 @@ def _write_typed(add: Callable[[bytes], None], params: list[TypedParam], most: i
             add(_VALUES[kind].pack(param.value))  # type: ignore[union-attr]
 
 
-def _typed(field: str, kind: int, value: Any, what: str) -> TypedParam:
+def _typed(field: str, kind: int, value: float | str, what: str) -> TypedParam:
     try:
         return TypedParam(field, kind, (1 if value else 0) if kind == 6 else value)
     except ValueError as exc:

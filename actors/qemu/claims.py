@@ -92,12 +92,11 @@ async def claim_for_start(
             files = [one for one in files if not is_node(one.path)]  # they are the guest's in its own /dev alone
         _take_all(host, claim, resources, files)
 
-    try:
+    async with contextlib.AsyncExitStack() as undo:
+        undo.push_async_callback(host.runtime.in_thread, host.owners.keep_only, claim.holder, ())
+        undo.callback(claim.close)
         await host.runtime.in_thread(take_all)
-    except BaseException:
-        claim.close()
-        await host.runtime.in_thread(host.owners.keep_only, claim.holder, ())
-        raise
+        undo.pop_all()
     return claim
 
 

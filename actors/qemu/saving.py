@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -180,7 +181,7 @@ async def _end_now(host: QemuHost, guest: Guest, reason: DomainShutoffReason) ->
     await note_end(host, guest, reason)
 
 
-async def settle_restore(host: QemuHost, guest: Guest, data: dict[str, Any]) -> bool:
+async def settle_restore(host: QemuHost, guest: Guest, data: Mapping[str, object]) -> bool:
     """What a guest is whose memory the last process was having read; whether it is restored.
 
     Where QEMU has all of it, the guest goes on; where not, it ends, and its file is as it was.
@@ -323,7 +324,7 @@ async def restore_managed(host: QemuHost, guest: Guest, wish: Wish, *, past_cach
     return True
 
 
-def _restore_facts(guest: Guest, path: Path, *, runs: bool, managed: bool) -> dict[str, Any]:
+def _restore_facts(guest: Guest, path: Path, *, runs: bool, managed: bool) -> dict[str, object]:
     return {"uuid": guest.record.uuid, "path": str(path), "runs": runs, "managed": managed}
 
 

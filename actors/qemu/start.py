@@ -436,7 +436,7 @@ def _first_questions(live: Domain) -> list[Command]:
 
 
 async def _answers(
-    host: QemuHost, begun: Started, questions: list[asyncio.Future[Any]], about_processor: int
+    host: QemuHost, begun: Started, questions: list[asyncio.Future[object]], about_processor: int
 ) -> dict[str, Any]:
     names = ["qmp_capabilities", "query-chardev", "query-cpus-fast"]
     answers: dict[str, Any] = {"processor": []}

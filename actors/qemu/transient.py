@@ -76,11 +76,10 @@ async def put_overlay(disk: Disk, path: str) -> None:
 async def plug_overlay(disk: Disk, name: str) -> str:
     """Makes the overlay of a disk that is about to be plugged in; its path. Raises as the others do."""
     path = _free_path(disk, name)
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(remove_files, [path])
         await put_overlay(disk, path)
-    except BaseException:
-        remove_files([path])
-        raise
+        undo.pop_all()
     return path
 
 

@@ -378,7 +378,7 @@ async def ask(conn: DaemonConnection, procedure: Procedure, args: Any) -> Any:
 
 
 async def ask_with_files(
-    conn: DaemonConnection, procedure: Procedure, args: Any, fds: Sequence[int]
+    conn: DaemonConnection, procedure: Procedure, args: object, fds: Sequence[int]
 ) -> tuple[Any, list[int]]:
     """The same with open files, and those that the daemon gives. Raises also that they cannot be passed."""
     with _as_told():

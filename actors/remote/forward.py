@@ -91,8 +91,8 @@ def _change_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward
     return forward
 
 
-def _file_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward:
-    async def forward(host: RemoteHost, *values: Any) -> Any:
+def _file_forwarder(procedure: Procedure, make: Callable[..., object]) -> Forward:
+    async def forward(host: RemoteHost, *values: object) -> object:
         side = host.side()
         args = make(*values)
         conn = await side.connection()
@@ -107,8 +107,8 @@ def _file_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward:
     return forward
 
 
-def _file_receiver(procedure: Procedure, make: Callable[..., Any]) -> Forward:
-    async def forward(host: RemoteHost, *values: Any) -> Any:
+def _file_receiver(procedure: Procedure, make: Callable[..., object]) -> Forward:
+    async def forward(host: RemoteHost, *values: object) -> object:
         args = make(*values)
         conn = await host.side().connection()
         async with call_file() as fds:
@@ -120,7 +120,7 @@ def _file_receiver(procedure: Procedure, make: Callable[..., Any]) -> Forward:
 
 
 def _stream_forwarder(procedure: Procedure, make: Callable[..., Any]) -> Forward:
-    async def forward(host: RemoteHost, *values: Any) -> Any:
+    async def forward(host: RemoteHost, *values: object) -> object:
         return await open_line(host.side(), procedure, make(*values))
 
     return forward

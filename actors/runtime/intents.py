@@ -32,7 +32,7 @@ class Intent:
         self._number = 0
         self._result: bytes | None = None
 
-    async def note(self, **facts: Any) -> None:
+    async def note(self, **facts: object) -> None:
         """Adds facts that a successor needs to finish or undo it. Raises HostSystemError when they cannot be kept."""
         self.data.update(facts)
         await self._intents.note(self._number, facts)
@@ -85,7 +85,7 @@ class UnfinishedIntent:
         """It is carried on after the start: it stays open until it is finished or undone, whoever does that."""
         self._intents.carried.add(self.number)
 
-    async def note(self, **facts: Any) -> None:
+    async def note(self, **facts: object) -> None:
         """Adds facts that a successor needs. Raises HostSystemError when they cannot be kept."""
         self.data.update(facts)
         await self._intents.note(self.number, facts)

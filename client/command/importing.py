@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final, TypedDict
 
 import typer
 
@@ -13,7 +13,6 @@ app = typer.Typer()
 
 DRY_RUN: Final = 1
 RUNNING: Final = 2
-Told = dict[str, Any]
 REFUSED: Final = 1
 _WORDS: Final = {
     ("import", False): "would be imported",
@@ -23,6 +22,21 @@ _WORDS: Final = {
     ("present", False): "known already",
     ("refused", False): "not imported",
 }
+
+
+class Told(TypedDict, total=False):
+    """What the driver tells of one thing that it found."""
+
+    kind: str
+    name: str
+    verdict: str
+    done: bool
+    reason: str | None
+    autostart: bool
+    managed_save: bool
+    snapshots: int
+    checkpoints: int
+    notes: list[str]
 
 
 @app.command("import")
@@ -69,7 +83,7 @@ def _why(one: Told) -> str:
         words.append("autostart")
     if one.get("managed_save"):
         words.append("its saved memory")
-    words += [
-        f"{one[what]} {what if one[what] > 1 else what[:-1]}" for what in ("snapshots", "checkpoints") if one.get(what)
-    ]
+    for what, count in (("snapshots", one.get("snapshots", 0)), ("checkpoints", one.get("checkpoints", 0))):
+        if count:
+            words.append(f"{count} {what if count > 1 else what[:-1]}")
     return "; ".join([*words, *one.get("notes", ())])

@@ -1,7 +1,6 @@
 """What every device of a guest has beside its own elements."""
 
 import re
-from typing import Any
 
 from conf.domain.address import ADDRESSES, Address
 from conf.element import Element, Empty, attr, child, one_of, value
@@ -51,8 +50,16 @@ class Device(Element, trailing=True):
     A class of devices says which of two parts it has: `boots`, those from which a guest can boot, and `has_rom`.
     """
 
-    def __init_subclass__(cls, *, boots: bool = False, has_rom: bool = False, **parts: Any) -> None:
-        super().__init_subclass__(**parts)
+    def __init_subclass__(
+        cls,
+        tag: str | None = None,
+        empty: Empty | None = None,
+        trailing: bool = False,
+        *,
+        boots: bool = False,
+        has_rom: bool = False,
+    ) -> None:
+        super().__init_subclass__(tag=tag, empty=empty, trailing=trailing)
         has = {"boot": boots, "rom": has_rom}
         cls.declared = tuple(one for one in cls.declared if has.get(one.name, True))
 

@@ -234,7 +234,7 @@ class GuardedConnection(Connection):
 
     # --- lists and events ---
 
-    async def ask(self, call: str, args: Mapping[str, Any]) -> Any:
+    async def ask(self, call: str, args: Mapping[str, object]) -> Any:
         """Asks the driver in the caller's name. Raises what it answers."""
         return await self._ask(call, args)
 
@@ -258,7 +258,7 @@ class GuardedConnection(Connection):
         things = await self._tags.on_all(rule.object, [_listed(item) for item in items])
         return [item for item, thing in zip(items, things, strict=True) if judge.may(rule.object, rule.name, thing)]
 
-    async def _ask(self, call: str, args: Mapping[str, Any]) -> Any:
+    async def _ask(self, call: str, args: Mapping[str, object]) -> Any:
         row = need_procedure(call)
         route = self.gateway.routes.route_of(row)
         made = route.make_args(**args)

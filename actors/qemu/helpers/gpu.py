@@ -82,11 +82,10 @@ async def start_gpu(host: QemuHost, domain: Domain, video: Video, folder: Path) 
             argv.append(f"--render-node={acceleration.rendernode}")
         role = Role(PROGRAM, video.alias or "video")
         log = log_of(host, domain.name, f"{video.alias}-{PROGRAM}")
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(ours.close)
             helper, mark = spawn_helper(role, argv, folder=folder, log=log, inherit=[theirs.fileno()])
-        except BaseException:
-            ours.close()
-            raise
+            undo.pop_all()
     if await helper.process.wait(LIVES_S):
         ours.close()
         raise InternalError(f"{PROGRAM} died unexpectedly: {mark.said()}")

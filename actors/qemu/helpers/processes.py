@@ -124,17 +124,16 @@ async def until_ready(helper: Helper, mark: LogMark, is_ready: Callable[[], bool
     Raises InternalError with its own words when it ends, or takes too long.
     """
     end, pause_s = time.monotonic() + READY_S, _FIRST_LOOK_S
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(helper.process.release)
+        undo.callback(_kill_group, helper.process)
         while not is_ready():
             if await helper.process.wait(pause_s):
                 raise InternalError(f"{helper.role.program} died and reported: {mark.said()}")
             if time.monotonic() > end:
                 raise InternalError(f"{helper.role.program} did not become ready: {mark.said()}")
             pause_s = min(pause_s * 2, _SLOWEST_LOOK_S)
-    except BaseException:
-        _kill_group(helper.process)
-        helper.process.release()
-        raise
+        undo.pop_all()
 
 
 def listens(name: str) -> bool:

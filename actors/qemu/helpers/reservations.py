@@ -53,5 +53,5 @@ async def start_reservations(host: QemuHost, name: str, folder: Path, *, user: t
 
 
 def wants_reservations(domain: Domain) -> bool:
-    """Any disk of the guest does."""
+    """One disk of the guest at least does."""
     return any(is_reserved_by_us(one) for one in domain.devices.disks)

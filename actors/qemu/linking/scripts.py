@@ -53,13 +53,13 @@ async def _run(path: str, name: str) -> None:
     try:
         async with asyncio.timeout(LIMIT_S):
             _, said = await child.communicate()
-    except BaseException as exc:
-        with contextlib.suppress(ProcessLookupError):
-            child.send_signal(signal.SIGKILL)
-        await asyncio.shield(child.wait())
-        if isinstance(exc, TimeoutError):
-            raise InternalError(f"'{words}' does not come to an end") from exc
-        raise
+    except TimeoutError as exc:
+        raise InternalError(f"'{words}' does not come to an end") from exc
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                child.send_signal(signal.SIGKILL)
+            await asyncio.shield(child.wait())
     if child.returncode:
         text = said[:1000].decode(errors="replace").strip()
         raise InternalError(f"Child process ({words}) unexpected exit status {child.returncode}: {text}")

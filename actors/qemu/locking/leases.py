@@ -62,22 +62,20 @@ def take(resource: Resource, holder: str) -> int:
     request = struct.pack("hhqqi4x", kind, os.SEEK_SET, resource.offset, 1, 0)
     for _ in range(_TRIES):
         descriptor = _open(resource)
-        try:
-            if not _lock(descriptor, request):
-                raise ResourceBusy(f"Lockspace resource '{resource.name}' is locked")
-            if _is_still(descriptor, resource.file):
-                if resource.is_ours:
-                    os.ftruncate(descriptor, 0)
-                    os.pwrite(descriptor, holder.encode(errors="replace")[:_TEXT_MAX], 0)
-                return descriptor
-        except OSError as exc:
-            os.close(descriptor)
-            raise HostSystemError(exc.errno or 0, f"cannot lock '{resource.file}'") from exc
-        except BaseException:
-            os.close(descriptor)
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            try:
+                if not _lock(descriptor, request):
+                    raise ResourceBusy(f"Lockspace resource '{resource.name}' is locked")
+                if _is_still(descriptor, resource.file):
+                    if resource.is_ours:
+                        os.ftruncate(descriptor, 0)
+                        os.pwrite(descriptor, holder.encode(errors="replace")[:_TEXT_MAX], 0)
+                    undo.pop_all()
+                    return descriptor
+            except OSError as exc:
+                raise HostSystemError(exc.errno or 0, f"cannot lock '{resource.file}'") from exc
         # somebody swept it away while it was opened
-        os.close(descriptor)
     raise ResourceBusy(f"Lockspace resource '{resource.name}' is locked")
 
 

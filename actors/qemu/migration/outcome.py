@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu.job import Job
 from actors.qemu.migration.cookie_document import Statistics
@@ -46,7 +46,7 @@ def statistics_of(job: Job) -> Statistics:
     now = int(time.time() * 1000)
     told = Statistics(started=now - job.elapsed_ms, sent=now, time_elapsed=job.elapsed_ms)
     for place, names in _PARTS.items():
-        part: Mapping[str, Any] = (job.status.get(place) or {}) if place else job.status
+        part: Mapping[str, object] = (job.status.get(place) or {}) if place else job.status
         for ours, theirs in names.items():
             value = part.get(theirs)
             if isinstance(value, int | float):
@@ -59,15 +59,16 @@ def statistics_of(job: Job) -> Statistics:
 
 def arrival_of(told: Statistics) -> Job:
     """The same as the work of the side where the guest arrived, which has ended."""
-    status: dict[str, Any] = {"status": "completed"}
+    status: dict[str, object] = {"status": "completed"}
     for place, names in _PARTS.items():
-        found = {theirs: getattr(told, ours) for ours, theirs in names.items() if getattr(told, ours) is not None}
+        values = {theirs: getattr(told, ours) for ours, theirs in names.items()}
+        found: dict[str, object] = {name: value for name, value in values.items() if value is not None}
+        if place == "ram" and found and told.memory_bps is not None:
+            found["mbps"] = told.memory_bps / _BITS_OF_MEGA
         if place and found:
             status[place] = found
         elif not place:
             status |= found
-    if told.memory_bps is not None and "ram" in status:
-        status["ram"]["mbps"] = told.memory_bps / _BITS_OF_MEGA
     job = Job(Operation.MIGRATION_IN, "migration in job", status=status)
     job.ended_ms = told.time_elapsed or 0
     return job

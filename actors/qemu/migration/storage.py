@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.qemu.guest import Guest
@@ -184,7 +185,7 @@ def _exists(path: str) -> bool:
     return os.path.lexists(path)
 
 
-async def offer_disks(guest: Guest, sizes: dict[str, int], place: dict[str, Any], tls: str | None) -> None:
+async def offer_disks(guest: Guest, sizes: dict[str, int], place: Mapping[str, object], tls: str | None) -> None:
     """Lets the other side write the disks that it sends along, inside TLS where there are credentials.
 
     Raises as `Guest.ask` does.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -56,7 +56,7 @@ async def add_credentials(host: QemuHost, guest: Guest, flags: int, *, incoming:
     await drop_credentials(guest)
     if not flags & Flags.TLS:
         return
-    properties: dict[str, Any] = {
+    properties: dict[str, object] = {
         "qom-type": "tls-creds-x509",
         "id": ALIAS,
         "dir": str(certificates_of(host)),

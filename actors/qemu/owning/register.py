@@ -97,17 +97,15 @@ class Register:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self.folder)
-            try:
+            with contextlib.ExitStack() as undo:
+                undo.callback(Path(name).unlink, missing_ok=True)
                 with os.fdopen(descriptor, "wb") as out:
                     out.write(msgspec.json.encode(taking))
                     if surely:
                         out.flush()
                         os.fsync(out.fileno())
                 Path(name).replace(target)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    Path(name).unlink()
-                raise
+                undo.pop_all()
         except OSError as exc:
             raise HostSystemError(exc.errno or 0, f"cannot write '{target}'") from exc
         with self._lock:

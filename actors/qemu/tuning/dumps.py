@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -104,16 +105,15 @@ async def dump_memory(host: QemuHost, guest: Guest, path: Path, form: str, flags
             raise OperationUnsupported(f"unsupported dumpformat '{form}' for this QEMU binary")
     _empty(path)
     way = Way(RAW if is_memory else _format(host), bool(flags & DumpFlags.BYPASS_CACHE))
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(path.unlink, missing_ok=True)
         async with writing(path, 0, way) as stream:
             await _hand_over(guest, stream)
             if is_memory:
                 await _dump(guest, form)
             else:
                 await _migrate(guest)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+        undo.pop_all()
 
 
 def _empty(path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-HEAVY = ("msgspec", "schema.table", "schema.objects", "rpc.xdr_source", "dataclasses")
+HEAVY = ("msgspec", "schema.table", "schema.objects", "rpc.xdr_source", "rpc.xdr_writer_source", "dataclasses")
 SCRIPT = "import json, sys; import rpc.session, rpc.xdr; print(json.dumps(sorted(sys.modules)))"
 
 
