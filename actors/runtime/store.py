@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import os
 import zlib
@@ -22,9 +21,6 @@ from actors.runtime.context import CurrentCall, find_call
 from schema.errors import HostSystemError
 
 _TEMPORARY: Final = ".new"
-_AT_FDCWD: Final = -100
-_EXCHANGE: Final = 2
-_renameat2: Final = ctypes.CDLL(None).renameat2
 
 InThread = Callable[..., Awaitable[Any]]
 
@@ -132,10 +128,7 @@ class Store:
             self._make_folder(target.parent)
             try:
                 _write_whole(temporary, data, self.is_synced)
-                if self.is_synced:
-                    temporary.rename(target)
-                else:
-                    replace_unsynced(temporary, target)
+                temporary.rename(target)
             except OSError:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
@@ -201,18 +194,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def replace_unsynced(source: Path, target: Path) -> None:
-    """Puts a file in another's place, in one step for all processes, without waiting for the disk.
-
-    A file system may write a file out when it replaces another, so that not both are lost with the host (ext4 does, at
-    a thousand times the price of a rename). Two files that change places are no such case.
-    """
-    if _renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _EXCHANGE) == 0:
-        source.unlink()
-    else:  # there is nothing in its place yet, or the file system does not know how
-        source.rename(target)
 
 
 def _fault(verb: str, path: Path, exc: OSError) -> HostSystemError:
