@@ -53,8 +53,6 @@ class Actor(Generic[H]):
     calls: ClassVar[tuple[Calls[Any], ...]] = ()
     error_domain: ClassVar[ErrorDomain] = ErrorDomain.NONE
     """Put into errors that name no domain."""
-    outlives_host: ClassVar[bool] = True
-    """What it writes is on the disk before a caller hears of it. Where it is not, it still outlives every process."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -193,7 +191,7 @@ def run(actor: Actor[Any]) -> None:
 
 
 async def _serve(actor: Actor[Any], paths: Paths, config: Config, log: StructuredLog) -> int:
-    runtime = Runtime(actor.name, paths, config, log, outlives_host=actor.outlives_host)
+    runtime = Runtime(actor.name, paths, config, log)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

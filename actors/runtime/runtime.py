@@ -39,9 +39,7 @@ T = TypeVar("T")
 class Runtime:
     """One actor's process. Made by `actor.run`, or by a test."""
 
-    def __init__(
-        self, name: str, paths: Paths, config: Config, log: StructuredLog, *, outlives_host: bool = True
-    ) -> None:
+    def __init__(self, name: str, paths: Paths, config: Config, log: StructuredLog) -> None:
         self.name = name
         self.paths = paths
         self.config = config
@@ -60,7 +58,7 @@ class Runtime:
             entered=self._entered,
             name_of=self._name_of,
         )
-        self.store = Store(paths.role_state(name), self.call_log, self.in_thread, is_synced=outlives_host)
+        self.store = Store(paths.role_state(name), self.call_log, self.in_thread)
         self.intents = Intents(self.call_log, self.in_thread)
         self.tickets = Tickets(paths.tickets(name), log, self.stop_with)
         self.procedures: list[str] = []

@@ -26,30 +26,22 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 class Store:
-    """The files below one folder; paths are relative to it.
+    """The files below one folder; paths are relative to it."""
 
-    Where `is_synced` is false they outlive every process, but not the host: nothing waits for the disk then.
-    """
-
-    def __init__(self, folder: Path, calls: CallLog, in_thread: InThread, *, is_synced: bool = True) -> None:
+    def __init__(self, folder: Path, calls: CallLog, in_thread: InThread) -> None:
         self.folder = folder
-        self.is_synced = is_synced
         self._calls = calls
         self._in_thread = in_thread
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def write(self, path: str, data: bytes, *, result: object = None, completes: bool = True) -> None:
-        """Replaces a file; it is on the disk afterwards, where `is_synced`.
+        """Replaces a file; it is on the disk afterwards. `result` is what a call that is thereby done answers.
 
-        `result` is what a call that is thereby done answers.
         A cancellation takes effect at the next wait after it.
         Raises HostSystemError, naming path and reason, when it cannot be written; then nothing changed.
         """
         async with self._turn(path):
             call = self._note(path, data, result, completes)
-            if not self.is_synced:
-                self._write_now(path, data, False)
-                return
             await self._in_thread(self._write_now, path, data, call is not None and call.idempotency_key is not None)
 
     async def remove(self, path: str, *, result: object = None, completes: bool = True) -> None:
@@ -59,9 +51,6 @@ class Store:
         """
         async with self._turn(path):
             call = self._note(path, None, result, completes)
-            if not self.is_synced:
-                self._remove_now(path, False)
-                return
             await self._in_thread(self._remove_now, path, call is not None and call.idempotency_key is not None)
 
     def read(self, path: str) -> bytes | None:
@@ -127,13 +116,13 @@ class Store:
                 self._calls.sync()
             self._make_folder(target.parent)
             try:
-                _write_whole(temporary, data, self.is_synced)
+                _write_synced(temporary, data)
                 temporary.rename(target)
             except OSError:
                 with contextlib.suppress(OSError):
                     temporary.unlink()
                 raise
-            self._sync_folder(target.parent)
+            _sync_folder(target.parent)
 
     def _remove_now(self, path: str, sync_calls: bool) -> None:
         target = self.path(path)
@@ -144,18 +133,14 @@ class Store:
                 target.unlink()
             except FileNotFoundError:
                 return
-            self._sync_folder(target.parent)
+            _sync_folder(target.parent)
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._sync_folder(folder.parent)
-
-    def _sync_folder(self, folder: Path) -> None:
-        if self.is_synced:
-            _sync_folder(folder)
+        _sync_folder(folder.parent)
 
 
 async def finish_despite_cancel(work: asyncio.Future[Any]) -> Any:
@@ -176,14 +161,13 @@ async def finish_despite_cancel(work: asyncio.Future[Any]) -> Any:
     return work.result()
 
 
-def _write_whole(path: Path, data: bytes, is_synced: bool) -> None:
+def _write_synced(path: Path, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]
-        if is_synced:
-            os.fsync(fd)
+        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -49,7 +49,6 @@ class TestActor(Actor[TestHost]):
 
     name = "test"
     schemes = ("test",)
-    outlives_host = False  # there is no guest whose state anybody needs when the host itself has gone down
     serves = ("domain", "network", "interface", "storage_pool", "node_device")
     calls: ClassVar[tuple[Calls[Any], ...]] = (
         connect.calls,

@@ -84,7 +84,6 @@ class House:
             resolve_paths(root),
             Config(actors={actor.name: settings}),
             StructuredLog(actor.name, fd=DEVNULL),
-            outlives_host=actor.outlives_host,
         )
         self.actor = actor
         self.stage = Stage(self.actor, self.runtime)

@@ -201,12 +201,12 @@ async def test_on_a_full_disk_a_definition_is_refused_and_nothing_is_half_writte
 ) -> None:
     before = await house.call("actor_snapshot")
 
-    def full(path: Path, data: bytes, is_synced: bool) -> None:
+    def full(path: Path, data: bytes) -> None:
         path.write_bytes(data[:1])
         raise OSError(errno.ENOSPC, "full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_write_whole", full)
+        patch.setattr(store, "_write_synced", full)
         with pytest.raises(HostSystemError, match="No space left on device"):
             await house.call("domain_define_xml_flags", xml=xml_of(guest_driver), flags=0)
         assert await house.call("actor_snapshot") == before

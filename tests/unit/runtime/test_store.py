@@ -57,11 +57,11 @@ async def test_what_cannot_be_written_changes_nothing(
 ) -> None:
     await store.write("a", b"before")
 
-    def fail(path: Path, data: bytes, is_synced: bool) -> None:
+    def fail(path: Path, data: bytes) -> None:
         path.write_bytes(data[:2])
         raise OSError(number, "no")
 
-    monkeypatch.setattr(module, "_write_whole", fail)
+    monkeypatch.setattr(module, "_write_synced", fail)
     with pytest.raises(HostSystemError, match=rf"cannot write '.*/a': {os.strerror(number)}") as caught:
         await store.write("a", b"after")
     assert caught.value.int1 == number
@@ -199,27 +199,3 @@ def test_what_is_remembered_of_calls_is_bounded(tmp_path: Path, monkeypatch: pyt
     after.load()
     assert after.find_keyed(1, "k999") is not None
     assert (999).to_bytes(24, "big") in after.ended
-
-
-async def test_where_the_host_is_not_outlived_nothing_waits_for_the_disk(
-    tmp_path: Path, calls: CallLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(fd: int) -> None:
-        raise AssertionError("synced")
-
-    async def in_thread(work: Callable[..., Any], *args: Any) -> Any:
-        raise AssertionError("waited")
-
-    store = Store(tmp_path / "files", calls, in_thread, is_synced=False)
-    monkeypatch.setattr(os, "fsync", fail)
-    await store.write("a/b.xml", b"one")
-    assert store.read("a/b.xml") == b"one"
-    await store.remove("a/b.xml")
-    assert store.read("a/b.xml") is None
-    monkeypatch.setattr(module, "_write_whole", _full)
-    with pytest.raises(HostSystemError):
-        await store.write("a/b.xml", b"two")
-
-
-def _full(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
