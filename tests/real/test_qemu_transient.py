@@ -99,6 +99,7 @@ async def test_what_a_guest_writes_goes_with_it(house: House, root: Path) -> Non
         await machine.ask("human-monitor-command", {"command-line": f'qemu-io -d {device} "write -P 1 0 4k"'})
     for procedure, arguments, error in (
         ("domain_save_flags", {"to": str(root / "save"), "dxml": None, "flags": 0}, DomainStateError),
+        ("domain_migrate_begin3_params", {"params": [], "flags": 1}, DomainStateError),
         ("domain_block_pull", {"path": "vda", "bandwidth": 0, "flags": 0}, OperationUnsupported),
     ):
         with pytest.raises(error, match="transient disk"):

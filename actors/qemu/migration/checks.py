@@ -9,6 +9,7 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.guest import Guest
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.notices import source_path
+from actors.qemu.transient import check_all_lasting
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.domain.storage_source import NetworkSource
@@ -125,6 +126,7 @@ def check_can_leave(guest: Guest, definition: Domain, flags: int) -> None:
         raise DomainStateError("domain has active block job")
     if guest.job is not None:
         raise DomainStateError("another migration job is already running for domain")
+    check_all_lasting(guest.live)
     for hostdev in definition.devices.hostdevs:
         kind = str(hostdev.type)
         if kind != "usb":
