@@ -131,7 +131,7 @@ async def test_a_start_and_a_destroy_are_told_in_libvirts_order(root: Path) -> N
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
         assert is_gone(pid)
         assert await guest.state(house) == (DomainState.SHUTOFF, DomainShutoffReason.DESTROYED)
-        assert guest.told(house) == [(DEFINED, 0), (RESUMED, 0), (STARTED, 0), (STOPPED, 1)]
+        assert guest.told(house) == [(DEFINED, 0), (RESUMED, 0), (STARTED, 0), (SHUTDOWN, 2), (STOPPED, 1)]
         assert not list((root / "run" / "qemu").glob("domain-*"))
 
 
@@ -211,7 +211,7 @@ async def test_a_guest_that_panics_is_told_and_ended(root: Path) -> None:
         await guest.define(house)
         await guest.start(house)
         await until("the end", lambda: guest.told(house)[-1][0] == STOPPED)
-        assert guest.told(house)[-2:] == [(CRASHED, 0), (STOPPED, 5)]
+        assert guest.told(house)[-2:] == [(CRASHED, 0), (STOPPED, 2)]
 
 
 async def test_a_transient_guest_is_gone_when_it_ends(root: Path) -> None:
@@ -253,7 +253,7 @@ async def test_a_guest_outlives_its_driver_and_nothing_is_told_of_it(root: Path)
         assert (await house.call("domain_get_xml_desc", dom=guest.ref, flags=0)).xml == xml
         await house.call("domain_suspend", dom=guest.ref)
         await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
-        assert guest.told(house, known) == [(SUSPENDED, 0), (STOPPED, 1)]
+        assert guest.told(house, known) == [(SUSPENDED, 0), (SHUTDOWN, 2), (STOPPED, 1)]
         assert is_gone(pid)
 
 
@@ -506,7 +506,7 @@ async def test_a_save_that_the_driver_did_not_survive_is_taken_back(
         await guest.start(house)
         pid = guest.pid(house)
         with monkeypatch.context() as patch:
-            patch.setattr("actors.qemu.saving._migrate_to", never)
+            patch.setattr("actors.qemu.saving._hand_over", never)
             patch.setattr("actors.qemu.saving.go_on", never)
             house.post("domain_save_flags", dom=guest.ref, to=str(image), dxml=None, flags=0, deadline_s=None)
             await asyncio.wait_for(reached.wait(), 10)
