@@ -33,7 +33,7 @@ class TpmPrograms:
         self._folders = folders
         self._stamps: tuple[Stamp | None, Stamp | None] | None = None
         self._looked = 0.0
-        self._learning: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
         self.swtpm: str | None = None
         self.setup: str | None = None
         self.emulates: frozenset[str] = frozenset()
@@ -53,26 +53,21 @@ class TpmPrograms:
         return frozenset(one.removeprefix("tpm-") for one in told) or frozenset(VERSIONS)
 
     async def refresh(self) -> None:
-        """Looks whether the programs are those that are known, and asks them otherwise. Never fails."""
-        now = time.monotonic()
-        if self._stamps is not None and now - self._looked < _CHECK_EVERY_S:
-            return
-        self._looked = now
-        self.swtpm, self.setup = find_program("swtpm", self._folders), find_program("swtpm_setup", self._folders)
-        stamps = (_stamp(self.swtpm), _stamp(self.setup))
-        if stamps == self._stamps:
-            return
-        if self._learning is None:
-            self._learning = asyncio.ensure_future(self._learn(stamps))
-        await asyncio.shield(self._learning)
+        """Looks whether the programs are those that are known, and asks them otherwise. Never fails.
 
-    async def _learn(self, stamps: tuple[Stamp | None, Stamp | None]) -> None:
-        try:
-            self.emulates = frozenset(await _ask(self.swtpm, "socket", "--print-capabilities"))
-            self.sets_up = frozenset(await _ask(self.setup, "--print-capabilities"))
-            self._stamps = stamps
-        finally:
-            self._learning = None
+        Of several that ask at the same time one does; when that one is cancelled, the next.
+        """
+        async with self._lock:
+            now = time.monotonic()
+            if self._stamps is not None and now - self._looked < _CHECK_EVERY_S:
+                return
+            self._looked = now
+            self.swtpm, self.setup = find_program("swtpm", self._folders), find_program("swtpm_setup", self._folders)
+            stamps = (_stamp(self.swtpm), _stamp(self.setup))
+            if stamps != self._stamps:
+                self.emulates = frozenset(await _ask(self.swtpm, "socket", "--print-capabilities"))
+                self.sets_up = frozenset(await _ask(self.setup, "--print-capabilities"))
+                self._stamps = stamps
 
 
 def _stamp(path: str | None) -> Stamp | None:
