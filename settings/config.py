@@ -165,6 +165,7 @@ class QemuSettings:
     dynamic_ownership: bool = True  # what a guest opens is made its user's while it runs (docs/ownership.md)
     remember_owner: bool = True  # and goes back to whose it was; false: to root
     namespaces: tuple[Literal["mount"], ...] = ()  # "mount": each guest has a /dev with its own devices alone
+    cgroup_devices: bool = False  # each guest may open its own devices alone, said by its control group (version 1)
     max_processes: int = 0  # of the user that guests run as, and threads; 0: as the agent
     max_files: int = 0  # that one guest may have open; 0: as the agent
     max_core: int = 0  # bytes of a core dump of QEMU; 0: none, -1: as it comes

@@ -17,6 +17,7 @@ from typing import Final
 
 from actors.qemu.block.chain import Image
 from actors.qemu.confining.devices import (
+    Node,
     add_nodes,
     has_private_devices,
     is_node,
@@ -34,6 +35,7 @@ from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGo
 from actors.qemu.owning.files import GuestFile, files_of_device, files_of_guest, files_of_image
 from actors.qemu.owning.identity import Identity, Owner, identity_of, parse_label
 from actors.qemu.process import boot_id
+from actors.qemu.tuning.devices import allow_nodes
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain
 from conf.element import Element
@@ -197,8 +199,9 @@ async def claim_device(host: QemuHost, guest: Guest, device: Element) -> None:
 
     await _claim(host, guest, needs)
     run, identity = guest.need_run(), running_identity(host, guest)
+    nodes = nodes_of_device(device, None if identity is None else identity.files)
+    await allow_nodes(host, guest, nodes)
     if os.geteuid() == 0 and has_private_devices(run.pid):
-        nodes = nodes_of_device(device, None if identity is None else identity.files)
         try:
             await host.runtime.in_thread(add_nodes, run.pid, nodes)
         except OSError as exc:
@@ -217,6 +220,7 @@ async def claim_images(host: QemuHost, guest: Guest, disk: Disk, images: Sequenc
         ]
 
     await _claim(host, guest, needs)
+    await allow_nodes(host, guest, [Node(one.path) for one in needs()[1]])
 
 
 _Needs = tuple[list[Resource], list[GuestFile]]
@@ -320,6 +324,7 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
         keep_links(Path(run.folder), guest.live)
         if os.geteuid() == 0 and has_private_devices(run.pid):
             await host.runtime.in_thread(keep_nodes, run.pid, nodes_of_guest(guest.live, None))
+        await allow_nodes(host, guest)
         folder = folder_of_leases(host)
         if folder is not None and guest.leases:
             gone = guest.leases - set(await host.runtime.in_thread(wanted_of_guest, live, folder))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.process.broker_process import BrokerHouse
+from tests.process.ending import end_processes_below
 
 WAIT_S = 20.0
 
@@ -116,6 +117,7 @@ class GatewayHouse(BrokerHouse):
                 process.kill()
                 process.wait(timeout=WAIT_S)
         self._end_holder()
+        end_processes_below(self.root)
         super().close()
 
     def holder_pid(self) -> int | None:

@@ -26,6 +26,7 @@ from schema.errors import DeadlinePassed, DomainStateError, InternalError, NoSuc
 from schema.objects import DomainRef
 from tests.contract.driver_qemu import DRIVER, fake_emulator
 from tests.contract.house import FakeBroker, House, open_house
+from tests.process.ending import processes_below
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(60)]
 
@@ -47,17 +48,7 @@ def root() -> Iterator[Path]:
 
 def guests_below(folder: Path) -> list[int]:
     """The processes of guests whose files are below a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            stat = find_stat(int(entry.name))
-            if str(folder).encode() in words and b"masterKey0" in words and stat is not None and stat.is_alive:
-                found.append(int(entry.name))
-    return found
+    return processes_below(folder, word=b"masterKey0")
 
 
 @contextlib.asynccontextmanager

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from actors.qemu.confining.devices import has_private_devices
-from schema.errors import ConfigUnsupported
+from actors.qemu.tuning.access import group_of
+from actors.qemu.tuning.hierarchy import host_hierarchy
+from schema.errors import ConfigUnsupported, DomainStateError, InternalError
 from settings.config import QemuSettings
 from tests.contract.house import FakeBroker
 from tests.real import test_qemu_owners as owners
 from tests.real.guest import qemu_pid
-from tests.real.test_qemu_guests import Subject
+from tests.real.test_qemu_guests import Subject, until
 from tests.real.test_qemu_owners import disk, image, incarnation
 
 pytestmark = [
@@ -42,6 +44,15 @@ def nodes(root: Path) -> Iterator[list[Path]]:
     yield made
     for one in made:
         one.unlink()
+
+
+@pytest.fixture
+def log_node(root: Path) -> Iterator[Path]:
+    """A device that no guest needs, under a name of the test's own: the kernel's log."""
+    made = Path(f"/dev/{root.name}-log")
+    os.mknod(made, stat.S_IFCHR | 0o600, os.makedev(1, 11))
+    yield made
+    made.unlink()
 
 
 def listed(pid: int) -> set[str]:
@@ -74,6 +85,33 @@ async def test_a_guest_sees_no_devices_but_its_own(root: Path, nodes: list[Path]
         )
         assert port.name in listed(pid)
     assert port.exists() and other.exists()
+
+
+async def test_a_group_lists_the_devices_that_a_guest_may_open(root: Path, log_node: Path) -> None:
+    guest = Subject(root, "<controller type='virtio-serial' index='0'/>", boots=False)
+    channel = f"<channel type='dev'><source path='{log_node}'/><target type='virtio' name='org.vt.x'/></channel>"
+    line, other = "c 1:11 rw", {"qom-type": "rng-random", "id": "r", "filename": str(log_node)}
+    async with incarnation(root, FakeBroker(), 1, QemuSettings(cgroup_devices=True)) as house:
+        if host_hierarchy().is_version2("devices"):
+            with pytest.raises(DomainStateError, match="cgroup devices controller is not mounted"):
+                async with guest.running(house):
+                    pass
+            return
+        async with guest.running(house):
+            machine = house.host.guests[guest.uuid.bytes]
+            group = host_hierarchy().folder("devices", group_of(house.host, machine.need_run()))
+
+            def listed_there() -> list[str]:
+                return (group / "devices.list").read_text(encoding="ascii").splitlines()
+
+            assert {"c 1:3 rw", "c 1:9 rw", "c 136:* rw"} <= set(listed_there()) and "a *:* rwm" not in listed_there()
+            with pytest.raises(InternalError, match="Operation not permitted"):
+                await machine.ask("object-add", other)
+            await house.call("domain_attach_device_flags", dom=guest.ref, xml=channel, flags=1)
+            assert line in listed_there()
+            await house.call("domain_detach_device_flags", dom=guest.ref, xml=channel, flags=1)
+            await until("it may not be opened any more", lambda: line not in listed_there())
+        assert not group.exists()
 
 
 async def test_a_process_has_the_limits_of_the_settings(root: Path) -> None:

@@ -26,6 +26,7 @@ from schema.errors import HostSystemError, OperationFailed, VirtError
 from schema.objects import DomainRef
 from settings.config import QemuSettings
 from tests.contract.house import House, open_house
+from tests.process.ending import end_processes_below
 from tests.real.guest import READY, guest_folder, needs_qemu, qemu_pid
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
@@ -38,6 +39,7 @@ BOOT_S = 90.0
 def root() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
     yield folder
+    end_processes_below(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 

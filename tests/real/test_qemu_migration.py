@@ -39,6 +39,7 @@ from schema.errors import (
 from schema.objects import DomainRef, TypedParam
 from schema.table import need_procedure
 from tests.contract.house import House, open_house
+from tests.process.ending import end_processes_below, processes_below
 from tests.real.guest import guest_folder, needs_qemu
 from tests.real.test_qemu_agent import image_with_agent, until
 
@@ -55,22 +56,13 @@ def root() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        for pid in emulators_below(folder):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        end_processes_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def emulators_below(folder: Path) -> list[int]:
     """The QEMU processes whose files are below a folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                words = (entry / "cmdline").read_bytes()
-                if str(folder).encode() in words and b"masterKey0" in words:
-                    found.append(int(entry.name))
-    return found
+    return processes_below(folder, word=b"masterKey0")
 
 
 class Traveller:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -21,6 +19,7 @@ from schema.enums.domain_state import DomainState
 from schema.errors import VirtError
 from schema.objects import TypedParam
 from tests.contract.house import House, open_house
+from tests.process.ending import end_processes_below
 from tests.real.driver_process import LIMIT_S, SCOPE, Mortal
 from tests.real.guest import needs_qemu
 from tests.real.test_qemu_guests import root
@@ -78,8 +77,7 @@ async def _cut_at(victim: str, step: int, folder: Path) -> bool:
             await _look(guest, folder, houses, moved, where)
             return True
     finally:
-        for pid in emulators_below(folder):
-            os.kill(pid, signal.SIGKILL)
+        end_processes_below(folder)
 
 
 def _calls_of(house: House) -> Caller:

@@ -35,7 +35,7 @@ from conf.domain.storage_source import NvmeSource
 from conf.element import Element
 
 ROOT: Final = "/dev/"
-_ALWAYS: Final = ("null", "full", "zero", "random", "urandom", "ptmx", "kvm", "userfaultfd")
+ALWAYS: Final = ("null", "full", "zero", "random", "urandom", "ptmx", "kvm", "userfaultfd")
 _LINKS: Final = (("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"))
 _VFIO: Final = "/dev/vfio/vfio"
 _SEV: Final = "/dev/sev"
@@ -102,7 +102,7 @@ def make_private_devices(staging: Path, nodes: Sequence[Node]) -> None:
     unshare_mounts()
     staging.mkdir(mode=0o755, exist_ok=True)
     mount("devfs", str(staging), "tmpfs", MS_NOSUID, "mode=755,size=65536")
-    for name in _ALWAYS:
+    for name in ALWAYS:
         _copy(Node(ROOT + name), staging)
     for node in nodes:
         _copy(node, staging)
@@ -207,7 +207,7 @@ def _facts(path: str) -> list[tuple[str, int, int, Owner]]:
 
 def keep_nodes(pid: int, nodes: Iterable[Node]) -> None:
     """Nodes of devices that a running guest has no longer go. Raises OSError."""
-    kept = {name for node in nodes for name in _names(node.path)} | {ROOT + name for name in _ALWAYS}
+    kept = {name for node in nodes for name in _names(node.path)} | {ROOT + name for name in ALWAYS}
     below = [*_mounts_below(), "/dev/pts", "/dev/shm", "/dev/mqueue"]
 
     def sweep() -> None:

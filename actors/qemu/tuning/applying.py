@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from actors.qemu.confining.allowed import device_rules
+from actors.qemu.confining.devices import nodes_of_guest
 from actors.qemu.helpers.processes import pids_of_helpers
 from actors.qemu.host import QemuHost
 from actors.qemu.monitor.link import Monitor
@@ -14,6 +16,7 @@ from actors.qemu.records import Run
 from actors.qemu.tuning.access import group_of
 from actors.qemu.tuning.bandwidth import shape
 from actors.qemu.tuning.blockshares import OF_DEVICES
+from actors.qemu.tuning.devices import lists_devices
 from actors.qemu.tuning.groups import GuestGroups, Threads, leftovers
 from actors.qemu.tuning.hierarchy import host_hierarchy
 from actors.qemu.tuning.perf import EVENTS, PerfCounters
@@ -53,7 +56,7 @@ async def apply_tuning(host: QemuHost, run: Run, live: Domain, monitor: Monitor)
 
     Raises HostSystemError, InvalidArguments, DomainStateError for what this host refuses, InternalError for interfaces.
     """
-    if not asks_for_something(live):
+    if not asks_for_something(live) and not lists_devices(host):
         return None
     iothreads: dict[int, int] = {}
     if live.iothreads or live.iothreadids is not None:
@@ -62,7 +65,10 @@ async def apply_tuning(host: QemuHost, run: Run, live: Domain, monitor: Monitor)
             if number.isdigit():
                 iothreads[int(number)] = int(one["thread-id"])
     threads = Threads(run.pid, run.vcpu_threads, iothreads, pids_of_helpers(Path(run.folder)))
-    await host.runtime.in_thread(_apply, GuestGroups(host_hierarchy(), group_of(host, run), threads), live)
+    groups = GuestGroups(host_hierarchy(), group_of(host, run), threads)
+    await host.runtime.in_thread(_apply, groups, live)
+    if lists_devices(host):
+        await host.runtime.in_thread(groups.restrict_devices, device_rules(nodes_of_guest(live, None)))
     for interface in live.devices.interfaces:
         name = interface.target.dev if interface.target is not None else None
         if interface.bandwidth is not None and name:

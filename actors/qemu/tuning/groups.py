@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -227,6 +228,25 @@ class GuestGroups:
         else:
             write(folder / _LIMITS1[attribute], f"{number} {value}")
 
+    # --- devices -----------------------------------------------------------------------------------------------------
+
+    def restrict_devices(self, rules: Iterable[str]) -> None:
+        """The guest opens what these lines name alone, from now on; what it has open stays open.
+
+        Raises DomainStateError where control groups have no list of devices, as those of version 2.
+        """
+        wanted = set(rules)
+        folder = self._made("devices")
+        known = (read(folder / "devices.list") or "").splitlines()
+        if _ALL_DEVICES in known:
+            write(folder / "devices.deny", "a")
+            known = []
+        for rule in known:
+            if rule not in wanted:
+                write(folder / "devices.deny", rule)
+        for rule in wanted.difference(known):
+            write(folder / "devices.allow", rule)
+
     # --- memory nodes ------------------------------------------------------------------------------------------------
 
     def set_nodes(self, nodes: str) -> None:
@@ -234,6 +254,7 @@ class GuestGroups:
         write(self._made("cpuset") / "cpuset.mems", nodes)
 
 
+_ALL_DEVICES: Final = "a *:* rwm"
 _MEMORY1: Final = ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.memsw.limit_in_bytes")
 _MEMORY2: Final = ("memory.max", "memory.high", "memory.swap.max")
 _WEIGHTS1: Final = ("blkio.bfq.weight", "blkio.weight")

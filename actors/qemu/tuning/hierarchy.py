@@ -11,9 +11,9 @@ from typing import Final
 
 from schema.errors import DomainStateError, HostSystemError
 
-CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "blkio")
+CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "blkio", "devices")
 _V2_NAMES: Final = {"cpu": "cpu", "cpuset": "cpuset", "memory": "memory", "blkio": "io"}
-_WORDS: Final = {"cpu": "CPU", "cpuset": "cpuset", "memory": "memory", "blkio": "blkio", "cpuacct": "CPUACCT"}
+_WORDS: Final = {"cpu": "CPU", "cpuacct": "CPUACCT"}
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -71,13 +71,13 @@ class Hierarchy:
     def need(self, controller: str) -> None:
         """Raises DomainStateError when the controller cannot be used."""
         if not self.has(controller):
-            raise DomainStateError(f"cgroup {_WORDS[controller]} controller is not mounted")
+            raise _not_mounted(controller)
 
     def folder(self, controller: str, group: str) -> Path:
         """A group's folder of one controller."""
         root = self.version1.get(controller) or self.version2
         if root is None:
-            raise DomainStateError(f"cgroup {_WORDS[controller]} controller is not mounted")
+            raise _not_mounted(controller)
         return root / group
 
     def make(self, controller: str, group: str) -> Path:
@@ -152,6 +152,10 @@ class Hierarchy:
             except OSError:
                 continue
         return found
+
+
+def _not_mounted(controller: str) -> DomainStateError:
+    return DomainStateError(f"cgroup {_WORDS.get(controller, controller)} controller is not mounted")
 
 
 def _enable(folder: Path, controller: str) -> None:
