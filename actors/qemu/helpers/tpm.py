@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,14 +218,13 @@ async def _run_setup(
         await _run(argv, log, inherit, limit_s, user)
 
 
-async def _run(
-    argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: float, user: tuple[int, int] | None
-) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+def _spawn(argv: Sequence[str], inherit: Sequence[int], user: tuple[int, int] | None) -> subprocess.Popen[bytes]:
+    """Starts it; the loop's own way to start a process knows neither users nor masks under uvloop."""
+    return subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         env=_environment(),
         cwd="/",
         umask=0o077,
@@ -234,16 +234,23 @@ async def _run(
         extra_groups=None if user is None else [],
         process_group=0,
     )
+
+
+async def _run(
+    argv: Sequence[str], log: Path, inherit: Sequence[int], limit_s: float, user: tuple[int, int] | None
+) -> None:
+    child = _spawn(argv, inherit, user)
+    waiting = asyncio.ensure_future(asyncio.to_thread(child.wait))
     try:
         async with asyncio.timeout(limit_s):
-            status = await process.wait()
+            status = await asyncio.shield(waiting)
     except TimeoutError:
         status = -1
     finally:
-        if process.returncode is None:
+        if not waiting.done():
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, _KILL)
-            await process.wait()
+                os.killpg(child.pid, _KILL)
+        await waiting
     if status:
         said = await asyncio.to_thread(_last_lines, log)
         what = f"Could not run '{argv[0]}'. exitstatus: {status}; Check error log '{log}' for details. {said}"
