@@ -87,10 +87,13 @@ class Ledger:
         text = key.decode("utf-8", "surrogateescape")
         return text if kind in NAMED_TYPES or (kind, scope, text) in self.entries else key
 
-    def append(self, event: LedgerEvent) -> None:
-        """Writes an event. Raises HostSystemError; then nothing is written."""
+    def append(self, *events: LedgerEvent) -> None:
+        """Writes the events of one change, in one record: a killed process leaves all of them or none.
+
+        Raises HostSystemError; then nothing is written.
+        """
         self._fill_in()
-        self._log.append(_event_payload(event))
+        self._log.append(_event_payload(*events))
 
     def note(self, seq: int, epoch: int, entry: Entry | None, *, gone: bool) -> None:
         """Remembers what an event made true."""
@@ -121,18 +124,20 @@ class Ledger:
 
     def events_behind(self, place: int) -> Iterator[tuple[int, LedgerEvent]]:
         """Each event that was written behind a place, with the place behind it."""
+        begin = place
         for end, payload in self._log.read(place):
-            item = _decoder.decode(payload)
-            if item[0] == "evt":
-                _, seq, key, digest, record = item
-                yield end, LedgerEvent(seq, record, key, digest)
+            events = _events_in(_decoder.decode(payload))
+            for left, event in zip(range(len(events) - 1, -1, -1), events, strict=True):
+                # a change of which some events were read is read again from its first one
+                yield (begin if left else end), event
+            begin = end
 
     def place_of(self, seq: int) -> int | None:
         """Where the event of that number begins, if it is still here."""
         begin = 0
         for end, payload in self._log.read(0):
             item = _decoder.decode(payload)
-            if item[0] == "evt" and item[1] == seq:
+            if any(event.seq == seq for event in _events_in(item)):
                 return begin
             begin = end
         return None
@@ -177,8 +182,9 @@ class Ledger:
                 self.entries[entry.identity] = entry
             case ["tomb", kind, scope, key, version]:
                 self.tombs[kind, scope, key] = version
-            case ["evt", seq, key, digest, record]:
-                self._take_event(seq, key, digest, _decoder.decode(record), begin)
+            case _:
+                for event in _events_in(item):
+                    self._take_event(event.seq, event.key, event.digest, _decoder.decode(event.record), begin)
 
     def _take_event(self, seq: int, key: bytes | str, digest: bytes, fields: dict[str, Any], begin: int) -> None:
         if self.first_unheard is None and seq > self._heard:
@@ -209,5 +215,19 @@ class Ledger:
             self.tombs.pop(entry.identity, None)
 
 
-def _event_payload(event: LedgerEvent) -> bytes:
-    return _encoder.encode(["evt", event.seq, event.key, event.digest, event.record])
+def _event_payload(*events: LedgerEvent) -> bytes:
+    """One event, or all events of a change, as a record."""
+    parts = [[event.seq, event.key, event.digest, event.record] for event in events]
+    return _encoder.encode(["evt", *parts[0]] if len(parts) == 1 else ["evts", *parts])
+
+
+def _events_in(item: list[Any]) -> list[LedgerEvent]:
+    """The events of a record; none in one about objects."""
+    match item:
+        case ["evt", *part]:
+            parts = [part]
+        case ["evts", *parts]:
+            pass
+        case _:
+            return []
+    return [LedgerEvent(seq, record, key, digest) for seq, key, digest, record in parts]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -102,9 +102,9 @@ class Publisher:
         self._seq = self._acked = self._sent = previous[1]
         self._unread = ledger.end
         if unheard is not None:
-            self._repeat(previous, unheard[1])
+            self._repeat(previous, *unheard)
         else:
-            self._publish("epoch", {"previous": list(previous)}, None, gone=False, fields=None)
+            self._publish([("epoch", {"previous": list(previous)})], None, gone=False, fields=None)
 
     def record(self, events: EventList, entry: Entry | None, *, gone: bool = False, origin: str | None = None) -> None:
         """Publishes events of one change, all or none. Raises InvalidMessage when a field does not fit the schema."""
@@ -112,8 +112,23 @@ class Publisher:
         if self._port is None:
             self._early.append((checked, entry, origin))
             return
-        for kind, data in checked:
-            self._publish(kind, data, entry, gone=gone, fields=self._circumstances(origin))
+        self._publish(checked, entry, gone=gone, fields=self._circumstances(origin))
+
+    def _publish(
+        self,
+        events: Sequence[tuple[str, Mapping[str, Any]]],
+        entry: Entry | None,
+        *,
+        gone: bool,
+        fields: Circumstances | None,
+    ) -> None:
+        made = [
+            self._event_of(kind, data, entry, gone, fields, self._seq + place)
+            for place, (kind, data) in enumerate(events, 1)
+        ]
+        self._deliver(made)
+        for event in made:
+            self._ledger.note(event.seq, self._epoch, entry, gone=gone)
 
     def take_early(self) -> list[tuple[EventList, Entry | None, str | None]]:
         """What was to be published before the epoch began: (events, object, origin) of each, to be said again."""
@@ -170,27 +185,28 @@ class Publisher:
                 self._port.send_event(event.seq, event.record)
         self._pump()
 
-    def _repeat(self, previous: tuple[int, int], place: int) -> None:
+    def _repeat(self, previous: tuple[int, int], unheard: int, place: int) -> None:
         # Old and new numbers overlap, so the new ones take the place of the old ones in one step or not at all.
         first = self._seq
         try:
-            old = self._ledger.compact(self._anew(previous, place))
+            old = self._ledger.compact(self._anew(previous, unheard, place))
         except HostSystemError as exc:
             self._log.error("events of the last incarnation cannot be written anew", error=str(exc))
             self._seq = first
-            self._unwritten.extend(self._anew(previous, place))
+            self._unwritten.extend(self._anew(previous, unheard, place))
         else:
             self._discard(old)
             self._unread = 0
         self._ledger.note(self._seq, self._epoch, None, gone=False)
         self._pump()
 
-    def _anew(self, previous: tuple[int, int], place: int) -> Iterator[LedgerEvent]:
+    def _anew(self, previous: tuple[int, int], unheard: int, place: int) -> Iterator[LedgerEvent]:
         self._seq += 1
         yield LedgerEvent(self._seq, self._record_of("epoch", {"previous": list(previous)}, None, False, None))
         for _, event in self._ledger.events_behind(place):
             fields = msgspec.msgpack.decode(event.record)
-            if fields["kind"] != "epoch":
+            # a change's first events may have been heard, its last ones not
+            if fields["kind"] != "epoch" and event.seq >= unheard:
                 self._seq += 1
                 fields["epoch"], fields["seq"] = self._epoch, self._seq
                 yield LedgerEvent(self._seq, _encoder.encode(fields), event.key, event.digest)
@@ -203,21 +219,17 @@ class Publisher:
             return None, None, None, origin or "guest"
         return call.id, call.trace, call.caller or None, origin or "call"
 
-    def _publish(
+    def _event_of(
         self,
         kind: str,
         data: Mapping[str, Any],
         entry: Entry | None,
-        *,
         gone: bool,
         fields: Circumstances | None,
-    ) -> None:
-        seq = self._seq + 1
+        seq: int,
+    ) -> LedgerEvent:
         record = self._record_of(kind, data, entry, gone, fields, seq)
-        self._seq = seq
-        event = LedgerEvent(seq, record) if entry is None else LedgerEvent(seq, record, entry.key, entry.digest)
-        self._deliver(event)
-        self._ledger.note(seq, self._epoch, entry, gone=gone)
+        return LedgerEvent(seq, record) if entry is None else LedgerEvent(seq, record, entry.key, entry.digest)
 
     def _record_of(
         self,
@@ -249,24 +261,26 @@ class Publisher:
             }
         )
 
-    def _deliver(self, event: LedgerEvent) -> None:
+    def _deliver(self, events: Sequence[LedgerEvent]) -> None:
+        """Writes the events of one change, all or none of them whenever this process is killed, and sends what fits."""
         ledger = self._ledger
-        is_next = self._connected and self._sent + 1 == event.seq and self._has_room()
+        before = ledger.end
         if self._unwritten:
-            self._unwritten.append(event)
+            self._unwritten.extend(events)
         else:
-            before = ledger.end
             try:
-                ledger.append(event)
+                ledger.append(*events)
             except HostSystemError as exc:
                 # what happened cannot be refused any more: it is kept here, and new changes are refused
-                self._unwritten.append(event)
-                self._log.error("an event cannot be written", seq=event.seq, error=str(exc))
-            else:
-                if is_next and self._unread == before:
-                    self._unread = ledger.end
-        if is_next:
-            self._send(event)
+                self._unwritten.extend(events)
+                self._log.error("an event cannot be written", seq=events[0].seq, error=str(exc))
+        is_written = not self._unwritten
+        for event in events:
+            self._seq = event.seq
+            if self._connected and self._sent + 1 == event.seq and self._has_room():
+                self._send(event)
+        if is_written and self._sent == self._seq and self._unread == before:
+            self._unread = ledger.end
 
     def _has_room(self) -> bool:
         return len(self._in_flight) < WINDOW and self._in_flight_bytes < WINDOW_BYTES

@@ -222,6 +222,44 @@ def test_the_ledger_survives_a_torn_tail(tmp_path: Path) -> None:
     assert [r["version"] for r in after.broker.records] == [0, 1, 2]
 
 
+TWO = [("changed", {"what": "one"}), ("changed", {"what": "two"})]
+
+
+@pytest.mark.parametrize("lost", [1, 40, 200, 10_000])
+def test_a_killed_process_leaves_all_events_of_a_change_or_none(tmp_path: Path, lost: int) -> None:
+    desk = Desk(tmp_path)
+    desk.put()
+    before = desk.ledger.end
+    desk.objects.put("domain", b"a", "a", summary(), events=TWO)
+    desk.ledger.close()
+    (path,) = tmp_path.glob("ledger-*.log")
+    with path.open("r+b") as file:
+        file.truncate(max(before, desk.ledger.end - lost))
+    after = Desk(tmp_path, epoch=2, last=(1, 2))
+    assert after.broker.kinds() == ["epoch"]
+    assert after.ledger.entries["domain", "toy:///", b"a"].version == 1
+
+
+def test_of_a_change_whose_first_event_was_heard_the_others_follow_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.objects.put("domain", b"a", "a", summary(), events=TWO)
+    desk.put()
+    desk.ledger.close()
+    after = Desk(tmp_path, epoch=2, last=(1, 2))
+    assert [r["data"].get("what") for r in after.broker.records] == [None, "two", None]
+    assert after.broker.seqs == [3, 4, 5]
+
+
+def test_the_window_may_end_amid_a_change(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.put(WINDOW - 2)
+    desk.objects.put("domain", b"a", "a", summary(), events=[*TWO, *TWO])
+    desk.put()
+    assert desk.broker.seqs[-1] == WINDOW
+    desk.acknowledge()
+    assert desk.broker.seqs == list(range(1, WINDOW + 5))
+
+
 def test_an_event_in_the_ledger_is_what_was_sent(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     entry = Entry("domain", "toy:///", b"a", "a", dict(summary()), 1, b"digest")
