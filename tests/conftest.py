@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.pluginmanager.has_plugin("rerunfailures"):
         return
     for item in items:
+        if "storm" in item.path.parts:
+            continue  # a promise that a storm saw broken is broken, however the next storm goes
         if item.get_closest_marker("real") is not None or item.get_closest_marker("process") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
