@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +17,17 @@ from actors.qemu.driver import QemuActor
 from schema.enums.domain_state import DomainState
 from schema.objects import DomainRef
 from tests.bench.libvirtd import Libvirtd
-from tests.bench.report import CannotRun
 from tests.contract.house import House, open_house
-from tests.real.guest import needs_qemu
+from tests.real.houses import SCOPE, house, libvirtd, root
+
+__all__ = ["house", "libvirtd", "root"]
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
-SCOPE = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 Told = dict[str, Any]
 DRY_RUN, RUNNING = 1, 2
 AGAIN = b"d" * 16
 """Who calls the second driver: it remembers what the first one answered."""
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def libvirtd(root: Path) -> Iterator[Libvirtd]:
-    try:
-        with Libvirtd(root / "d") as daemon:
-            yield daemon
-    except CannotRun as exc:
-        pytest.skip(str(exc))
-
-
-@pytest.fixture
-async def house(root: Path) -> AsyncIterator[House]:
-    needs_qemu()
-    async with open_house(QemuActor(), SCOPE, root / "o") as house:
-        yield house
 
 
 def host_of(daemon: Libvirtd) -> Path:

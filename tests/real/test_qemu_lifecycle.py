@@ -4,48 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from actors.qemu.driver import QemuActor
 from schema.enums.domain_event import DomainEventType as Event
 from schema.enums.domain_state import DomainCrashedReason, DomainShutoffReason, DomainState
 from schema.objects import DomainRef
-from tests.contract.house import House, open_house
-from tests.real.guest import RealGuest, needs_qemu
+from tests.contract.house import House
+from tests.real.guest import RealGuest
+from tests.real.houses import do, house, root
+
+__all__ = ["house", "root"]
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
-SCOPE = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 PANIC, RESET = "ba0505b001ee", "ba6400b0feee"
 """Sectors that the firmware runs: what the panic device, and the keyboard's controller, take as such a wish."""
 HALT = "f4ebfd"
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def house(root: Path) -> AsyncIterator[House]:
-    needs_qemu()
-    async with open_house(QemuActor(), SCOPE, root / "o") as house:
-        yield house
-
-
-async def do(house: House, procedure: str, **arguments: Any) -> Any:
-    """Awaits a call, on a busy host too."""
-    call = house.post(procedure, **arguments, deadline_s=None)
-    async with asyncio.timeout(60):
-        return await house.outcome(call)
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,14 @@ from schema.errors import NoSuchSecret
 from schema.objects import DomainRef
 from tests.contract.house import House, open_house
 from tests.real.guest import RealGuest, needs_qemu
+from tests.real.houses import SCOPE, root
 from tests.real.test_qemu_ports import SECRET, make_luks
+
+__all__ = ["root"]
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
-SCOPE = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 SIZE = 1 << 20
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,33 +15,14 @@ from schema.errors import DomainStateError, OperationUnsupported
 from schema.objects import DomainRef
 from tests.contract.house import House, open_house
 from tests.real.guest import RealGuest, needs_qemu
+from tests.real.houses import SCOPE, do, house, root
+
+__all__ = ["house", "root"]
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
-SCOPE = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 AGAIN = b"d" * 16
 LIVE = 1
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-async def house(root: Path) -> AsyncIterator[House]:
-    needs_qemu()
-    async with open_house(QemuActor(), SCOPE, root / "o") as house:
-        yield house
-
-
-async def do(house: House, procedure: str, **arguments: Any) -> Any:
-    """Awaits a call, on a busy host too."""
-    call = house.post(procedure, **arguments, deadline_s=None)
-    async with asyncio.timeout(60):
-        return await house.outcome(call)
 
 
 def disk(path: Path, target: str, bus: str, shares: str = "") -> str:

@@ -4,53 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import subprocess
-import tempfile
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from actors.qemu.driver import QemuActor
 from actors.qemu.saved.cookie import parse_cookie
 from actors.qemu.saved.image import read_header
 from schema.enums.domain_state import DomainState
 from schema.errors import ConfigUnsupported, DomainStateError, OperationFailed
 from schema.objects import DomainRef
 from tests.bench.libvirtd import Libvirtd
-from tests.bench.report import CannotRun
-from tests.contract.house import House, open_house
-from tests.real.guest import RealGuest, needs_qemu
+from tests.contract.house import House
+from tests.real.guest import RealGuest
+from tests.real.houses import house, libvirtd, root
+
+__all__ = ["house", "libvirtd", "root"]
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
-SCOPE = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 CPU = "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>"
-
-
-@pytest.fixture
-def root() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="vt", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def libvirtd(root: Path) -> Iterator[Libvirtd]:
-    try:
-        with Libvirtd(root / "d") as daemon:
-            yield daemon
-    except CannotRun as exc:
-        pytest.skip(str(exc))
-
-
-@pytest.fixture
-async def house(root: Path) -> AsyncIterator[House]:
-    needs_qemu()
-    async with open_house(QemuActor(), SCOPE, root / "o") as house:
-        yield house
 
 
 def virsh(daemon: Libvirtd, *words: str) -> str:
