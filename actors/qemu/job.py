@@ -6,13 +6,16 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from actors.qemu.guest import Guest
 from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_job import DomainJobType as Type
 from schema.errors import DomainStateError, OperationAborted
 from schema.objects import TypedParam
+
+if TYPE_CHECKING:
+    from actors.qemu.migration.switching import Switch
 
 Abort = Callable[[], Awaitable[None]]
 
@@ -29,6 +32,8 @@ class Job:
     is_post_copy: bool = False
     is_outgoing: bool = False
     may_post_copy: bool = False
+    switch: Switch | None = None
+    """Lets the guest go over before all of its memory has, while that can be."""
     status: Mapping[str, Any] = field(default_factory=dict)
     measure: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
     """Tells how far it is, where that is not `query-migrate`."""

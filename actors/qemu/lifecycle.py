@@ -159,7 +159,7 @@ async def domain_resume(host: QemuHost, dom: DomainRef) -> None:
             return  # the process before this one had done it
         raise DomainStateError("domain is already running")
     if move is not None and move.way == "out":
-        if move.phase in ("postcopy", "broken"):
+        if move.phase in ("switching", "postcopy", "broken"):
             raise DomainStateError("the domain runs on another host, and some of its memory is only here")
         # whoever says so knows that it does not run elsewhere: its migration is over
         guest.adopt(guest.running(move=None))

@@ -311,6 +311,12 @@ def _job_end(host: QemuHost, guest: Guest, data: Data) -> None:
     on_job_end(host, guest, dict(data))
 
 
+def _migration(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.migration.arrival import note_status
+
+    note_status(host, guest, str(data.get("status")))
+
+
 def _dump_completed(host: QemuHost, guest: Guest, data: Data) -> None:
     if guest.job is not None:
         guest.job.error = str(data.get("error") or "")
@@ -354,6 +360,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "BLOCK_JOB_CANCELLED": _job_end,
     "BLOCK_WRITE_THRESHOLD": _write_threshold,
     "DUMP_COMPLETED": _dump_completed,
+    "MIGRATION": _migration,
 }
 
 

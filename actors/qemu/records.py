@@ -125,8 +125,8 @@ class BackupRun(msgspec.Struct, frozen=True, omit_defaults=True):
 class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest on its way between two hosts, and how far it is.
 
-    Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `sent` when the other
-    side has everything and only it may go on, `gone` when it goes on there. Or it arrives (`in`): `waiting` for its
+    Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `switching` when QEMU may
+    let its memory follow it, `sent` when the other side has everything and only it may go on, `gone` when it goes on there. Or it arrives (`in`): `waiting` for its
     memory, `starting` when it is about to go on here, `running` once it has. With post-copy, on both sides: `postcopy`
     while its memory follows it, `broken` when the connection broke meanwhile.
     """
@@ -138,10 +138,11 @@ class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     peer: str | None = None
     name: str | None = None
     uri: str | None = None
-    cookie: str = ""
     persists: str | None = None
     makes: bool = False
     """The guest is persistent here by this move alone, so that it is not if nothing comes of it."""
+    switched: bool = False
+    """It arrives, and its memory follows it: it cannot go on any more where it came from."""
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -170,6 +171,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     move: Move | None = None
     partition: str = ""
     """Where the guest's control groups are, as its definition says."""
+    group: str = ""
+    """The path of its control groups, where somebody else has made them (systemd); empty: the one that we give."""
     images: int = 0
     """The highest number that an image of it has had; 0: see the definition."""
     jobs: tuple[BlockJob, ...] = ()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 
 from actors.qemu.driver import QemuActor
-from actors.qemu.migration import destination
+from actors.qemu.migration import arrival
 from actors.qemu.process import find_pids_by_argument
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainState
@@ -36,7 +36,7 @@ WHERE: Final = ("source", "destination")
 
 @pytest.mark.parametrize("victim", WHERE)
 async def test_a_driver_dies_at_some_steps(victim: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "PATIENCE_S", 4.0)
+    monkeypatch.setattr(arrival, "PATIENCE_S", 4.0)
     for step in (9, 17):
         assert await _cut_at(victim, step, Path(tempfile.mkdtemp(prefix="m", dir=root)))
 
@@ -44,7 +44,7 @@ async def test_a_driver_dies_at_some_steps(victim: str, root: Path, monkeypatch:
 @pytest.mark.soak
 @pytest.mark.parametrize("victim", WHERE)
 async def test_a_driver_dies_at_any_step(victim: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destination, "PATIENCE_S", 4.0)
+    monkeypatch.setattr(arrival, "PATIENCE_S", 4.0)
     step = 1
     while await _cut_at(victim, step, Path(tempfile.mkdtemp(prefix="m", dir=root))):
         step += 1

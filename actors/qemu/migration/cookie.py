@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from actors.qemu.guest import Guest
+from actors.qemu.host import QemuHost
 from actors.qemu.migration.cookie_document import CookieNbd, MigrationCookie, NbdDisk
 from actors.qemu.migration.cookies import migration_cookie, parse_migration_cookie, write_migration_cookie
 from actors.runtime.host_facts.host_part import host_uuid
@@ -24,6 +26,14 @@ def own_cookie(domain: Domain, name: str, folder: Path) -> MigrationCookie:
     cookie = migration_cookie(domain, os.uname().nodename or "localhost", identity_of(folder))
     cookie.name = name
     return cookie
+
+
+def our_cookie(host: QemuHost, guest: Guest) -> MigrationCookie:
+    """A cookie that says who we are, and what guest it is about."""
+    definition = guest.live if guest.is_active else guest.config
+    move = guest.run.move if guest.run is not None else None
+    name = move.name if move is not None and move.way == "in" and move.name else definition.name
+    return own_cookie(definition, name, host.state_folder)
 
 
 def write_cookie(cookie: MigrationCookie) -> bytes:

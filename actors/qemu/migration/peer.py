@@ -13,6 +13,7 @@ from remoting.connection import DaemonConnection, connect_daemon
 from remoting.stream import DaemonStream
 from rpc.uri import UriError, parse_remote_uri
 from schema.body import args_struct
+from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainState
 from schema.errors import HostSystemError, InvalidArguments, NoSuchDomain, OperationUnsupported
 from schema.objects import DomainRef
@@ -21,6 +22,8 @@ from schema.table import need_procedure
 _MIGRATION_PARAMS: Final = 13
 _P2P: Final = 4
 _LONG_S: Final = 600.0
+NOT_OVER_THERE: Final = int(Flags.ABORT_ON_ERROR | Flags.AUTO_CONVERGE)
+"""Flags that are the business of the side that the guest leaves."""
 
 
 class Peer:

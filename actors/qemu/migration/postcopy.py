@@ -27,18 +27,26 @@ from schema.enums.domain_job import DomainJobOperation as Operation
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainState
 from schema.errors import DomainStateError, OperationFailed, VirtError
 
+SWITCHING: Final = "switching"
 FOLLOWS: Final = "postcopy"
 BROKEN: Final = "broken"
 PHASES: Final = (FOLLOWS, BROKEN)
 STATUSES: Final = ("postcopy-active", "postcopy-paused", "postcopy-recover", "postcopy-recover-setup")
 _POLL_S: Final = 0.05
 _WATCH_S: Final = 0.5
+_CONNECT_S: Final = 10.0
+_SETTLE_POLLS: Final = 40
 _NAMES: Final = {"out": "migration out job", "in": "migration in job"}
 
 
 def has_switched(guest: Guest) -> bool:
     """Whether the guest runs over there while its memory follows, or was to."""
     return guest.run is not None and guest.run.move is not None and guest.run.move.phase in PHASES
+
+
+def cannot_stay(guest: Guest) -> bool:
+    """The same, or QEMU has been told that it may go over at any moment."""
+    return _phase(guest) in (SWITCHING, *PHASES)
 
 
 def _phase(guest: Guest) -> str:
@@ -71,12 +79,33 @@ async def note_switch(host: QemuHost, guest: Guest, move: Move) -> None:
     await _note_out(host, guest, move, FOLLOWS, DomainPausedReason.POSTCOPY, Suspended.POSTCOPY)
 
 
+async def note_sent(host: QemuHost, guest: Guest, move: Move) -> None:
+    """All of it is over there, and stands still on both sides until the last calls. Raises HostSystemError."""
+    was_running = guest.state is DomainState.RUNNING
+    sent = msgspec.structs.replace(move, phase="sent")
+    record = guest.running(move=sent, state=int(DomainState.PAUSED), reason=int(DomainPausedReason.MIGRATION))
+    await host.write(guest, record, completes=False)
+    host.publish(guest, [states.suspended(guest, Suspended.MIGRATED)] if was_running else ())
+
+
 async def note_break_out(host: QemuHost, guest: Guest) -> None:
     """The connection broke: it stands still here until it has been made anew. Raises HostSystemError."""
     move = guest.run.move if guest.run is not None else None
     if move is not None and move.phase == FOLLOWS:
         host.log.warning("a migration broke while memory followed", guest=guest.name)
         await _note_out(host, guest, move, BROKEN, DomainPausedReason.POSTCOPY_FAILED, Suspended.POSTCOPY_FAILED)
+
+
+async def note_break_if_any(host: QemuHost, guest: Guest) -> None:
+    """The caller takes the migration for failed; whether it broke is QEMU's to say. Raises as `Guest.ask` does."""
+    for _ in range(_SETTLE_POLLS):
+        state = (await guest.ask("query-migrate")).get("status")
+        if state not in STATUSES:
+            return
+        if state == "postcopy-paused":
+            await note_break_out(host, guest)
+            return
+        await asyncio.sleep(_POLL_S)
 
 
 async def _note_out(
@@ -90,8 +119,7 @@ async def _note_out(
 
 def keep_job(guest: Guest, job: Job | None = None) -> None:
     """The work goes on until all memory is over there: nobody else begins one, and it can be looked at."""
-    if job is None:
-        job = Job(Operation.MIGRATION_OUT, _NAMES["out"])
+    job = job or guest.job or Job(Operation.MIGRATION_OUT, _NAMES["out"])
     job.is_outgoing = job.is_post_copy = job.may_post_copy = True
     job.ended_ms = None
     guest.job, guest.completed_job = job, None
@@ -119,11 +147,15 @@ async def wait_sent(host: QemuHost, guest: Guest) -> None:
 async def resend(guest: Guest, uri: str) -> None:
     """Makes the connection anew. Raises OperationFailed when that does not come to it."""
     await guest.ask("migrate", {"uri": uri, "detach": True, "resume": True})
+    connects_until = time.monotonic() + _CONNECT_S
+    has_begun = False
     while True:
         state = (await guest.ask("query-migrate")).get("status")
         if state in ("postcopy-active", "completed"):
             return
-        if state == "postcopy-paused":
+        has_begun = has_begun or state != "postcopy-paused"
+        # it is connected beside this, and QEMU does not say when nobody answers
+        if state == "postcopy-paused" and (has_begun or time.monotonic() > connects_until):
             raise failed("out")
         await asyncio.sleep(_POLL_S)
 
@@ -134,16 +166,24 @@ async def resend(guest: Guest, uri: str) -> None:
 async def wait_received(host: QemuHost, guest: Guest) -> None:
     """Returns when all memory is here, and everybody knows. Raises OperationFailed when the connection broke."""
     while guest.run is not None:
-        state = (await guest.ask("query-migrate")).get("status")
+        state = await look_in(host, guest)
         if state == "postcopy-paused":
-            await note_break_in(host, guest)
             raise failed("in")
         if state not in STATUSES:
-            await _note_whole(host, guest)
             return
-        if state == "postcopy-active" and _phase(guest) == BROKEN:
-            await _note_in(host, guest, FOLLOWS, DomainRunningReason.POSTCOPY, Resumed.POSTCOPY)
         await asyncio.sleep(_POLL_S)
+
+
+async def look_in(host: QemuHost, guest: Guest) -> str | None:
+    """How the memory of a guest that runs here follows; what changed is noted. Raises as `Guest.ask` does."""
+    state: str | None = (await guest.ask("query-migrate")).get("status")
+    if state == "postcopy-paused":
+        await note_break_in(host, guest)
+    elif state not in STATUSES:
+        await _note_whole(host, guest)
+    elif state == "postcopy-active" and _phase(guest) == BROKEN:
+        await _note_in(host, guest, FOLLOWS, DomainRunningReason.POSTCOPY, Resumed.POSTCOPY)
+    return state
 
 
 async def note_break_in(host: QemuHost, guest: Guest) -> None:
@@ -179,11 +219,7 @@ async def watch_in(host: QemuHost, guest: Guest, number: int) -> None:
         try:
             async with host.runtime.mailbox(("domain", guest.key)).change("domain_migrate"):
                 if guest.run is not None and has_switched(guest):
-                    state = (await guest.ask("query-migrate")).get("status")
-                    if state == "postcopy-paused":
-                        await note_break_in(host, guest)
-                    elif state not in STATUSES:
-                        await _note_whole(host, guest)
+                    await look_in(host, guest)
         except VirtError as exc:
             host.log.info("a guest whose memory follows does not answer", guest=guest.name, error=exc.message)
         await asyncio.sleep(_WATCH_S)

@@ -7,8 +7,7 @@ import secrets
 from typing import Any
 
 from actors.qemu.host import QemuHost
-from actors.qemu.migration import destination, journey, source
-from actors.qemu.migration.cookie import write_cookie
+from actors.qemu.migration import arrival, departure, destination, journey, offer
 from actors.qemu.migration.leaving import keep
 from actors.qemu.migration.parameters import MigrationParameters, read_migration_parameters
 from actors.qemu.migration.tunnel import pour
@@ -27,8 +26,8 @@ calls: Calls[QemuHost] = Calls()
 async def domain_migrate_begin3_params(
     host: QemuHost, dom: DomainRef, params: list[TypedParam], flags: int
 ) -> dict[str, Any]:
-    """Where the guest is: whether it can go. Raises as `source.begin` does, NoSuchDomain."""
-    cookie, xml = await source.begin(host, host.guest(dom), read_migration_parameters(params), flags)
+    """Where the guest is: whether it can go. Raises as `offer.begin` does, NoSuchDomain."""
+    cookie, xml = await offer.begin(host, host.guest(dom), read_migration_parameters(params), flags)
     return {"cookie_out": cookie, "xml": xml}
 
 
@@ -81,11 +80,11 @@ async def domain_migrate_perform3_params(
 async def domain_migrate_finish3_params(
     host: QemuHost, params: list[TypedParam], cookie_in: bytes, flags: int, cancelled: int
 ) -> dict[str, Any]:
-    """Where it went: it goes on, or is given up. Raises as `destination.finish` does."""
+    """Where it went: it goes on, or is given up. Raises as `arrival.finish` does."""
     wanted = read_migration_parameters(params)
     if not wanted.dname:
         raise InternalError("no domain name passed")
-    dom, cookie = await destination.finish(host, wanted.dname, wanted, cookie_in, flags, cancelled=bool(cancelled))
+    dom, cookie = await arrival.finish(host, wanted.dname, wanted, cookie_in, flags, cancelled=bool(cancelled))
     return {"dom": dom, "cookie_out": cookie}
 
 
@@ -93,7 +92,7 @@ async def domain_migrate_finish3_params(
 async def domain_migrate_confirm3_params(
     host: QemuHost, dom: DomainRef, params: list[TypedParam], cookie_in: bytes, flags: int, cancelled: int
 ) -> None:
-    """Where it was: it ends, or goes on. Raises as `source.confirm` does, NoSuchDomain."""
+    """Where it was: it ends, or goes on. Raises as `departure.confirm` does, NoSuchDomain."""
     known = host.guests.get(dom.uuid)
     if current_call().is_resend and (known is None or known.leaving is None):
         # the process before this one may have been at it: then it is carried on in the guest's lane
@@ -104,7 +103,7 @@ async def domain_migrate_confirm3_params(
     leaving = await keep(host, guest)
     leaving.work = asyncio.current_task()
     try:
-        await source.confirm(host, guest, flags, cancelled=bool(cancelled))
+        await departure.confirm(host, guest, flags, cancelled=bool(cancelled))
     finally:
         leaving.work = None
         leaving.release()
@@ -118,15 +117,16 @@ async def _perform(
     cookie_in: bytes,
     flags: int,
 ) -> bytes:
-    guest = host.guests.get(dom.uuid)
-    is_done = guest is not None and not guest.is_active and guest.record.off_reason == DomainShutoffReason.MIGRATED
-    if is_done and current_call().is_resend:
-        return b""  # the process before this one had done it
-    move = guest.run.move if guest is not None and guest.run is not None else None
-    if guest is not None and move is not None and current_call().is_resend and source.has_sent(move):
-        await keep(host, guest)
-        return write_cookie(source.our_cookie(host, guest))
-    return await journey.perform(host, host.guest(dom), dconnuri, params, cookie_in, flags)
+    call = current_call()
+    known = host.guests.get(dom.uuid)
+    if call.is_resend and (known is None or known.leaving is None):
+        # the process before this one may have been at its end: then that is carried on in the guest's lane
+        async with host.runtime.mailbox(("domain", dom.uuid)).change():
+            if host.intents.check_verdict():
+                return b""
+        if known is not None and not known.is_active and known.record.off_reason == DomainShutoffReason.MIGRATED:
+            return b""
+    return await journey.perform(host, host.guest(dom), dconnuri, params, cookie_in, flags, is_resend=call.is_resend)
 
 
 # --- the older form --------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ async def domain_migrate_begin3(
 ) -> dict[str, Any]:
     """As `domain_migrate_begin3_params`."""
     params = MigrationParameters(dname=dname, dest_xml=xmlin, bandwidth=resource or None)
-    cookie, xml = await source.begin(host, host.guest(dom), params, flags)
+    cookie, xml = await offer.begin(host, host.guest(dom), params, flags)
     return {"cookie_out": cookie, "xml": xml}
 
 
@@ -195,7 +195,7 @@ async def domain_migrate_finish3(
 ) -> dict[str, Any]:
     """As `domain_migrate_finish3_params`."""
     params = MigrationParameters(dname=dname, uri=uri)
-    dom, cookie = await destination.finish(host, dname, params, cookie_in, flags, cancelled=bool(cancelled))
+    dom, cookie = await arrival.finish(host, dname, params, cookie_in, flags, cancelled=bool(cancelled))
     return {"dom": dom, "cookie_out": cookie}
 
 

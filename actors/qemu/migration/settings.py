@@ -10,11 +10,12 @@ from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
+from actors.qemu.migration.switching import want_switch
 from actors.qemu.migration.tls import add_credentials, tls_of
 from actors.runtime.calls import Calls
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_job import DomainMigrateMaxSpeedFlags as SpeedFlags
-from schema.errors import ArgumentUnsupported, DomainStateError, InvalidArguments, NumericOverflow, OperationFailed
+from schema.errors import ArgumentUnsupported, InvalidArguments, NumericOverflow, OperationFailed
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -102,13 +103,7 @@ async def domain_migrate_start_post_copy(host: QemuHost, dom: DomainRef, flags: 
     check_flags(flags, 0, "qemuDomainMigrateStartPostCopy")
     guest = host.guest(dom)
     guest.need_run()
-    job = guest.job
-    if job is None or not job.is_outgoing:
-        raise DomainStateError("post-copy can only be started while outgoing migration is in progress")
-    if not job.may_post_copy:
-        raise DomainStateError("switching to post-copy requires migration to be started with VIR_MIGRATE_POSTCOPY flag")
-    await guest.ask("migrate-start-postcopy")
-    job.is_post_copy = True
+    await want_switch(guest)
 
 
 # --- what QEMU is told -----------------------------------------------------------------------------------------------

@@ -35,6 +35,11 @@ def export_of(disk: Disk) -> str:
     return f"drive-{disk.alias}"
 
 
+def node_there(disk: Disk) -> str:
+    """The name of the copy over there in the QEMU that sends."""
+    return f"migration-{disk.target.dev}-storage"
+
+
 def disks_to_copy(definition: Domain, params: MigrationParameters, flags: int) -> list[Disk]:
     """The disks that are sent along."""
     return [disk for disk in definition.devices.disks if copies(disk, params, flags)]
@@ -91,7 +96,7 @@ class StorageCopy:
         Raises InternalError, OperationFailed when a mirror fails.
         """
         for disk in self._disks:
-            name, node = export_of(disk), f"migration-{disk.target.dev}-storage"
+            name, node = export_of(disk), node_there(disk)
             storage = {"driver": "nbd", "server": self._place, "export": name, "node-name": node}
             if self._tls is not None:
                 storage["tls-creds"] = self._tls[0]
@@ -124,7 +129,7 @@ class StorageCopy:
         jobs, self._jobs = self._jobs, []
         for name in jobs:
             await self._guest.ask("block-job-cancel", {"device": name})
-        await self._wait_for_end(jobs)
+        await _wait_for_end(self._guest, jobs)
         await self._drop_nodes()
 
     async def give_up(self) -> None:
@@ -133,22 +138,35 @@ class StorageCopy:
         try:
             for name in jobs:
                 await self._guest.ask("block-job-cancel", {"device": name, "force": True})
-            await self._wait_for_end(jobs)
+            await _wait_for_end(self._guest, jobs)
             await self._drop_nodes()
         except VirtError as exc:
             self._log.warning("a mirror was not ended", guest=self._guest.name, error=exc.message)
-
-    async def _wait_for_end(self, jobs: list[str]) -> None:
-        while jobs:
-            known = {str(one["device"]) for one in await self._guest.ask("query-block-jobs")}
-            if not known.intersection(jobs):
-                return
-            await asyncio.sleep(_POLL_S)
 
     async def _drop_nodes(self) -> None:
         nodes, self._nodes = self._nodes, []
         for node in nodes:
             await self._guest.ask("blockdev-del", {"node-name": node})
+
+
+async def give_up_mirrors(guest: Guest) -> None:
+    """Ends what a driver that is no more had begun to send. Raises as `Guest.ask` does."""
+    ends = {export_of(disk): node_there(disk) for disk in guest.live.devices.disks}
+    jobs = [str(one["device"]) for one in await guest.ask("query-block-jobs") if one["device"] in ends]
+    for name in jobs:
+        await guest.ask("block-job-cancel", {"device": name, "force": True})
+    await _wait_for_end(guest, jobs)
+    nodes = {str(one.get("node-name")) for one in await guest.ask("query-named-block-nodes", {"flat": True})}
+    for node in nodes.intersection(ends.values()):
+        await guest.ask("blockdev-del", {"node-name": node})
+
+
+async def _wait_for_end(guest: Guest, jobs: list[str]) -> None:
+    while jobs:
+        known = {str(one["device"]) for one in await guest.ask("query-block-jobs")}
+        if not known.intersection(jobs):
+            return
+        await asyncio.sleep(_POLL_S)
 
 
 # --- the side that receives ------------------------------------------------------------------------------------------
