@@ -9,17 +9,16 @@ import tomllib
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
+
+from settings.numbers import Positive, Seconds
+from settings.qemu import QemuSettings
 
 
 class ConfigError(ValueError):
     """The file cannot be used; the text names file and key."""
-
-
-Positive = Annotated[int, msgspec.Meta(gt=0)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,38 +153,6 @@ class TestSettings:
     __test__ = False
     keep: bool = False  # keep the default state's changes when the last libvirt connection closes
     screenshot: str = "/usr/share/libvirt/test-screenshot.png"  # what screenshots show; without it, one of our own
-
-
-@dataclass(frozen=True, slots=True)
-class QemuSettings:
-    """The QEMU driver."""
-
-    user: str = ""  # guests run as this user, by name or "+NUMBER", when the agent is root; empty: as the agent
-    group: str = ""  # and as this group; empty: the user's own
-    dynamic_ownership: bool = True  # what a guest opens is made its user's while it runs (docs/ownership.md)
-    remember_owner: bool = True  # and goes back to whose it was; false: to root
-    namespaces: tuple[Literal["mount"], ...] = ()  # "mount": each guest has a /dev with its own devices alone
-    cgroup_devices: bool = False  # each guest may open its own devices alone, said by its control group (version 1)
-    max_processes: int = 0  # of the user that guests run as, and threads; 0: as the agent
-    max_files: int = 0  # that one guest may have open; 0: as the agent
-    max_core: int = 0  # bytes of a core dump of QEMU; 0: none, -1: as it comes
-    sched_core: Literal["none", "vcpus", "emulator", "full"] = "none"  # what shares a core with no other guest
-    leases: bool = True  # an image that a guest writes is refused to all others (docs/ownership.md)
-    lease_folder: str = ""  # where leases are, for all agents that name the same folder; empty: our own
-    emulator_folders: tuple[str, ...] = ("/usr/bin", "/usr/local/bin")
-    stop_timeout_s: Seconds = 10.0  # between SIGTERM and SIGKILL of a graceful destroy
-    autostart_delay_s: float = 0.0
-    secrets: dict[str, str] = field(default_factory=dict)  # "UUID" or "TYPE:USAGE" = the file that holds the value
-    pools: dict[str, str] = field(default_factory=dict)  # storage pool = the folder with its volumes
-    networks: dict[str, str] = field(default_factory=dict)  # network = the bridge that its guests are joined to
-    spice_tls: bool = False  # displays of type spice may use TLS
-    spice_tls_folder: str = "/etc/pki/qemu"  # ca-cert.pem, server-cert.pem and server-key.pem for them
-    save_image_format: str = "raw"  # of saved guests: raw, gzip, bzip2, xz or lzop
-    snapshot_image_format: str = "raw"  # of the memory in snapshots
-    dump_image_format: str = "raw"  # of dumps that are not of memory alone
-    migrate_tls_folder: str = ""  # certificates of migrations; empty: /etc/pki/libvirt-migrate, else /etc/pki/qemu
-    migrate_tls_verify: bool = True  # hosts that guests come from must show a certificate of the same authority
-    unplug_wait_s: Seconds = 5.0  # how long a guest may take to let a device go before the call returns without it
 
 
 @dataclass(frozen=True, slots=True)

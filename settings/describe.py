@@ -51,7 +51,8 @@ def _table(name: str, settings: Any, *, is_example: bool) -> str:
 def _lines(settings: Any) -> Iterator[str]:
     said = meanings(type(settings))
     for field in dataclasses.fields(settings):
-        text = f"{field.name} = {toml_value(getattr(settings, field.name))}"
+        value = getattr(settings, field.name)
+        text = f"# {field.name} is not set" if value is None else f"{field.name} = {toml_value(value)}"
         meaning = said.get(field.name)
         yield f"{text}  # {meaning}" if meaning else text
 

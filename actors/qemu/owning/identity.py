@@ -11,7 +11,7 @@ from typing import Final
 from conf.domain.domain import Domain
 from conf.domain.seclabel import Seclabel, SeclabelType
 from schema.errors import ConfigUnsupported, InvalidArguments
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 
 MODEL: Final = "dac"
 
