@@ -25,7 +25,7 @@ from actors.qemu.owning.register import Register
 from actors.runtime.intents import Intents
 from actors.runtime.store import Store
 from schema.errors import VirtError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import open_house
 from tests.real.dying import CORRELATION, SCOPE, SOURCE, Steps
 

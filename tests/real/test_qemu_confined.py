@@ -14,7 +14,7 @@ from actors.qemu.confining.devices import has_private_devices
 from actors.qemu.tuning.access import group_of
 from actors.qemu.tuning.hierarchy import host_hierarchy
 from schema.errors import ConfigUnsupported, DomainStateError, InternalError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker
 from tests.real import test_qemu_owners as owners
 from tests.real.guest import qemu_pid

@@ -24,7 +24,7 @@ from broker.stream import open_ticket
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import HostSystemError, OperationFailed, VirtError
 from schema.objects import DomainRef
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import House, open_house
 from tests.process.ending import end_processes_below
 from tests.real.guest import READY, guest_folder, needs_qemu, qemu_pid

@@ -20,7 +20,7 @@ from actors.qemu.monitor.protocol import Notice
 from actors.qemu.notices import on_notice
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import ConfigUnsupported, DomainStateError, InternalError, NoSuchSecret, VirtError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import House
 from tests.real.test_qemu_guests import Subject, driver, root, until
 from tests.real.test_qemu_migration import Traveller, move, runs, start, two_hosts

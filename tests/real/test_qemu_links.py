@@ -21,7 +21,7 @@ from actors.qemu.linking.macvtap import listed
 from actors.qemu.linking.netlink import find_macvtap, has_link, make_macvtap
 from conf.domain.interface import DirectMode
 from schema.errors import HostSystemError, InternalError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker, House
 from tests.real.dying import DEAD
 from tests.real.dying_start import SETTINGS

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schema.errors import ResourceBusy
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker, House
 from tests.real import test_qemu_owners as owners
 from tests.real.test_qemu_block import Still, disk_xml, holds, make_chain

@@ -22,7 +22,7 @@ from actors.qemu.owning.identity import Owner
 from actors.qemu.owning.xattrs import Memory
 from conf.domain.storage_source import FileSource
 from schema.errors import ResourceBusy
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker, House, open_house
 from tests.real.guest import needs_qemu, qemu_pid
 from tests.real.test_qemu_guests import SCOPE, Subject, until

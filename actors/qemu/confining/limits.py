@@ -8,7 +8,7 @@ from typing import Final
 
 from actors.qemu.confining.kernel import make_core_group, share_core_group
 from schema.errors import ConfigUnsupported, HostSystemError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 
 _UNLIMITED: Final = -1
 

@@ -11,7 +11,7 @@ from actors.qemu.confining.kernel import drop_rights
 from actors.qemu.owning.identity import Identity
 from conf.domain.domain import Domain
 from schema.errors import HostSystemError
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 
 _MOUNTS = "mount"
 

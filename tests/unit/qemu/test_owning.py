@@ -19,7 +19,7 @@ from conf.domain.documents import parse_domain
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags
 from schema.errors import InvalidArguments, OperationFailed
-from settings.config import QemuSettings
+from settings.qemu import QemuSettings
 from tests.unit.qemu.emulators import capabilities
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
