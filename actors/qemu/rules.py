@@ -25,6 +25,8 @@ from schema.errors import ConfigUnsupported
 
 _CONVENTIONAL_BYTES = 256
 """The registers of a device that is not on PCI Express."""
+_MODELLED = (*rules_machine.X86, *rules_machine.S390, *rules_machine.PPC64, *rules_machine.ARM)
+"""The architectures of whose processors libvirt knows models."""
 
 
 class QemuRules(DomainRules):
@@ -177,7 +179,9 @@ class QemuRules(DomainRules):
     def _choose_cpu(self, domain: Domain) -> None:
         """The machine's default model, so that another QEMU version cannot change it."""
         arch = domain.os.kind.arch
-        if domain.type is VirtType.KVM and arch not in ("i686", "x86_64", "s390x", "ppc64", "ppc64le"):
+        if arch not in _MODELLED:
+            return
+        if domain.type is not VirtType.QEMU and arch in rules_machine.ARM:
             return
         machine = self.capabilities.find_machine(domain.os.kind.machine or "")
         typename = machine.cpu_for(domain.type.value) if machine is not None else None
@@ -208,7 +212,7 @@ def _is_open(cpu: GuestCpu | None) -> bool:
 def _is_made_up(channel: Channel, path: str | None, folder: str) -> bool:
     """Was the path made from the guest's name and the channel's, in this folder or for an earlier version?"""
     name = channel.target.name if channel.target is not None else None
-    if path is None or name is None:
+    if path is None:
         return False
     head, slash, tail = path.rpartition("/")
     if slash and tail == name and head.rpartition("/")[2].startswith("domain-"):

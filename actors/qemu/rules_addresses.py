@@ -8,9 +8,10 @@ from actors.qemu import rules_devices, rules_machine
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.address import CcwAddress, DimmAddress, PciAddress, SourcePciAddress, UsbAddress, VirtioMmioAddress
 from conf.domain.addresses.chipset import i440fx, q35
-from conf.domain.addresses.connect import has_pcie_root, pci_needs
+from conf.domain.addresses.connect import Needs, has_pcie_root, pci_needs
 from conf.domain.addresses.mainframe import assign_ccw, assign_spapr_vio, assign_zpci
 from conf.domain.addresses.pci import PciOptions, assign_pci
+from conf.domain.addresses.pci_buses import Connect
 from conf.domain.addresses.usb import assign_usb, usb_devices
 from conf.domain.addresses.virtio_serial import assign_virtio_serial
 from conf.domain.chardev import Serial
@@ -69,10 +70,13 @@ def assign(
                 chipset=chipset,
                 pcie_to_pci=capabilities.has("pcie-pci-bridge"),
                 many_roots=rules_machine.is_pseries(domain),
-                needs=pci_needs(
+                needs=_beside_builtin(
                     domain,
-                    modern_virtio=capabilities.has("virtio-pci-non-transitional"),
-                    is_express=lambda device: _is_express(device, is_express),
+                    pci_needs(
+                        domain,
+                        modern_virtio=capabilities.has("virtio-pci-non-transitional"),
+                        is_express=lambda device: _is_express(device, is_express),
+                    ),
                 ),
                 groups=_isolation_groups(domain, iommu_group) if rules_machine.is_pseries(domain) else {},
             ),
@@ -91,9 +95,22 @@ def assign(
     _number_memory_slots(domain)
 
 
+def _beside_builtin(domain: Domain, needs: Needs) -> Needs:
+    """What a board has by itself needs no slot; that of a PC has one which is known."""
+    if rules_machine.is_x86(domain) or not rules_machine.has_builtin_ide(domain):
+        return needs
+    return lambda device: (
+        Connect.NONE if isinstance(device, Controller) and device.type is ControllerType.IDE else needs(device)
+    )
+
+
 def _refuse_pci(domain: Domain) -> None:
-    """A PC without PCI has no place for what goes there."""
-    if not rules_machine.is_x86(domain):
+    """A machine without PCI has no place for what goes there, unless it is one of those that never have it."""
+    if rules_machine.arch_of(domain) in (*rules_machine.ARM, *rules_machine.RISCV) and not (
+        rules_machine.is_arm_virt(domain)
+        or rules_machine.is_riscv_virt(domain)
+        or rules_machine.machine_of(domain) == "versatilepb"
+    ):
         return
     needs = pci_needs(domain)
     for device in walk(domain):
@@ -143,12 +160,11 @@ def _has_pci(domain: Domain, capabilities: Capabilities) -> bool:
 
 
 def _has_mmio(domain: Domain, capabilities: Capabilities) -> bool:
-    machine = rules_machine.machine_of(domain)
     if not capabilities.has("virtio-mmio") or has_pcie_root(domain):
         return False
-    if rules_machine.arch_of(domain) in rules_machine.RISCV:
-        return True
-    return machine.startswith("vexpress-") or rules_machine.is_arm_virt(domain)
+    machine = rules_machine.machine_of(domain)
+    is_vexpress = rules_machine.arch_of(domain) in rules_machine.ARM and machine.startswith("vexpress-")
+    return is_vexpress or rules_machine.is_arm_virt(domain) or rules_machine.is_riscv_virt(domain)
 
 
 def is_virtio(device: Device) -> bool:

@@ -82,15 +82,20 @@ def check_device(
             rules_checks_devices.check(device, domain, capabilities)
 
 
-_FAMILIES = {"i686": "x86", "x86_64": "x86", "armv7l": "arm", "aarch64": "arm", "ppc64le": "ppc64"}
+_ALSO = (
+    ("x86_64", "i686"),
+    ("aarch64", "armv7l"),
+    ("armv7l", "armv6l"),
+    ("ppc64", "ppc64le"),
+)
+"""The architectures that an emulator of another has as well."""
 
 
 def check_emulator(domain: Domain, capabilities: Capabilities, accelerators: tuple[VirtType, ...]) -> None:
     """Refuses an architecture or accelerator that the emulator does not have. Raises ConfigUnsupported."""
     emulator = domain.devices.emulator
     arch = rules_machine.arch_of(domain)
-    same = arch == capabilities.arch or _FAMILIES.get(arch, arch) == _FAMILIES.get(capabilities.arch, capabilities.arch)
-    if not same:
+    if arch != capabilities.arch and (capabilities.arch, arch) not in _ALSO:
         raise ConfigUnsupported(f"Emulator '{emulator}' does not support arch '{arch}'")
     if domain.type not in accelerators:
         raise ConfigUnsupported(f"Emulator '{emulator}' does not support virt type '{domain.type.value}'")

@@ -281,7 +281,7 @@ _MOST_PROCESSORS = (1 << 32) - 1
 def _check_vcpus(domain: Domain, capabilities: Capabilities) -> None:
     count = domain.vcpu.count
     machine = capabilities.find_machine(rules_machine.machine_of(domain))
-    if machine is not None and machine.max_cpus > 1 and count > machine.max_cpus:
+    if machine is not None and 0 < machine.max_cpus < count:
         raise ConfigUnsupported(f"Maximum CPUs greater than specified machine type limit {machine.max_cpus}")
     topology = domain.cpu.topology if domain.cpu is not None else None
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []

@@ -34,7 +34,7 @@ def complete(
         case Interface():
             _complete_interface(device, domain, capabilities)
         case Controller():
-            _complete_controller(device, domain, capabilities)
+            _complete_controller(device, domain, capabilities, flags)
         case Hostdev() if device.model == "vfio-pci" and device.display is None:
             if capabilities.has("vfio-pci.display"):
                 device.display = False
@@ -103,11 +103,11 @@ def _complete_interface(device: Interface, domain: Domain, capabilities: Capabil
         device.model = "rtl8139"
 
 
-def _complete_controller(device: Controller, domain: Domain, capabilities: Capabilities) -> None:
+def _complete_controller(device: Controller, domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> None:
     if device.type is ControllerType.SCSI and device.model in (None, "auto"):
         device.model = default_scsi_model(domain, capabilities)
     elif device.type is ControllerType.USB and device.model is None:
-        device.model = _default_usb_model(device, domain, capabilities)
+        device.model = _default_usb_model(device, domain, capabilities, flags)
     elif device.type is ControllerType.PCI:
         _complete_pci(device, domain, capabilities)
     rules_checks_controllers.check_kind(device, domain)

@@ -19,6 +19,7 @@ X86 = ("i686", "x86_64")
 ARM = ("armv6l", "armv7l", "aarch64")
 RISCV = ("riscv32", "riscv64")
 PPC64 = ("ppc64", "ppc64le")
+MIPS = ("mips", "mipsel", "mips64", "mips64el")
 S390 = ("s390", "s390x")
 
 
@@ -98,14 +99,11 @@ def has_builtin_ide(domain: Domain) -> bool:
     return is_i440fx(domain) or machine_of(domain) in ("malta", "sun4u", "g3beige")
 
 
-_NUMBERED_PCI = ("bamboo", "prep", "mpc8544ds", "ppce500")
-
-
 def has_numbered_pci(domain: Domain) -> bool:
     """Is the first PCI bus `pci.0`, as on machines that may have more than one?"""
     if is_x86(domain) or is_s390(domain) or is_pseries(domain) or is_arm_virt(domain) or is_riscv_virt(domain):
         return True
-    return arch_of(domain) in ("ppc", *PPC64) and machine_of(domain) in _NUMBERED_PCI
+    return arch_of(domain) in ("ppc", *PPC64)
 
 
 def builtin_alias(domain: Domain, controller: Controller) -> str | None:
@@ -165,6 +163,8 @@ def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
                 root = PciModel.PCI_ROOT
     elif arch in ARM or arch in RISCV:
         balloon = arch in RISCV
+        if arch == "armv6l" and machine_of(domain) == "versatilepb":
+            root = PciModel.PCI_ROOT
         if (is_arm_virt(domain) or is_riscv_virt(domain)) and capabilities.has("gpex-pcihost"):
             root = PciModel.PCIE_ROOT
     elif arch in PPC64 or arch == "ppc":
@@ -178,7 +178,8 @@ def add_default_devices(domain: Domain, capabilities: Capabilities) -> None:
         pass
     else:
         wants_usb = balloon = True
-        root = PciModel.PCI_ROOT if arch in ("alpha", "mips", "mipsel", "mips64", "mips64el", "sparc64") else None
+        has_root = arch in ("alpha", "sh4", "sh4eb", "sparc64") or (arch in MIPS and machine_of(domain) == "malta")
+        root = PciModel.PCI_ROOT if has_root else None
     if wants_usb and not has_controller(domain, ControllerType.USB, 0):
         add_usb_controller(domain, usb)
     if root is not None:

@@ -6,6 +6,7 @@ A plain record: it is kept on disk, and a test makes it from a recorded dialogue
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -17,12 +18,15 @@ _VERSIONED: Final = re.compile(r".*-v\d+\Z").match
 
 
 class Machine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A machine type; `plain_default_cpu` is the processor of guests without KVM where it is another one."""
+    """A machine type; `plain_default_cpu` is the processor of guests without KVM where it is another one.
+
+    No processors at most: it is not known how many.
+    """
 
     name: str
     alias: str | None = None
     is_default: bool = False
-    max_cpus: int = 1
+    max_cpus: int = 0
     hotpluggable_cpus: bool = False
     default_cpu: str | None = None
     plain_default_cpu: str | None = None
@@ -146,10 +150,7 @@ class Capabilities(msgspec.Struct, frozen=True):
 
     def default_machine(self) -> str | None:
         """The machine of a guest that names none."""
-        preferred = _PREFERRED.get(self.arch)
-        found = self.find_machine(preferred) if preferred else None
-        if found is None:
-            found = next((m for m in self.machines if m.is_default), None)
+        found = preferred_machine(self.arch, self.machines)
         return None if found is None else found.name
 
     def cpu_models(self, virt: str) -> tuple[CpuModel, ...]:
@@ -159,15 +160,39 @@ class Capabilities(msgspec.Struct, frozen=True):
 
 _JSON_FLAGS: Final = {"-device": "device.json+hotplug", "-netdev": "netdev.json", "-object": "object.qapified"}
 
-# QEMU itself has no default there, or one that nobody wants
 _PREFERRED: Final = {
-    "x86_64": "pc",
+    "aarch64": "integratorcp",
+    "alpha": "clipper",
+    "armv7l": "integratorcp",
+    "cris": "axis-dev88",
     "i686": "pc",
-    "aarch64": "virt",
-    "armv7l": "virt",
-    "riscv64": "virt",
-    "riscv32": "virt",
-    "s390x": "s390-ccw-virtio",
+    "m68k": "mcf5208evb",
+    "microblaze": "petalogix-s3adsp1800",
+    "microblazeel": "petalogix-s3adsp1800",
+    "mips": "malta",
+    "mips64": "malta",
+    "mips64el": "malta",
+    "mipsel": "malta",
+    "ppc": "g3beige",
     "ppc64": "pseries",
-    "ppc64le": "pseries",
+    "riscv32": "spike",
+    "riscv64": "spike",
+    "s390x": "s390-ccw-virtio",
+    "sh4": "shix",
+    "sh4eb": "shix",
+    "sparc": "SS-5",
+    "sparc64": "sun4u",
+    "x86_64": "pc",
+    "xtensa": "sim",
+    "xtensaeb": "sim",
 }
+
+
+def preferred_machine(arch: str, machines: Sequence[Machine]) -> Machine | None:
+    """The machine of guests that name none, which stands first in libvirt's lists; it is not QEMU's own default."""
+    wanted = _PREFERRED.get(arch)
+    real = [one for one in machines if one.name != "none"]
+    for one in real:
+        if wanted is not None and wanted in (one.name, one.alias):
+            return one
+    return real[0] if real else None

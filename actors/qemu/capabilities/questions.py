@@ -11,7 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from actors.qemu.capabilities.flags import Answers, flags_from_answers
-from actors.qemu.capabilities.model import Capabilities, CpuModel, CpuProperty, Gic, HostCpu, Machine, Sev, Sgx
+from actors.qemu.capabilities.model import (
+    Capabilities,
+    CpuModel,
+    CpuProperty,
+    Gic,
+    HostCpu,
+    Machine,
+    Sev,
+    Sgx,
+    preferred_machine,
+)
 from actors.qemu.capabilities.schema_paths import QmpSchema
 from actors.qemu.monitor.protocol import Data
 
@@ -80,21 +90,6 @@ OTHER_QUESTIONS: Final[tuple[Question, ...]] = (
 )
 """Asked again of an emulator with KVM, without it."""
 
-PREFERRED_MACHINES: Final = {
-    "aarch64": "integratorcp",
-    "alpha": "clipper",
-    "armv7l": "integratorcp",
-    "i686": "pc",
-    "ppc": "g3beige",
-    "ppc64": "pseries",
-    "riscv32": "spike",
-    "riscv64": "spike",
-    "s390x": "s390-ccw-virtio",
-    "sparc": "SS-5",
-    "sparc64": "sun4u",
-    "x86_64": "pc",
-}
-"""The machine that stands first in libvirt's lists."""
 _POWER: Final = re.compile(r"power(6|7|8|9|10)\Z").match
 _ARCHES: Final = {"i386": "i686", "arm": "armv7l"}
 _MACHINE: Final = re.compile(r"(pseries|virt)-[\d.]+-machine\Z").match
@@ -201,8 +196,8 @@ def _machines(with_kvm: Any, without: Any) -> Iterator[Machine]:
 
 def _preferred_first(arch: str, machines: Iterator[Machine]) -> tuple[Machine, ...]:
     found = list(machines)
-    wanted = PREFERRED_MACHINES.get(arch)
-    place = next((number for number, one in enumerate(found) if wanted in (one.name, one.alias)), 0)
+    first = preferred_machine(arch, found)
+    place = found.index(first) if first is not None else 0
     return (*found[place : place + 1], *found[:place], *found[place + 1 :])
 
 

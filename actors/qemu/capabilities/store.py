@@ -24,7 +24,7 @@ from actors.qemu.capabilities.processor_files import load_processors
 from actors.qemu.processors import Processors
 from schema.errors import ConfigUnsupported, InternalError
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 _CHECK_EVERY_S: Final = 1.0
 _KVM: Final = Path("/dev/kvm")
 _ARCH_OF_HOST: Final = {"i386": "i686", "i586": "i686", "arm": "armv7l"}

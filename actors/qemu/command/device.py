@@ -17,7 +17,7 @@ from conf.domain.address import (
 )
 from conf.domain.controller import ControllerType, PciModel
 from conf.domain.device import Device
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, InternalError
 
 TRANSITIONAL = "virtio-transitional"
 NON_TRANSITIONAL = "virtio-non-transitional"
@@ -55,8 +55,8 @@ def address_properties(launch: Launch, device: Device) -> Properties:
         if address.cssid is not None and address.ssid is not None and address.devno is not None:
             found["devno"] = f"{address.cssid:x}.{address.ssid:x}.{address.devno:04x}"
     elif isinstance(address, IsaAddress):
-        found["iobase"] = address.iobase
-        found["irq"] = address.irq
+        found["iobase"] = address.iobase or 0
+        found["irq"] = address.irq or None
     elif isinstance(address, CcidAddress):
         found["bus"] = f"{launch.controller_alias(ControllerType.CCID, address.controller)}.0"
     return {key: value for key, value in found.items() if value is not None}
@@ -88,14 +88,21 @@ def rom_properties(device: Device) -> Properties:
 
 
 def virtio_driver(launch: Launch, base: str, device: Device, model: str | None = None) -> str:
-    """The driver's name for the device's bus, in the wanted flavour: `virtio-blk` → `virtio-blk-pci`."""
+    """The driver's name for the device's bus, in the wanted flavour: `virtio-blk` → `virtio-blk-pci`.
+
+    Raises InternalError where there is no such bus.
+    """
     address = device.address
     if isinstance(address, CcwAddress):
         suffix = "-ccw"
     elif isinstance(address, VirtioMmioAddress):
         suffix = "-device"
-    else:
+    elif isinstance(address, PciAddress):
         suffix = "-pci"
+    elif address is None:
+        raise InternalError("Unexpected enum value 0 for virDomainDeviceAddressType")
+    else:
+        raise InternalError(f"Unexpected address type for '{base}'")
     name = base + suffix
     if model in (TRANSITIONAL, NON_TRANSITIONAL):
         if not isinstance(address, PciAddress):

@@ -115,7 +115,7 @@ def _controller_needs(device: Controller, pci: Connect, pcie: Connect, virtio: C
     if device.type is ControllerType.SCSI:
         if device.model in ("virtio-scsi", "virtio-transitional", "virtio-non-transitional"):
             return virtio(device.model)
-        return Connect.NONE if device.model == "ibmvscsi" else pci
+        return Connect.NONE if device.model in ("ibmvscsi", "ncr53c90") else pci
     if device.type is ControllerType.VIRTIO_SERIAL:
         return virtio(device.model)
     if device.type is ControllerType.IDE:
