@@ -15,8 +15,9 @@ from actors.qemu import (
 )
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.address import CcidAddress
+from conf.domain.addresses.usb import usb_devices
 from conf.domain.chardev_users import Tpm, TpmModel
-from conf.domain.controller import Controller
+from conf.domain.controller import Controller, ControllerType
 from conf.domain.device import Device
 from conf.domain.disk import Disk
 from conf.domain.domain import Domain, VirtType
@@ -47,6 +48,7 @@ def check(
     check_emulator(domain, capabilities, accelerators)
     rules_checks_machine.check(domain, capabilities, limits.arch)
     rules_checks_devices.check_consoles(domain, capabilities)
+    _check_usb(domain)
     _check_tpms(domain)
     cards = domain.devices.smartcards
     if len(cards) > 1 or any(
@@ -99,6 +101,16 @@ def check_emulator(domain: Domain, capabilities: Capabilities, accelerators: tup
         raise ConfigUnsupported(f"Emulator '{emulator}' does not support arch '{arch}'")
     if domain.type not in accelerators:
         raise ConfigUnsupported(f"Emulator '{emulator}' does not support virt type '{domain.type.value}'")
+    machine = rules_machine.machine_of(domain)
+    if capabilities.machines and (machine == "none" or capabilities.find_machine(machine) is None):
+        raise ConfigUnsupported(f"Emulator '{emulator}' does not support machine type '{machine}'")
+
+
+def _check_usb(domain: Domain) -> None:
+    if not any(one.type is ControllerType.USB and one.model == "none" for one in domain.devices.controllers):
+        return
+    if any(True for _ in usb_devices(domain)):
+        raise ConfigUnsupported("USB is disabled for this domain, but USB devices are present in the domain XML")
 
 
 def _check_tpms(domain: Domain) -> None:

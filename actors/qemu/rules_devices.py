@@ -124,20 +124,20 @@ def default_scsi_model(domain: Domain, capabilities: Capabilities) -> str | None
     return "virtio-scsi" if capabilities.has("virtio-scsi-pci") else None
 
 
-def _default_usb_model(device: Controller, domain: Domain, capabilities: Capabilities) -> str | None:
-    if rules_machine.is_s390(domain):
-        return "none" if device.address is None else None
+_XHCI = (("qemu-xhci", "qemu-xhci"), ("nec-usb-xhci", "nec-xhci"))
+
+
+def _default_usb_model(device: Controller, domain: Domain, capabilities: Capabilities, flags: ParseFlags) -> str | None:
     arch = rules_machine.arch_of(domain)
-    if rules_machine.is_x86(domain):
-        return "piix3-uhci" if capabilities.has("piix3-usb-uhci") else None
-    if arch in rules_machine.PPC64 or arch == "ppc":
-        choices = (("pci-ohci", "pci-ohci"), ("qemu-xhci", "qemu-xhci"), ("nec-usb-xhci", "nec-xhci"))
-    else:
-        choices = (("qemu-xhci", "qemu-xhci"), ("nec-usb-xhci", "nec-xhci"), ("pci-ohci", "pci-ohci"))
-    for type_name, model in choices:
-        if capabilities.has(type_name):
-            return model
-    return None
+    choices: tuple[tuple[str, str], ...] = (("piix3-usb-uhci", "piix3-uhci"),)
+    if rules_machine.is_s390(domain) and device.address is None:
+        return "none"
+    if arch in rules_machine.PPC64:
+        # a definition that was made before USB 3 keeps what the guest has seen so far
+        choices = (*(_XHCI if flags & ParseFlags.ABI_UPDATE else ()), ("pci-ohci", "pci-ohci"))
+    elif arch == "aarch64":
+        choices = (*_XHCI, *choices)
+    return next((model for type_name, model in choices if capabilities.has(type_name)), None)
 
 
 _PCI_MODEL_NAMES = {
