@@ -28,6 +28,7 @@ from actors.qemu.confining.devices import (
 from actors.qemu.confining.start import wants_private_devices
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.lending.guests import give_devices_back, keep_devices, take_up_devices
 from actors.qemu.linking.macvtap import keep_links
 from actors.qemu.locking.leases import Resource, holder_of, leases_by_holder, sweep, take
 from actors.qemu.locking.wanted import wanted_of_device, wanted_of_guest, wanted_of_source
@@ -322,6 +323,7 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
 
             await host.runtime.in_thread(keep_files)
         keep_links(Path(run.folder), guest.live)
+        await keep_devices(host, guest)
         if os.geteuid() == 0 and has_private_devices(run.pid):
             await host.runtime.in_thread(keep_nodes, run.pid, nodes_of_guest(guest.live, None))
         await allow_nodes(host, guest)
@@ -343,6 +345,7 @@ async def let_go(host: QemuHost, uuid: str, number: int) -> None:
     if host.owners.held_by(holder):
         await host.runtime.in_thread(host.owners.keep_only, holder, ())
 
+    await give_devices_back(host, holder)
 
 async def take_up_claims(host: QemuHost) -> None:
     """A new driver: files of guests that ended meanwhile go back. What hangs delays the start little."""
@@ -353,6 +356,7 @@ async def take_up_claims(host: QemuHost) -> None:
     host.runtime.spawn(_look_after(host), "what guests use no longer")
 
 
+    await take_up_devices(host)
 async def _look_after(host: QemuHost) -> None:
     folder = folder_of_leases(host)
     said: dict[str, set[str]] = {}

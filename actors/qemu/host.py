@@ -21,6 +21,7 @@ from actors.qemu.consoles import Consoles
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.tpm_programs import TpmPrograms
 from actors.qemu.index import IndexKeeper
+from actors.qemu.lending.lending import Lending
 from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_downscripts
 from actors.qemu.owning.register import Register
@@ -68,6 +69,12 @@ class QemuHost(KeepsMoments):
         """Whose the files of running guests were."""
         self.tpm_programs = TpmPrograms()
         """What TPMs guests can have."""
+        self.lending = Lending(
+            self.run_folder,
+            runtime.in_thread,
+            lambda what, error: self.log.warning("a device could not be given back", device=what, error=error),
+        )
+        """Which devices of the host guests have."""
         self.connection_closed = asyncio.Event()
         self.watches_connections = False
         """Somebody looks whether the connections are there that guests end with."""

@@ -22,7 +22,7 @@ import msgspec
 
 from actors.qemu import notices, records
 from actors.qemu.capabilities.model import Capabilities
-from actors.qemu.claims import StartClaim, claim_for_start, hand_leases_over, let_go
+from actors.qemu.claims import StartClaim, claim_for_start, hand_leases_over, holder_name, let_go
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import MASTER_KEY, Launch, Options
 from actors.qemu.command.line import CommandLine
@@ -34,6 +34,7 @@ from actors.qemu.helpers.crew import Crew
 from actors.qemu.host import QemuHost
 from actors.qemu.images import complete_chains
 from actors.qemu.linking.macvtap import drop_links
+from actors.qemu.lending.guests import find_devices, lend_for_start
 from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, reboot_command, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
@@ -214,6 +215,7 @@ async def _launch(
     needs = await ask_ports(live, host.needed, folder)
     for interface in live.devices.interfaces:
         check_connection(interface)
+    await find_devices(host, live, cold=wish.incoming is None and wish.move is None)
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)
@@ -229,6 +231,7 @@ async def _launch(
     prepare_nvram(live, reset=wish.resets_nvram, folders=default_folders())
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
+    await lend_for_start(host, guest, live, holder_name(guest.record.uuid, number), undo)
     with contextlib.ExitStack() as ours:
         ours.callback(resources.close)
         _make_folder(folder)

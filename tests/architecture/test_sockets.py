@@ -45,7 +45,7 @@ OPENERS: Final = {
     "actors/qemu/migration/tunnel.py": "a guest's memory on its way through this process",
     "actors/qemu/capabilities/probe.py": "the monitor of a QEMU that is asked what it can",
     "actors/qemu/resources.py": "the listening end of a guest's monitor",
-    "actors/qemu/linking/netlink.py": "the kernel's routing socket, for macvtap devices",
+    "actors/runtime/rtnetlink.py": "the kernel's routing socket",
     "actors/qemu/taps.py": "ioctls for tap devices",
     "remoting/endpoint.py": "other daemons of libvirt's protocol",
     "remoting/unix_way.py": "other daemons of libvirt's protocol on this host",

@@ -141,6 +141,8 @@ def add_hostdevs(launch: Launch, line: CommandLine, first_image: int) -> None:
         if isinstance(source, PciHostSource):
             add_device(launch, line, one, _pci(launch, one, source))
         elif isinstance(source, UsbHostSource):
+            if source.missing:
+                continue  # the host does not have it, and the guest does without
             line.add_json("-device", _usb(launch, one, source))
         elif isinstance(source, MdevSource):
             add_device(launch, line, one, _mdev(launch, one, source))

@@ -261,7 +261,10 @@ def _write_controller(launch: Launch, steps: Steps, controller: Controller) -> N
 
 async def _attach_interface(board: Board, interface: Interface) -> None:
     if interface.type is InterfaceType.HOSTDEV:
-        raise ConfigUnsupported("interfaces of type 'hostdev' are not supported yet")
+        if not board.has_vfio():
+            raise ConfigUnsupported("host doesn't support passthrough of host PCI devices")
+        await _plug(board, interface, lambda launch, steps: passthrough.add_hostdevs(launch, steps, 0))
+        return
     if interface.type is InterfaceType.VHOSTUSER and not nets.is_virtio(interface):
         raise ConfigUnsupported("vhostuser requires virtio-net* frontend")
     queues = (interface.driver.queues if interface.driver is not None else None) or 0

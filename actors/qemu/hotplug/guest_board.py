@@ -20,6 +20,7 @@ from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.images import complete_chains
 from actors.qemu.linking.scripts import run_scripts
+from actors.qemu.lending.guests import find_device, lend_device
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
@@ -120,6 +121,7 @@ class Plans:
         self.undo = [[name, dict(arguments or {})] for name, arguments in undo]
         if self._intent is not None:
             await self._intent.note(devices=self.devices, undo=self.undo)
+        await lend_device(self._host, self._guest, device)
         await claim_device(self._host, self._guest, device)
         if isinstance(device, Interface):
             await run_scripts([device])
@@ -139,6 +141,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
 
     async def meet(device: Element) -> None:
         resources.take(await ask_ports(device, host.needed, guest.folder))
+        await find_device(host, device)
 
     async def make_overlay(disk: Disk) -> None:
         resources.made.append(Path(await plug_overlay(disk, guest.name)))

@@ -21,6 +21,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.importing.judging import Judged
 from actors.qemu.importing.places import Places
 from actors.qemu.importing.taking import forget, keep_moments_of, record_of
+from actors.qemu.lending.guests import know_devices
 from actors.qemu.monitor.link import MonitorGone, connect_socket, open_monitor
 from actors.qemu.notices import announce
 from actors.qemu.process import find_process
@@ -121,6 +122,7 @@ async def adopt(host: QemuHost, judged: Judged, places: Places) -> None:
     host.add(guest)
     put_aside(host, judged)
     told = [states.lifecycle(guest, Event.DEFINED, Defined.ADDED)] if guest.is_persistent else []
+    know_devices(host, guest)
     announce(host, guest, [*told, states.started(guest)])
 
 
