@@ -56,6 +56,7 @@ from actors.qemu.prepare import Places, prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
+from actors.qemu.scopes.starting import scope_for_start
 from actors.qemu.transient import overlays_to_make, put_overlays, remove_files
 from actors.qemu.tuning.applying import apply_tuning
 from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
@@ -258,6 +259,7 @@ async def _launch(
         undo.push_async_callback(_kill, process)
         apply_lock_limit(process.pid, live)
         apply_limits(process.pid, host.config.qemu)
+        group = await scope_for_start(host, live, number, process.pid, folder)
         ours.pop_all()
         resources.close()
         listener.close()
@@ -284,6 +286,7 @@ async def _launch(
         bound_to=wish.bound_to,
         move=wish.move,
         partition=(live.resource.partition if live.resource is not None else None) or "",
+        group=group,
     )
     if crew.roles:
         crew.serve(guest)

@@ -26,6 +26,7 @@ from actors.qemu.monitor.link import MonitorGone, connect_socket, open_monitor
 from actors.qemu.notices import announce
 from actors.qemu.process import find_process
 from actors.qemu.records import Run
+from actors.qemu.scopes.groups import group_that_runs
 from actors.qemu.status_document import QemuStatus
 from conf.domain.documents import write_domain
 from conf.flags import XmlFlags
@@ -100,6 +101,7 @@ async def adopt(host: QemuHost, judged: Judged, places: Places) -> None:
         threads=_threads_of(status),
         agent_timeout=None if status.agent_timeout_s == _AGENT_UNSET else status.agent_timeout_s,
         partition=(live.resource.partition if live.resource is not None else None) or "",
+        group=group_that_runs(process.pid),
         images=status.node_index,
     )
     guest = Guest(msgspec.structs.replace(record_of(judged), run=run), host.scope)

@@ -22,6 +22,8 @@ def need_privileges(what: str) -> None:
 
 def group_of(host: QemuHost, run: Run) -> str:
     """The path of a running guest's group."""
+    if run.group:
+        return run.group
     name = Path(run.folder).name.partition("-")[2].partition("-")[2]
     return group_name(run.partition, host.run_folder, run.id, name)
 

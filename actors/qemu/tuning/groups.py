@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from actors.qemu.confining.bpf import attach_devices
+from actors.qemu.confining.device_program import device_program
 from actors.qemu.records import Run
+from actors.qemu.scopes.bus import NobodyThere, set_weight
+from actors.qemu.scopes.groups import find_scope
 from actors.qemu.tuning.hierarchy import Hierarchy, host_hierarchy, read, write
 from conf.domain.memory import MemTune
 from conf.domain.resources import BlkioDevice
@@ -63,7 +67,8 @@ def remove_groups(house: Path, run: Run) -> None:
     """A guest has ended: its groups go."""
     if os.geteuid() == 0:
         name = Path(run.folder).name.partition("-")[2].partition("-")[2]
-        host_hierarchy().remove(group_name(run.partition, house, run.id, name))
+        # a scope itself is systemd's to remove
+        host_hierarchy().remove(run.group or group_name(run.partition, house, run.id, name))
 
 
 def leftovers(hierarchy: Hierarchy, house: Path, alive: set[str]) -> list[str]:
@@ -83,9 +88,9 @@ class GuestGroups:
 
     def _made(self, controller: str) -> Path:
         self.hierarchy.need(controller)
-        folder = self.hierarchy.folder(controller, self.group)
-        if not folder.is_dir():
-            self.hierarchy.make(controller, self.group)
+        is_new = not self.hierarchy.folder(controller, self.group).is_dir()
+        folder = self.hierarchy.make(controller, self.group)
+        if is_new:
             self.hierarchy.join(controller, self.group, self.threads.pid)
             for helper in self.threads.helpers:
                 with contextlib.suppress(HostSystemError):  # it has ended
@@ -98,6 +103,19 @@ class GuestGroups:
         folder = folder / child if child else folder
         return folder if folder.is_dir() else None
 
+    def _weighed(self, controller: str) -> Path | None:
+        """The group that stands beside those of other guests: the scope, where there is one."""
+        folder = self._found(controller)
+        above = self.hierarchy.folder(controller, find_scope(self.group) or self.group)
+        return above if folder is not None and above.is_dir() else folder
+
+    def _tell(self, name: str, value: int) -> None:
+        """systemd puts back what it believes to be a scope's weight, now and then."""
+        scope = find_scope(self.group)
+        if scope:
+            with contextlib.suppress(NobodyThere, HostSystemError):
+                set_weight(scope.rpartition("/")[2], name, value)
+
     # --- processors --------------------------------------------------------------------------------------------------
 
     @property
@@ -107,7 +125,7 @@ class GuestGroups:
 
     def shares(self) -> int:
         """The guest's weight among others."""
-        folder = self._found("cpu")
+        folder = self._weighed("cpu")
         name = "cpu.weight" if self.hierarchy.is_version2("cpu") else "cpu.shares"
         value = read(folder / name) if folder is not None else None
         return self.default_shares if value is None else int(value)
@@ -119,7 +137,11 @@ class GuestGroups:
         low, high = _SHARES2 if version2 else _SHARES1
         if not low <= value <= high:
             raise InvalidArguments(f"shares '{value}' must be in range [{low}, {high}]")
-        write(self._made("cpu") / ("cpu.weight" if version2 else "cpu.shares"), str(value))
+        self._made("cpu")
+        folder = self._weighed("cpu")
+        assert folder is not None
+        write(folder / ("cpu.weight" if version2 else "cpu.shares"), str(value))
+        self._tell("CPUWeight" if version2 else "CPUShares", value)
         return self.shares()
 
     def bandwidth(self, child: str = "") -> tuple[int, int]:
@@ -177,6 +199,8 @@ class GuestGroups:
             return MemTune()
         names = _MEMORY2 if self.hierarchy.is_version2("memory") else _MEMORY1
         values = [_kib(read(folder / name)) for name in names]
+        if self.hierarchy.is_version2("memory") and values[2] is not None:
+            values[2] += values[0] or 0  # the kernel has swap alone
         return MemTune(hard_limit_kib=values[0], soft_limit_kib=values[1], swap_hard_limit_kib=values[2])
 
     def set_memory(self, place: int, kib: int | None) -> None:
@@ -187,41 +211,56 @@ class GuestGroups:
         folder = self._made("memory")
         if place == 2 and not (folder / names[2]).exists():
             raise HostSystemError(2, f"Unable to write to '{folder / names[2]}'")
+        before = self.memory()
         if place == 2 and version2 and kib is not None:
-            kib -= self.memory().hard_limit_kib or 0
+            kib = max(0, kib - (before.hard_limit_kib or 0))
         write(folder / names[place], nothing if kib is None else str(kib * 1024))
+        if place == 0 and version2 and before.swap_hard_limit_kib is not None:
+            # memory and swap together stay as they are
+            left = max(0, before.swap_hard_limit_kib - (kib or 0))
+            write(folder / names[2], str(left * 1024))
 
     # --- block devices -----------------------------------------------------------------------------------------------
 
     def weight(self) -> int:
         """The guest's weight among others that use a block device."""
-        folder = self._found("blkio")
+        folder = self._weighed("blkio")
         if folder is None:
             return DEFAULT_BLKIO
-        for name in _WEIGHTS2 if self.hierarchy.is_version2("blkio") else _WEIGHTS1:
-            value = read(folder / name)
-            if value:
-                return int(value.split()[-1])
+        for name in self._weights():
+            for line in (read(folder / name) or "").splitlines():
+                if ":" not in line:  # those are of single devices
+                    return int(line.split()[-1])
         return DEFAULT_BLKIO
 
     def set_weight(self, value: int) -> None:
         """Raises DomainStateError too, when no scheduler of this host knows weights."""
-        folder = self._made("blkio")
-        for name in _WEIGHTS2 if self.hierarchy.is_version2("blkio") else _WEIGHTS1:
-            if (folder / name).exists():
-                write(folder / name, str(value))
-                return
+        self._made("blkio")
+        folder = self._weighed("blkio")
+        assert folder is not None
+        names = [name for name in self._weights() if (folder / name).exists()]
+        for name in names:
+            write(folder / name, str(value))
+        if names:
+            self._tell("IOWeight" if self.hierarchy.is_version2("blkio") else "BlockIOWeight", value)
+            return
         raise DomainStateError("blkio weight is valid only for bfq or cfq scheduler")
+
+    def _weights(self) -> tuple[str, ...]:
+        """The files that a weight goes into, those that there are."""
+        return _WEIGHTS2 if self.hierarchy.is_version2("blkio") else _WEIGHTS1
 
     def set_device(self, device: BlkioDevice, attribute: str, value: int) -> None:
         """Limits one block device; 0 is no limit. Raises DomainStateError, InvalidArguments too."""
         folder = self._made("blkio")
         number = block_number(device.path or "")
         if attribute == "weight":
-            for name in ("blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight"):
-                if (folder / name).exists():
-                    write(folder / name, f"{number} {value or 'default'}")
-                    return
+            above = self._weighed("blkio") or folder
+            names = [name for name in _DEVICE_WEIGHTS if (above / name).exists()]
+            for name in names:
+                write(above / name, f"{number} {value or 'default'}")
+            if names:
+                return
             raise DomainStateError("blkio device weight is valid only for cfq scheduler")
         if self.hierarchy.is_version2("blkio"):
             write(folder / "io.max", f"{number} {_LIMITS2[attribute]}={value or 'max'}")
@@ -233,10 +272,16 @@ class GuestGroups:
     def restrict_devices(self, rules: Iterable[str]) -> None:
         """The guest opens what these lines name alone, from now on; what it has open stays open.
 
-        Raises DomainStateError where control groups have no list of devices, as those of version 2.
+        Raises DomainStateError without control groups.
         """
         wanted = set(rules)
         folder = self._made("devices")
+        if self.hierarchy.is_version2("devices"):
+            try:
+                attach_devices(folder, device_program(sorted(wanted)))
+            except OSError as exc:
+                raise HostSystemError(exc.errno or 0, f"Unable to limit the devices of '{folder}'") from exc
+            return
         known = (read(folder / "devices.list") or "").splitlines()
         if _ALL_DEVICES in known:
             write(folder / "devices.deny", "a")
@@ -259,6 +304,7 @@ _MEMORY1: Final = ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memor
 _MEMORY2: Final = ("memory.max", "memory.high", "memory.swap.max")
 _WEIGHTS1: Final = ("blkio.bfq.weight", "blkio.weight")
 _WEIGHTS2: Final = ("io.bfq.weight", "io.weight")
+_DEVICE_WEIGHTS: Final = ("blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight", "io.weight")
 _LIMITS1: Final = {
     "read_iops_sec": "blkio.throttle.read_iops_device",
     "write_iops_sec": "blkio.throttle.write_iops_device",

@@ -12,6 +12,7 @@ from typing import Final
 from schema.errors import DomainStateError, HostSystemError
 
 CONTROLLERS: Final = ("cpu", "cpuacct", "cpuset", "memory", "blkio", "devices")
+DEVICES: Final = "devices"
 _V2_NAMES: Final = {"cpu": "cpu", "cpuset": "cpuset", "memory": "memory", "blkio": "io"}
 _WORDS: Final = {"cpu": "CPU", "cpuacct": "CPUACCT"}
 MOUNTS: Final = Path("/proc/self/mountinfo")
@@ -26,15 +27,18 @@ def host_hierarchy() -> Hierarchy:
 class Hierarchy:
     """The mounted controllers: by name in version 1, one root for all in version 2."""
 
-    def __init__(self, version1: dict[str, Path], version2: Path | None) -> None:
+    def __init__(self, version1: dict[str, Path], version2: Path | None, named: Path | None = None) -> None:
         self.version1 = version1
         self.version2 = version2
+        self.named = named
+        """Where systemd keeps its own groups on a host with version 1."""
 
     @classmethod
     def of_host(cls, mounts: Path = MOUNTS) -> Hierarchy:
         """What is mounted on this host; nothing where that cannot be read."""
         found: dict[str, Path] = {}
         unified: Path | None = None
+        named: Path | None = None
         try:
             lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
@@ -48,9 +52,10 @@ class Hierarchy:
             if kind == "cgroup":
                 words = options.rpartition(" ")[2].split(",")
                 found.update({name: place for name in CONTROLLERS if name in words})
+                named = place if "name=systemd" in words else named
             elif kind == "cgroup2":
                 unified = place
-        return cls(found, unified)
+        return cls(found, unified, named)
 
     def is_version2(self, controller: str) -> bool:
         """Whether the controller is one of version 2."""
@@ -60,6 +65,8 @@ class Hierarchy:
         """Whether the controller can be used."""
         if controller in self.version1:
             return True
+        if controller == DEVICES:
+            return self.version2 is not None  # programs say there what may be opened
         name = _V2_NAMES.get(controller)
         if self.version2 is None or name is None:
             return False
@@ -83,13 +90,13 @@ class Hierarchy:
     def make(self, controller: str, group: str) -> Path:
         """The same; made, with all groups above it, when it is not there. Raises HostSystemError."""
         folder = self.folder(controller, group)
-        if folder.is_dir():
+        if self._is_ready(controller, folder):
             return folder
         root = self.version1.get(controller) or self.version2
         assert root is not None
         above = root
         for word in Path(group).parts:
-            if self.is_version2(controller):
+            if self.is_version2(controller) and controller in _V2_NAMES:
                 _enable(above, _V2_NAMES[controller])
             above /= word
             try:
@@ -99,6 +106,15 @@ class Hierarchy:
             if controller == "cpuset" and not self.is_version2(controller):
                 _inherit_cpuset(above)
         return folder
+
+    def _is_ready(self, controller: str, folder: Path) -> bool:
+        if not folder.is_dir():
+            return False
+        # in version 2 a group is there for all controllers, but has those alone that the one above offers
+        name = _V2_NAMES.get(controller)
+        if not self.is_version2(controller) or name is None:
+            return True
+        return name in (read(folder / "cgroup.controllers") or "").split()
 
     def join(self, controller: str, group: str, pid: int) -> None:
         """Moves a process with all its threads into a group. Raises HostSystemError."""

@@ -34,6 +34,8 @@ class FakeKernel(Hierarchy):
 
     def make(self, controller: str, group: str) -> Path:
         folder = super().make(controller, group)
+        if (folder / "cpu.max").exists():
+            return folder
         for name in self.FILES:
             (folder / name).touch()
         unlimited = "max" if self.is_version2(controller) else str((1 << 63) - 4096)
@@ -120,6 +122,11 @@ def test_limits_of_version_2(version2: GuestGroups, tmp_path: Path) -> None:
     version2.set_memory(0, 1024)
     version2.set_memory(2, 3072)
     assert (tmp_path / GROUP / "memory.swap.max").read_text() == str(2048 * 1024)  # swap alone, without memory
+    assert version2.memory().swap_hard_limit_kib == 3072
+    version2.set_memory(0, 512)
+    assert version2.memory().swap_hard_limit_kib == 3072
+    (tmp_path / GROUP / "io.weight").write_text("default 300\n8:16 200\n")
+    assert version2.weight() == 300
 
 
 def test_a_limit_that_one_thread_refuses_is_taken_back(
