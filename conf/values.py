@@ -134,6 +134,10 @@ NATURAL: Codec[int] = Codec(parse_natural, str, "Expected integer value", natura
 UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
 POSITIVE: Codec[int] = Codec(parse_positive, str, "Expected non-negative integer value", nonzero=True)
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
+SOME: Codec[int | None] = Codec(
+    lambda text: parse_uint32(text) or None, str, "Expected non-negative integer value"
+)
+"""An amount of which zero says no more than nothing."""
 ANY_BASE32: Codec[int] = Codec(parse_any_base32, str, "Expected non-negative integer value")
 ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
 
@@ -194,6 +198,19 @@ YES_NO = _two_words("yes", "no")
 ONLY_YES: Codec[bool] = Codec(lambda text: text == "yes", lambda value: "yes" if value else "no")
 """Whatever is not `yes` means no."""
 ON_OFF = _two_words("on", "off")
+
+
+
+def _parse_wrapping(text: str) -> int:
+    """What C makes of a number: one too large for a sign wraps to a negative one."""
+    value = parse_int(text)
+    if not -(1 << 32) < value < 1 << 32:
+        raise ValueError(text)
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+WRAPPING: Codec[int] = Codec(_parse_wrapping, str)
+"""A number that libvirt reads without a sign and keeps with one."""
 
 _HEX_DIGITS = re.compile(r"[0-9a-fA-F]{32}\Z").match
 

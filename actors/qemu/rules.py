@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from actors.qemu import rules_addresses, rules_checks, rules_checks_machine, rules_devices, rules_machine
+from actors.qemu import (
+    rules_addresses,
+    rules_checks,
+    rules_checks_machine,
+    rules_devices,
+    rules_machine,
+    rules_processors,
+)
 from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.rules_checks import ANY_HOST, HostLimits
 from actors.qemu.rules_machine import NO_HOST_AUDIO, HostAudio
@@ -21,12 +29,13 @@ from conf.domain.os import NvramStore, OsType
 from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.flags import ParseFlags
-from schema.errors import ConfigUnsupported
+from conf.origin import told_by
+from schema.errors import ConfigUnsupported, ErrorDomain
 
-_CONVENTIONAL_BYTES = 256
-"""The registers of a device that is not on PCI Express."""
 _MODELLED = (*rules_machine.X86, *rules_machine.S390, *rules_machine.PPC64, *rules_machine.ARM)
 """The architectures of whose processors libvirt knows models."""
+_CONVENTIONAL_BYTES = 256
+"""The registers of a device that is not on PCI Express."""
 
 
 class QemuRules(DomainRules):
@@ -60,12 +69,13 @@ class QemuRules(DomainRules):
         self.accelerators = accelerators
         self.default_arch = capabilities.arch
 
+    @told_by(ErrorDomain.QEMU)
     def basic(self, domain: Domain, flags: ParseFlags) -> None:
         """Names the emulator and the machine.
 
         Raises ConfigUnsupported for what QEMU cannot run.
         """
-        if domain.bootloader is not None or domain.bootloader_args is not None:
+        if domain.bootloader or domain.bootloader_args:
             raise ConfigUnsupported("bootloader is not supported by QEMU")
         kind = domain.os.kind
         kind.type = kind.type or OsType.HVM.value
@@ -80,8 +90,10 @@ class QemuRules(DomainRules):
         if kind.machine is not None:
             kind.machine = self.capabilities.canonical_machine(kind.machine)
 
+    @told_by(ErrorDomain.QEMU)
     def domain(self, domain: Domain, flags: ParseFlags) -> None:
         """Adds what the machine always has, and settles the processor."""
+        rules_processors.check_states(domain)
         rules_machine.add_default_devices(domain, self.capabilities)
         rules_machine.add_audio(domain, self.host_audio)
         rules_machine.complete_nodes(domain)
@@ -90,6 +102,7 @@ class QemuRules(DomainRules):
         self._complete_cpu(domain)
         self._name_variables(domain)
 
+    @told_by(ErrorDomain.QEMU)
     def device(self, device: Device | Graphics | Audio, domain: Domain, flags: ParseFlags) -> None:
         """Fills in models and drivers."""
         rules_devices.complete(device, domain, self.capabilities, flags)
@@ -115,10 +128,12 @@ class QemuRules(DomainRules):
         except OSError:
             return True
 
+    @told_by(ErrorDomain.QEMU)
     def check_device(self, device: Device | Graphics | Audio, domain: Domain) -> None:
         """Refuses what QEMU cannot provide."""
         rules_checks.check_device(device, domain, self.capabilities, self.limits)
 
+    @told_by(ErrorDomain.QEMU)
     def check(self, domain: Domain) -> None:
         """Refuses what QEMU cannot run."""
         rules_checks.check(domain, self.capabilities, self.accelerators, self.limits)
@@ -132,7 +147,7 @@ class QemuRules(DomainRules):
         """Takes the sockets out that were made for an earlier run."""
         if isinstance(device, Channel) and isinstance(device.source, UnixSource):
             if self.channel_folder is not None and _is_made_up(device, device.source.path, self.channel_folder):
-                device.source.path = None
+                device.source = None
         elif isinstance(device, Graphics):
             for listen in device.listens:
                 if listen.type is ListenType.SOCKET and _is_in(listen.socket, self.state_folder):
@@ -214,11 +229,9 @@ def _is_made_up(channel: Channel, path: str | None, folder: str) -> bool:
     name = channel.target.name if channel.target is not None else None
     if path is None:
         return False
-    head, slash, tail = path.rpartition("/")
-    if slash and tail == name and head.rpartition("/")[2].startswith("domain-"):
-        return True
+    found = re.search("domain-[^/]+/" + (f"{re.escape(name)}$" if name is not None else ""), path)
     rest = path.removeprefix(f"{folder}/")
-    return rest != path and "." in rest.partition("/")[0]
+    return found is not None or (rest != path and "." in rest.partition("/")[0].lstrip("."))
 
 
 def _is_in(path: str | None, folder: str | None) -> bool:

@@ -107,7 +107,7 @@ def check_emulator(domain: Domain, capabilities: Capabilities, accelerators: tup
 
 
 def _check_usb(domain: Domain) -> None:
-    if not any(one.type is ControllerType.USB and one.model == "none" for one in domain.devices.controllers):
+    if any(one.type is ControllerType.USB and one.model != "none" for one in domain.devices.controllers):
         return
     if any(True for _ in usb_devices(domain)):
         raise ConfigUnsupported("USB is disabled for this domain, but USB devices are present in the domain XML")

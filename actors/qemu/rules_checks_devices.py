@@ -37,7 +37,7 @@ def check(device: Device | Graphics | Audio, domain: Domain, capabilities: Capab
         case CharDevice():
             _check_port(device, domain)
         case Input():
-            _check_input(device, capabilities)
+            _check_input(device, domain, capabilities)
         case Filesystem():
             _check_filesystem(device, domain, capabilities)
         case Watchdog():
@@ -137,6 +137,9 @@ def _check_serial(device: Serial, domain: Domain) -> None:
     target = device.target
     if target is None or target.type is None:
         return
+    x86 = rules_machine.is_x86(domain)
+    if target.type == "isa-debug" and not x86:
+        raise ConfigUnsupported("isa-debug serial type only valid on x86 architecture")
     wanted = _SERIAL_ADDRESSES.get(target.type)
     if device.address is not None:
         if wanted is None and target.type in ("system-serial", "sclp-serial"):
@@ -146,13 +149,11 @@ def _check_serial(device: Serial, domain: Domain) -> None:
     kind = _SERIAL_TYPES.get(target.model or "")
     if kind is not None and kind != target.type:
         raise ConfigUnsupported(f"Target model '{target.model}' requires target type '{kind}'")
-    x86 = rules_machine.is_x86(domain)
     is_arm, is_riscv = rules_machine.is_arm_virt(domain), rules_machine.is_riscv_virt(domain)
     possible = {
         "isa-serial": x86,
-        "isa-debug": x86,
         "spapr-vio-serial": rules_machine.is_pseries(domain),
-        "system-serial": (is_arm and target.model != "16550a") or (is_riscv and target.model != "pl011"),
+        "system-serial": target.model is None or is_arm if target.model != "16550a" else is_riscv,
         "sclp-serial": rules_machine.is_s390(domain),
     }
     if not possible.get(target.type, True):
@@ -170,7 +171,9 @@ _INPUT_FLAGS = {
 }
 
 
-def _check_input(device: Input, capabilities: Capabilities) -> None:
+def _check_input(device: Input, domain: Domain, capabilities: Capabilities) -> None:
+    if device.bus is InputBus.PS2 and not rules_machine.is_x86(domain) and capabilities.lacks("i8042"):
+        raise ConfigUnsupported("ps2 is not supported by this QEMU binary")
     if device.type is InputType.EVDEV:
         if capabilities.lacks("input-linux"):
             raise ConfigUnsupported("input-linux is not supported by this QEMU binary")
@@ -179,8 +182,7 @@ def _check_input(device: Input, capabilities: Capabilities) -> None:
         raise ConfigUnsupported("usb keyboard is not supported by this QEMU binary")
     if device.bus is not InputBus.VIRTIO:
         return
-    plain = device.model in (None, "virtio")
-    if not plain and device.type is not InputType.PASSTHROUGH:
+    if device.model not in (None, "virtio"):
         raise ConfigUnsupported(
             f"virtio (non-)transitional models are not supported for input type={device.type.value}"
         )

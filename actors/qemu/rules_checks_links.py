@@ -156,7 +156,7 @@ def check_address(device: Device, domain: Domain, capabilities: Capabilities) ->
     if device.acpi_index:
         if capabilities.lacks("acpi-index"):
             raise ConfigUnsupported("ACPI index is not supported with this QEMU")
-        if not isinstance(address, PciAddress):
+        if address is not None and not isinstance(address, PciAddress):
             raise ConfigUnsupported("ACPI index is only supported for PCI devices")
 
 

@@ -90,7 +90,7 @@ def _complete_interface(device: Interface, domain: Domain, capabilities: Capabil
     elif rules_machine.arch_of(domain) in rules_machine.ARM:
         machine = rules_machine.machine_of(domain)
         if machine == "versatilepb":
-            device.model = "smc91c111"
+            device.model = "scm91c111"
         else:
             device.model = "virtio" if rules_machine.is_arm_virt(domain) else "lan9118"
     elif rules_machine.is_riscv_virt(domain):
@@ -187,7 +187,7 @@ _SERIAL_MODELS = {
 
 def _complete_serial(device: Serial, domain: Domain) -> None:
     target = device.target = device.target or SerialTarget()
-    if target.type in (None, "isa-serial", "serial"):
+    if target.type in (None, "none", "isa-serial"):
         if rules_machine.is_x86(domain):
             target.type = "isa-serial"
         elif rules_machine.is_pseries(domain):
@@ -196,9 +196,12 @@ def _complete_serial(device: Serial, domain: Domain) -> None:
             target.type = "system-serial"
         elif rules_machine.is_s390(domain):
             target.type = "sclp-serial"
-    if target.model is None and target.type is not None:
+    if target.model in (None, "none") and target.type is not None:
         if target.type == "system-serial":
-            target.model = "pl011" if rules_machine.arch_of(domain) in rules_machine.ARM else "16550a"
+            if rules_machine.is_arm_virt(domain):
+                target.model = "pl011"
+            elif rules_machine.is_riscv_virt(domain):
+                target.model = "16550a"
         else:
             target.model = _SERIAL_MODELS.get(target.type)
 
@@ -258,5 +261,7 @@ def _complete_tpm(device: Tpm, domain: Domain) -> None:
         device.model = TpmModel.SPAPR if rules_machine.is_pseries(domain) else TpmModel.TIS
     if device.backend.type == "passthrough" and device.backend.device is None:
         device.backend.device = "/dev/tpm0"
-    if device.backend.type == "emulator" and device.backend.version in (None, "default"):
-        device.backend.version = "2.0"
+    if device.backend.type == "emulator" and device.backend.version is None:
+        # the two generations have nothing in common, so a guest stays with one
+        modern = device.model in (TpmModel.CRB, TpmModel.SPAPR) or rules_machine.arch_of(domain) in rules_machine.ARM
+        device.backend.version = "2.0" if modern else "1.2"

@@ -33,20 +33,20 @@ def assign_aliases(domain: Domain, *, builtin: Callable[[Controller], str | None
             controller.alias = named or controller_alias(controller)
     _number(devices.interfaces, lambda one: "hostdev" if _is_hostdev(one) else "net", shared=devices.hostdevs)
     _number(devices.hostdevs, lambda one: "hostdev", shared=devices.interfaces)
-    _number(devices.filesystems, lambda one: "fs")
-    _number(devices.sounds, lambda one: "sound")
-    _number(devices.videos, lambda one: "video")
-    _number(devices.redirdevs, lambda one: "redir")
-    _number(devices.smartcards, lambda one: "smartcard")
-    _number(devices.serials, lambda one: "serial")
-    _number(devices.parallels, lambda one: "parallel")
-    _number(devices.channels, lambda one: "channel")
-    _alias_consoles(domain)
-    _number(devices.inputs, lambda one: "input")
-    _number(devices.hubs, lambda one: "hub")
-    _number(devices.shmems, lambda one: "shmem")
+    _name(devices.filesystems, "fs")
+    _name(devices.sounds, "sound")
+    _name(devices.videos, "video")
+    _name(devices.redirdevs, "redir")
+    _name(devices.smartcards, "smartcard")
+    _name(devices.serials, "serial")
+    _name(devices.parallels, "parallel")
+    _name(devices.channels, "channel")
+    _name(devices.consoles, "console")
+    _name(devices.inputs, "input")
+    _name(devices.hubs, "hub")
+    _name(devices.shmems, "shmem")
     _number(devices.rngs, lambda one: "rng")
-    _number(devices.tpms, lambda one: "tpm")
+    _name(devices.tpms, "tpm")
     for memory in devices.memories:
         if memory.alias is None and isinstance(memory.address, DimmAddress) and memory.address.slot is not None:
             memory.alias = f"{_MEMORY_PREFIXES[memory.model]}{memory.address.slot}"
@@ -104,11 +104,11 @@ def _number(
             device.alias = next_alias([*devices, *shared], prefix(device))
 
 
-def _alias_consoles(domain: Domain) -> None:
-    consoles = domain.devices.consoles
-    for place, console in enumerate(consoles):
-        if console.alias is None:
-            console.alias = f"console{place}"
+def _name(devices: Iterable[Device], prefix: str) -> None:
+    """Names devices by kind and place."""
+    for place, device in enumerate(devices):
+        if device.alias is None:
+            device.alias = f"{prefix}{place}"
 
 
 def disk_alias(domain: Domain, disk: Disk) -> str:

@@ -5,8 +5,8 @@ from enum import StrEnum
 from conf.domain.device import Device
 from conf.domain.seclabel import SourceSeclabel
 from conf.element import Element, Empty, attr, child, children, one_of, value
-from conf.faults import lacking, unsupported
-from conf.values import ON_OFF, UINT, YES_NO, words
+from conf.faults import lacking, malformed, unsupported
+from conf.values import ON_OFF, UINT, WRAPPING, YES_NO, words
 from schema.errors import ConfigUnsupported
 
 
@@ -40,7 +40,7 @@ class CharMode(StrEnum):
 class Reconnect(Element, tag="reconnect"):
     """When a client end tries again."""
 
-    enabled: bool = attr("enabled", YES_NO)
+    enabled: bool | None = attr("enabled", YES_NO, default=None)
     timeout_s: int | None = attr("timeout", UINT, default=None)
 
 
@@ -108,8 +108,8 @@ class SpicePortSource(CharSource, case=("spiceport", "dbus"), empty=Empty.OMIT):
 class VdagentSource(CharSource, case="qemu-vdagent", empty=Empty.OMIT):
     """QEMU's own end of the SPICE agent."""
 
-    clipboard_copypaste: bool | None = value("clipboard", "copypaste", YES_NO, default=None)
-    mouse_mode: str | None = value("mouse", "mode", str, default=None)
+    clipboard_copypaste: bool | None = value("clipboard", "copypaste", YES_NO, default=None, needed=True)
+    mouse_mode: str | None = value("mouse", "mode", words("client", "server"), default=None, needed=True)
 
 
 CHAR_SOURCES = (PtySource, PathSource, NmdmSource, UdpSource, TcpSource, UnixSource, SpicePortSource, VdagentSource)
@@ -118,10 +118,11 @@ CHAR_SOURCES = (PtySource, PathSource, NmdmSource, UdpSource, TcpSource, UnixSou
 class CharLog(Element, tag="log"):
     """A copy of what the guest writes."""
 
-    file: str = attr("file", str)
+    file: str | None = attr("file", str, default=None)
     append: bool | None = attr("append", ON_OFF, default=None)
 
 
+_PORT = malformed("Invalid port number: {}")
 _TARGET_TYPE = unsupported("unknown target type '{}' specified for character device")
 
 
@@ -131,21 +132,30 @@ class SerialTarget(Element, tag="target"):
     type: str | None = attr(
         "type",
         words(
-            *("serial", "isa-serial", "usb-serial", "pci-serial"),
+            *("none", "isa-serial", "usb-serial", "pci-serial"),
             *("spapr-vio-serial", "system-serial", "sclp-serial", "isa-debug"),
         ),
         default=None,
         bad=_TARGET_TYPE,
     )
-    port: int | None = attr("port", UINT, default=None)
-    model: str | None = value("model", "name", str, default=None)
+    port: int | None = attr("port", WRAPPING, default=None, bad=_PORT)
+    model: str | None = value(
+        "model",
+        "name",
+        words(
+            *("none", "isa-serial", "usb-serial", "pci-serial", "spapr-vty", "pl011", "sclpconsole"),
+            *("sclplmconsole", "16550a", "isa-debugcon"),
+        ),
+        default=None,
+        blank=True,
+        bad=unsupported("unknown target model '{}' specified for character device"),
+    )
 
 
 class ParallelTarget(Element, tag="target"):
     """The parallel port in the guest."""
 
-    type: str | None = attr("type", str, default=None)
-    port: int | None = attr("port", UINT, default=None)
+    port: int | None = attr("port", WRAPPING, default=None, bad=_PORT)
 
 
 class ConsoleTarget(Element, tag="target"):
@@ -153,11 +163,11 @@ class ConsoleTarget(Element, tag="target"):
 
     type: str | None = attr(
         "type",
-        words("serial", "xen", "uml", "virtio", "lxc", "openvz", "sclp", "sclplm"),
+        words("none", "serial", "xen", "uml", "virtio", "lxc", "openvz", "sclp", "sclplm"),
         default=None,
         bad=_TARGET_TYPE,
     )
-    port: int | None = attr("port", UINT, default=None)
+    port: int | None = attr("port", WRAPPING, default=None, bad=_PORT)
 
 
 class ChannelTarget(Element, tag="target"):
@@ -165,7 +175,7 @@ class ChannelTarget(Element, tag="target"):
 
     type: str = attr(
         "type",
-        words("guestfwd", "virtio", "xen"),
+        words("none", "guestfwd", "virtio", "xen"),
         missing=lacking(ConfigUnsupported, "unknown target type '(null)' specified for character device"),
         bad=_TARGET_TYPE,
     )
@@ -197,7 +207,6 @@ class CharDevice(Device):
         *CHAR_SOURCES, by_parent="type", default=None, shown=lambda self, flags: shown_end(self.source)
     )
     second_source: UdpSource | None = child(UdpSource, default=None, tag="source")
-    surplus_source: UdpSource | None = child(UdpSource, default=None, tag="source", shown=lambda self, flags: None)
     protocol: str | None = value("protocol", "type", PROTOCOLS, default=None, bad=unsupported("Unknown protocol '{}'"))
     log: CharLog | None = child(CharLog, default=None)
 

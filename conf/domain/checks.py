@@ -10,8 +10,10 @@ from conf.domain.defaults import walk
 from conf.domain.device import Device
 from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics, GraphicsType
+from conf.domain.hostdev import HostdevType
 from conf.domain.memory import HugePage
 from conf.domain.rules import DomainRules
+from conf.domain.small_devices import InputType
 from conf.domain.sound import Audio
 from conf.values import parse_uuid
 from schema.enums.error import ErrorDomain
@@ -127,7 +129,7 @@ def _check_timers(domain: Domain) -> None:
             raise ConfigUnsupported(f"timer {timer.name} doesn't support setting of timer track")
 
 
-_DATE = re.compile(r"(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/([0-9]{2}|[0-9]{4})$")
+_DATE = re.compile(r"(0?[1-9]|1[0-2])/(0?[1-9]|[12][0-9]|3[01])/([0-9]{2}|(?:19|[2-9][0-9])[0-9]{2})$")
 
 
 def _check_sysinfo(domain: Domain) -> None:
@@ -166,8 +168,12 @@ def _check_labels(domain: Domain) -> None:
 
 def _check_aliases(domain: Domain) -> None:
     aliases: set[str] = set()
-    for device in domain.devices.all():
-        if device.alias is not None:
+    devices = domain.devices
+    shown = devices.consoles[0].target if devices.consoles else None
+    # a serial port that is also the first console has its name twice
+    passed = devices.serials[0] if devices.serials and shown is not None and shown.type == "serial" else None
+    for device in devices.all():
+        if device.alias is not None and device is not passed:
             if device.alias in aliases:
                 raise ConfigUnsupported(f"non unique alias detected: {device.alias}")
             aliases.add(device.alias)
@@ -280,8 +286,11 @@ def _check_usb(domain: Domain) -> None:
     devices = domain.devices
     if devices.hubs:
         raise ConfigUnsupported("Can't add USB hub: USB is disabled for this domain")
-    if any(one.bus == "usb" for one in devices.inputs):
-        raise ConfigUnsupported("Can't add USB input device. USB bus is disabled")
+    for one in devices.inputs:
+        if one.bus == "usb" or (one.bus is None and one.type is InputType.TABLET):
+            raise ConfigUnsupported("Can't add USB input device. USB bus is disabled")
+    if any(one.type is HostdevType.USB for one in devices.hostdevs):
+        raise ConfigUnsupported("Can't add host USB device: USB is disabled in this host")
 
 
 def _check_videos(domain: Domain) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conf.domain import checks_disks, checks_interfaces, defaults_chardev
 from conf.domain.address import CcidAddress, CcwAddress, DriveAddress, PciAddress, UnassignedAddress, UsbAddress
-from conf.domain.chardev import CharDevice, CharType, Console
+from conf.domain.chardev import CharDevice, CharType, Console, Serial
 from conf.domain.chardev_users import RedirDev, Rng, Smartcard, Tpm
 from conf.domain.controller import Controller, ControllerType, PciModel
 from conf.domain.device import Device
@@ -57,9 +57,12 @@ def check(device: Device | Graphics | Audio, domain: Domain, rules: DomainRules)
             raise ConfigUnsupported(f"guest CIDs must be >= {_LOWEST_CID}")
     elif isinstance(device, Smartcard):
         if device.address is not None and not isinstance(device.address, CcidAddress):
-            raise XmlError("Controllers must use the 'ccid' address type")
+            raise ConfigUnsupported("Controllers must use the 'ccid' address type")
         defaults_chardev.check_source(device)
     elif isinstance(device, CharDevice | Rng | RedirDev):
+        kind = device.target.type if isinstance(device, Serial) and device.target is not None else None
+        if kind == "usb-serial" and device.address is not None and not isinstance(device.address, UsbAddress):
+            raise ConfigUnsupported("usb-serial requires address of usb type")
         # a console that stands for a serial port has no host end of its own
         if not (isinstance(device, Console) and device.target is not None and device.target.type == "serial"):
             defaults_chardev.check_source(device)
@@ -228,7 +231,8 @@ def _check_address(device: Device) -> None:
     address = device.address
     if isinstance(address, PciAddress):
         address.check()
-    elif isinstance(device, RedirDev) and address is not None and not isinstance(address, UsbAddress):
+    is_usb = isinstance(device, RedirDev) or (isinstance(device, Input) and device.bus is InputBus.USB)
+    if is_usb and address is not None and not isinstance(address, UsbAddress):
         raise XmlError("Invalid address for a USB device")
     rom = device.rom
     if rom is not None and rom.enabled is False and (rom.bar is not None or rom.file is not None):

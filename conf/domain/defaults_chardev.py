@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 from conf.domain.chardev import (
@@ -28,7 +29,7 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.os import OsType
 from conf.domain.sound import Audio
-from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlError
+from schema.errors import ConfigUnsupported, ErrorDomain, InvalidArguments, RefusedDocument, XmlError
 
 
 def complete_source(device: Device | Graphics | Audio) -> None:
@@ -49,39 +50,62 @@ def complete(device: CharDevice, domain: Domain) -> None:
     only channels can have.
     """
     is_virtio = isinstance(device, Channel) and device.target is not None and device.target.type == "virtio"
-    if device.type is CharType.SPICEVMC and not is_virtio:
+    if (
+        device.type is CharType.SPICEVMC
+        and not is_virtio
+        and not (isinstance(device, Channel) and device.target is None)
+    ):
         raise ConfigUnsupported("spicevmc device type only supports virtio")
     _complete_end(device)
     if isinstance(device, Channel):
-        _check_channel(device)
+        _complete_channel(device)
     if isinstance(device, Serial):
         device.target = device.target or SerialTarget()
+        device.target.type = _known(device.target.type)
+        device.target.model = _known(device.target.model)
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.serials])
     elif isinstance(device, Parallel):
         device.target = device.target or ParallelTarget()
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.parallels])
     elif isinstance(device, Console):
         device.target = device.target or ConsoleTarget()
-        device.target.type = device.target.type or "serial"
+        device.target.type = _known(device.target.type) or "serial"
         device.target.port = _port(device.target.port, [one.target for one in domain.devices.consoles])
 
 
 def _port(
     port: int | None, others: list[SerialTarget | None] | list[ParallelTarget | None] | list[ConsoleTarget | None]
 ) -> int:
-    if port is not None:
+    if port is not None and port != -1:
         return port
     return 1 + max((one.port for one in others if one is not None and one.port is not None), default=-1)
 
 
-def _check_channel(device: Channel) -> None:
-    if device.target is None:
+def _known(word: str | None) -> str | None:
+    return None if word == "none" else word
+
+
+_MAX_PORT = 0xFFFF
+
+
+def _complete_channel(device: Channel) -> None:
+    target = device.target
+    if target is None:
         raise XmlError("target type must be specified for channel device")
-    if device.target.type == "guestfwd":
-        if device.target.address is None:
-            raise XmlError("guestfwd channel does not define a target address")
-        if device.target.port is None:
-            raise XmlError("guestfwd channel does not define a target port")
+    if target.type != "guestfwd":
+        target.port = None
+        if isinstance(device.source, UnixSource) and device.source.path is None:
+            device.source = None  # the hypervisor makes the socket
+        return
+    if target.address is None:
+        raise XmlError("guestfwd channel does not define a target address")
+    if target.port is None:
+        raise XmlError("Missing required attribute 'port' in element 'target'", domain=ErrorDomain.XML)
+    target.port &= _MAX_PORT
+    try:
+        ipaddress.IPv4Address(target.address)
+    except ValueError:
+        raise ConfigUnsupported("guestfwd channel only supports IPv4 addresses") from None
 
 
 CharEnd = CharDevice | RngBackend | Smartcard | RedirDev
@@ -93,6 +117,18 @@ def _complete_end(end: CharEnd) -> None:
         _order_directions(end)
     elif end.type is CharType.UNIX and isinstance(source, UnixSource):
         source.mode = source.mode or CharMode.CONNECT
+    again = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
+    if again is not None and isinstance(source, TcpSource | UnixSource):
+        if again.enabled is None:
+            source.reconnect = None
+        elif not again.enabled:
+            again.timeout_s = None
+        elif again.timeout_s is None:
+            raise XmlError("Missing required attribute 'timeout' in element 'reconnect'", domain=ErrorDomain.XML)
+    if end.log is not None and end.log.file is None:
+        end.log = None
+    if isinstance(source, PathSource) and end.type is not CharType.FILE:
+        source.append = None
     if end.type is CharType.TCP:
         end.protocol = end.protocol or "raw"
     else:
@@ -108,7 +144,7 @@ def check_source(device: CharDevice | Rng | Smartcard | RedirDev) -> None:
         _check_end(device, needs_path=not isinstance(device, Channel))
 
 
-_CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z").match
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.-]*\Z").match
 
 
 def _check_end(end: CharEnd, *, needs_path: bool) -> None:
@@ -141,24 +177,22 @@ def _check_end(end: CharEnd, *, needs_path: bool) -> None:
         case _:
             pass
     reconnect = source.reconnect if isinstance(source, TcpSource | UnixSource) else None
-    if reconnect is not None and reconnect.enabled and getattr(source, "mode", None) is not CharMode.CONNECT:
+    if reconnect is not None and getattr(source, "mode", None) is not CharMode.CONNECT:
         raise RefusedDocument("chardev reconnect is possible only for connect mode")
 
 
 def _order_directions(end: CharEnd) -> None:
     """UDP's directions are written with the bound one first."""
     ends = [one for one in (end.source, end.second_source) if isinstance(one, UdpSource)]
-    if isinstance(end, CharDevice) and end.surplus_source is not None:
-        raise XmlError("only two source elements are allowed for character device")
     for one in ends:
         one.mode = one.mode or CharMode.CONNECT
     bound = next((one for one in ends if one.mode is CharMode.BIND), None)
-    connected = next((one for one in reversed(ends) if one.mode is CharMode.CONNECT), None)
+    connected = next((one for one in ends if one.mode is CharMode.CONNECT), None)
     end.source = bound or connected
     end.second_source = connected if bound is not None and connected is not None else None
 
 
-_COMPATIBLE_SERIALS = (None, "isa-serial", "spapr-vio-serial", "system-serial", "sclp-serial")
+_COMPATIBLE_SERIALS = (None, "none", "isa-serial", "spapr-vio-serial", "system-serial", "sclp-serial")
 
 
 def complete_consoles(domain: Domain) -> None:
@@ -169,10 +203,10 @@ def complete_consoles(domain: Domain) -> None:
     devices = domain.devices
     if domain.os.kind.type != OsType.HVM:
         return
+    for other in devices.consoles[1:]:
+        if _stands_for_serial(other):
+            raise ConfigUnsupported("Only the first console can be a serial port")
     if devices.consoles and _stands_for_serial(devices.consoles[0]):
-        for other in devices.consoles[1:]:
-            if _stands_for_serial(other):
-                raise ConfigUnsupported("Only the first console can be a serial port")
         console = devices.consoles[0]
         target = console.target or ConsoleTarget()
         target.type = "serial"
@@ -197,7 +231,7 @@ def complete_consoles(domain: Domain) -> None:
 
 
 def _stands_for_serial(console: Console) -> bool:
-    return console.target is None or console.target.type in (None, "serial")
+    return console.target is None or console.target.type in (None, "none", "serial")
 
 
 def serial_of(console: Console) -> Serial:
@@ -210,5 +244,6 @@ def serial_of(console: Console) -> Serial:
         log=console.log,
         alias=console.alias,
         address=console.address,
+        acpi_index=console.acpi_index,
         target=SerialTarget(port=0),
     )

@@ -36,6 +36,8 @@ def check_kind(controller: Controller) -> None:
         raise ConfigUnsupported(f"Unknown model type '{controller.model}'")
     if controller.type is not ControllerType.PCI:
         controller.model_name = controller.target = controller.pcihole64_kib = None
+        if controller.type is not ControllerType.XENBUS:
+            controller.max_grant_frames = controller.max_event_channels = None
         if controller.type is ControllerType.USB and controller.model == "none":
             controller.address = None
     elif controller.model not in (PciModel.PCI_ROOT, PciModel.PCIE_ROOT):

@@ -20,6 +20,7 @@ from conf.domain.hostdev import Hostdev
 from conf.domain.identities import new_uuid
 from conf.domain.interface import Interface
 from conf.domain.memory_device import MemoryDevice
+from conf.domain.part_counts import check_parts
 from conf.domain.rules import GENERIC_RULES, DomainRules
 from conf.domain.shmem import Shmem
 from conf.domain.small_devices import (
@@ -131,6 +132,8 @@ def _check_singles(node: etree._Element) -> None:
     if devices is None:
         return
     counts = Counter(one.tag for one in devices)
+    for device in devices:
+        check_parts(device)
     for tag, error, message in _SINGLES:
         if counts[tag] > 1:
             raise error(message)
@@ -171,6 +174,7 @@ def parse_device(
         cls = DEVICE_CLASSES.get(str(node.tag))
         if cls is None:
             raise ConfigUnsupported(f"unknown device type '{node.tag}'")
+        check_parts(node)
         device = cls.parse(node, flags)
         if isinstance(device, Device | Graphics | Audio):
             defaults.complete_device(device, domain, rules, flags)

@@ -100,6 +100,7 @@ def shown_consoles(devices: "Devices") -> list[Console]:
         target=ConsoleTarget(type="serial", port=serial.target.port if serial.target is not None else 0),
         alias=serial.alias,
         address=serial.address,
+        acpi_index=serial.acpi_index,
         tty=serial.source.path if isinstance(serial.source, PtySource) else None,
     )
     return [shown, *consoles[1:]]

@@ -62,7 +62,7 @@ class Input(Device, tag="input"):
         bad=unsupported("unknown input bus type '{}'"),
         shown=lambda self, flags: None if self.bus is InputBus.NONE else self.bus,
     )
-    model: str | None = attr("model", VIRTIO_MODELS, default=None)
+    model: str | None = attr("model", VIRTIO_MODELS, default=None, bad=unsupported("unknown input model '{}'"))
     driver: VirtioDriver | None = child(VirtioDriver, default=None)
     source: InputSource | None = child(InputSource, default=None)
 

@@ -68,12 +68,16 @@ def _add_tls(launch: Launch, line: CommandLine, name: str, endpoint: str) -> Non
         password = f"{name}-secret0"
         data, vector = launch.host.secret(secret_of(launch.options.chardev_tls_secret))
         line.add_json("-object", secret_object(password, data, vector))
-    line.add_json("-object", tls_object(f"obj{name}_tls0", launch.options.chardev_tls_folder, endpoint, True, password))
+    options = launch.options
+    line.add_json(
+        "-object",
+        tls_object(f"obj{name}_tls0", options.chardev_tls_folder, endpoint, options.chardev_tls_verify, password),
+    )
 
 
 def _log_words(launch: Launch, line: CommandLine, end: HostEnd, alias: str) -> str:
     log: CharLog | None = getattr(end, "log", None)
-    if log is None:
+    if log is None or log.file is None:
         return ""
     number = launch.next_fdset()
     descriptor = launch.host.open_log(log.file, append=log.append is True)
@@ -106,7 +110,7 @@ def _backend(launch: Launch, line: CommandLine, end: HostEnd, name: str, alias: 
             if not isinstance(source, UnixSource) or source.path is None:
                 raise ConfigUnsupported("a unix socket needs a path")
             reconnect = source.reconnect
-            timeout = (reconnect.timeout_s or 0) if reconnect is not None and reconnect.enabled else None
+            timeout = (reconnect.timeout_s or 0) if reconnect is not None else None
             return socket_words(launch, name, source.path, source.mode is not CharMode.CONNECT, timeout)
         case CharType.SPICEVMC:
             return f"spicevmc,id={name},name={vmc}"
@@ -159,7 +163,7 @@ def _tcp(launch: Launch, end: HostEnd, name: str) -> str:
         words += ",server=on,wait=off"
     if _has_tls(launch, end):
         words += f",tls-creds=obj{name}_tls0"
-    if source.reconnect is not None and source.reconnect.enabled:
+    if source.reconnect is not None:
         words += f",reconnect={source.reconnect.timeout_s or 0}"
     return words
 

@@ -8,11 +8,11 @@ from actors.qemu.command.chardevs import add_chardev
 from actors.qemu.command.device import address_properties, simple_device
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties
-from conf.domain.address import VirtioSerialAddress
+from conf.domain.address import CcwAddress, VirtioSerialAddress
 from conf.domain.chardev import Channel, CharType, Console, Serial
 from conf.domain.chardev_users import Smartcard
 from conf.domain.controller import ControllerType
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, InternalError
 
 _SERIAL_DRIVERS: Final = (
     *("isa-serial", "usb-serial", "pci-serial", "isa-debugcon", "spapr-vty", "sclpconsole", "sclplmconsole"),
@@ -63,6 +63,8 @@ def add_serials(launch: Launch, line: CommandLine) -> None:
 
 def _serial_driver(serial: Serial) -> str:
     target = serial.target
+    if target is not None and target.type is not None and target.model is None:
+        raise InternalError("Invalid target model for serial device")
     return (target.model if target is not None else None) or ""
 
 
@@ -121,14 +123,16 @@ def _virtio_port(launch: Launch, port: Channel | Console, driver: str, name: str
         controller = launch.controller_alias(ControllerType.VIRTIO_SERIAL, address.controller)
         properties["bus"] = f"{controller}.{address.bus}"
         properties["nr"] = address.port
-    else:
+    elif isinstance(port.address, CcwAddress):
         properties.update(address_properties(launch, port))
+    elif port.address is not None:
+        raise InternalError("virtio serial device has invalid address type")
     if port.type is CharType.SPICEVMC and name is not None and name != "com.redhat.spice.0":
         raise ConfigUnsupported(f"Unsupported spicevmc target name '{name}'")
     properties["chardev"] = f"char{alias}"
     properties["id"] = alias
     if name is not None:
         properties["name"] = name
-    elif port.type in (CharType.SPICEVMC, CharType.QEMU_VDAGENT):
+    elif port.type is CharType.SPICEVMC:
         properties["name"] = "com.redhat.spice.0"
     return properties

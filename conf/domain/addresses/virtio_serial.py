@@ -22,11 +22,14 @@ def assign_virtio_serial(domain: Domain) -> None:
     ports: list[Console | Channel] = [*devices.consoles, *devices.channels]
     ports = [one for one in ports if one.target is not None and one.target.type == "virtio"]
     taken: dict[int, set[int]] = {one.index: set() for one in _controllers(domain) if one.index is not None}
+    counts = {one.index: _count_of(one) for one in _controllers(domain) if one.index is not None}
     for port in ports:
         address = port.address
         if isinstance(address, VirtioSerialAddress) and address.port:
             if address.controller not in taken:
                 raise XmlError(f"virtio serial controller {address.controller} is missing")
+            if address.port >= counts[address.controller]:
+                raise XmlError(f"virtio serial controller {address.controller} does not have port {address.port}")
             if address.port in taken[address.controller]:
                 raise XmlError(
                     f"virtio serial port {address.port} on controller {address.controller} is already occupied"
@@ -35,12 +38,16 @@ def assign_virtio_serial(domain: Domain) -> None:
     for port in devices.channels:
         if port.target is None or port.target.type != "virtio":
             continue
-        if port.address is None or (isinstance(port.address, VirtioSerialAddress) and not port.address.port):
+        if not isinstance(port.address, VirtioSerialAddress) or not port.address.port:
             _place(domain, taken, port)
 
 
 def _controllers(domain: Domain) -> list[Controller]:
     return [one for one in domain.devices.controllers if one.type is ControllerType.VIRTIO_SERIAL]
+
+
+def _count_of(controller: Controller) -> int:
+    return min(controller.ports or DEFAULT_PORTS, MAX_PORTS)
 
 
 def _place(domain: Domain, taken: dict[int, set[int]], port: Channel) -> None:
@@ -49,8 +56,7 @@ def _place(domain: Domain, taken: dict[int, set[int]], port: Channel) -> None:
     for controller in sorted(_controllers(domain), key=lambda one: one.index or 0):
         if controller.index is None or (wanted is not None and controller.index != wanted):
             continue
-        count = min(controller.ports or DEFAULT_PORTS, MAX_PORTS)
-        for number in range(first, count):
+        for number in range(first, _count_of(controller)):
             if number not in taken[controller.index]:
                 taken[controller.index].add(number)
                 port.address = VirtioSerialAddress(controller=controller.index, port=number)
