@@ -58,7 +58,7 @@ class QemuSettings:
     migration_host: str = ""  # what other hosts are told to call; empty: this host's name
 
     tls_folder: str = "/etc/pki/qemu"  # ca-cert.pem, server-cert.pem, server-key.pem, client-cert.pem, client-key.pem
-    tls_verify: bool = False  # clients must show a certificate of the same authority
+    tls_verify: bool | None = None  # clients must show a certificate of the same authority; unset: not those of VNC
     tls_secret: str = ""  # UUID of the secret with the password of the key, where that has one
     spice_tls: bool = False  # displays of type spice may use TLS
     spice_tls_folder: str = ""  # empty: tls_folder, here and below
@@ -77,7 +77,7 @@ class QemuSettings:
     backup_tls_verify: bool | None = None
     backup_tls_secret: str = ""
     migrate_tls_folder: str = ""  # empty: /etc/pki/libvirt-migrate where that exists
-    migrate_tls_verify: bool = True  # hosts that guests come from must show a certificate of the same authority
+    migrate_tls_verify: bool | None = None  # hosts that guests come from must show a certificate
     migrate_tls_secret: str = ""
     migrate_tls_force: bool = False  # a migration without TLS is refused
 
@@ -93,6 +93,4 @@ class QemuSettings:
     process_names: bool = False  # a guest's process is called qemu:NAME
     log_timestamp: bool = True  # what QEMU logs has its time
     deprecation_behavior: Literal["", "none", "omit", "reject", "crash"] = ""  # of guests that say nothing themselves
-    capability_filters: tuple[str, ...] = ()  # what QEMU can, by libvirt's names, that is not to be used
     gluster_debug_level: Annotated[int, msgspec.Meta(ge=0, le=9)] = 4
-    virtiofsd_debug: bool = False

@@ -34,6 +34,7 @@ from actors.qemu.records import KeptText, Record
 from actors.qemu.transient import drop_overlays, remove_files
 from actors.runtime.intents import UnfinishedIntent
 from actors.runtime.objects import digest_of
+from schema.enums.domain import DomainCreateFlags
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import HostSystemError, VirtError
 from schema.table import need_procedure
@@ -458,13 +459,14 @@ async def start_flagged(host: QemuHost) -> None:
     except OSError as exc:
         host.log.error("guests are not started: it cannot be noted that they were", error=str(exc))
         return
+    flags = DomainCreateFlags.START_BYPASS_CACHE if host.config.qemu.auto_start_bypass_cache else 0
     for guest in list(host.guests.values()):
         if guest.record.autostart and not guest.is_active:
             async with host.runtime.mailbox(("domain", guest.key)).change("autostart"):
                 if guest.is_active or host.guests.get(guest.key) is not guest:
                     continue
                 try:
-                    await boot(host, guest, 0)
+                    await boot(host, guest, flags)
                 except VirtError as exc:
                     host.log.error("a guest did not start with the agent", guest=guest.name, error=exc.message)
             if host.config.qemu.autostart_delay_s > 0:

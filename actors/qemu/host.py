@@ -30,6 +30,7 @@ from actors.qemu.process import GuestProcess
 from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
 from actors.qemu.rules_checks import HostLimits
+from actors.qemu.rules_machine import HostAudio
 from actors.qemu.states import Told
 from actors.qemu.tuning.groups import remove_groups
 from actors.runtime.configured_ports import configured_ports
@@ -41,6 +42,7 @@ from conf.domain.domain import Domain
 from schema.enums.domain_state import DomainShutoffReason, DomainState
 from schema.errors import ConfigUnsupported, NoSuchDomain, VirtError
 from schema.objects import DomainRef
+from settings.qemu import QemuSettings
 
 IDS_AT_ONCE: Final = 16
 _NEXT_ID: Final = "next-id"
@@ -84,6 +86,7 @@ class QemuHost(KeepsMoments):
         self.arrivals: dict[bytes, str] = {}
         """Definitions of guests that are off and on their way here."""
         self._rules: dict[str, QemuRules] = {}
+        self._audio = _host_audio(self.config.qemu)
         self._keeping: set[bytes] = set()
         self._again: set[bytes] = set()
 
@@ -150,6 +153,7 @@ class QemuHost(KeepsMoments):
                 channel_folder=str(self.run_folder / "channel"),
                 nvram_folder=str(self.state_folder / "nvram"),
                 limits=limits,
+                host_audio=self._audio,
             )
         return rules
 
@@ -368,6 +372,16 @@ class QemuHost(KeepsMoments):
             return
         for one in graphics:
             self.ports.difference_update({one.port or 0, one.tls_port or 0, one.websocket or 0})
+
+
+def _host_audio(settings: QemuSettings) -> HostAudio:
+    """Where the host plays what guests without a backend of their own say."""
+    return HostAudio(
+        backend=os.environ.get("QEMU_AUDIO_DRV"),
+        sdl_driver=os.environ.get("SDL_AUDIODRIVER"),
+        without_display=settings.nographics_allow_host_audio,
+        with_vnc=settings.vnc_allow_host_audio,
+    )
 
 
 def reason_of_end(guest: Guest) -> DomainShutoffReason:

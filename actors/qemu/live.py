@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -152,17 +152,18 @@ def reboot_command(action: LifecycleAction) -> Command:
     return "set-action", {"reboot": "shutdown" if action is LifecycleAction.DESTROY else "reset"}
 
 
-def password_commands(domain: Domain) -> list[Command]:
-    """The passwords of displays."""
-    return [command for graphics in domain.devices.graphics for command in display_commands(graphics)]
+def password_commands(domain: Domain, usual: Mapping[GraphicsType, str]) -> list[Command]:
+    """The passwords of displays; those that have none of their own get the usual one of their type."""
+    return [command for one in domain.devices.graphics for command in display_commands(one, usual.get(one.type))]
 
 
-def display_commands(graphics: Graphics) -> list[Command]:
+def display_commands(graphics: Graphics, usual: str | None = None) -> list[Command]:
     """The password of a display, and until when it is good; none is set where none is wanted."""
-    if graphics.passwd is None or graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
+    password = usual if graphics.passwd is None else graphics.passwd
+    if password is None or graphics.type not in (GraphicsType.VNC, GraphicsType.SPICE):
         return []
     protocol = graphics.type.value
-    arguments: dict[str, Any] = {"protocol": protocol, "password": graphics.passwd}
+    arguments: dict[str, Any] = {"protocol": protocol, "password": password}
     if graphics.connected is not None:
         arguments["connected"] = graphics.connected
     return [

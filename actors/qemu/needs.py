@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from actors.qemu.command.launch import MASTER_KEY
+from actors.qemu.command.launch import MASTER_KEY, Options, secret_of
 from actors.runtime.ports import Ports
+from conf.domain.chardev import TcpSource
+from conf.domain.graphics import Graphics, GraphicsType
 from conf.domain.interface import NetworkSource
 from conf.domain.secrets import Auth, Encryption, SecretRef
-from conf.domain.storage_source import BlockSource, FileSource, StorageSource, VolumeSource
+from conf.domain.storage_source import BlockSource, FileSource, Protocol, StorageSource, VolumeSource
+from conf.domain.storage_source import NetworkSource as ImageOnServer
 from conf.element import Element
 from schema.errors import ConfigUnsupported, HostSystemError
 
 KEY_BYTES: Final = 32
 _BLOCK: Final = 16
 _OF_VOLUMES: Final = "volume"
+_OF_KEYS: Final = "tls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,10 @@ class Needs:
         return found
 
 
-async def ask_ports(part: Element, ports: Ports, folder: Path) -> Needs:
+async def ask_ports(part: Element, ports: Ports, folder: Path, options: Options) -> Needs:
     """Asks for all that a definition, or a device, needs; bridges of networks are written into it.
+
+    Certificates whose keys have a password are named by the options.
 
     Raises NoSuchSecret, NoSuchStoragePool, NoSuchStorageVol, NoSuchNetwork.
     """
@@ -83,7 +89,20 @@ async def ask_ports(part: Element, ports: Ports, folder: Path) -> Needs:
             needs.volumes[element.pool, element.volume] = place
         elif isinstance(element, NetworkSource) and element.bridge is None:
             element.bridge = await ports.networks.network_bridge(element.network)
+        if key := _key_of(element, options):
+            await _ask_secret(needs, ports, secret_of(key), _OF_KEYS)
     return needs
+
+
+def _key_of(element: Element, options: Options) -> str:
+    """The secret of the certificates that an element is served with, or goes to its server with; empty without."""
+    if isinstance(element, Graphics) and element.type is GraphicsType.VNC and options.vnc_tls:
+        return options.vnc_tls_secret
+    if isinstance(element, TcpSource) and (options.chardev_tls if element.tls is None else element.tls):
+        return options.chardev_tls_secret
+    if isinstance(element, ImageOnServer) and element.protocol is Protocol.NBD:
+        return options.nbd_tls_secret if (options.nbd_tls if element.tls is None else element.tls) else ""
+    return ""
 
 
 def elements_of(part: Element) -> Iterator[Element]:

@@ -24,10 +24,6 @@ from conf.domain.video import VideoType
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported
 
-FIRST_PORT: Final = 5900
-LAST_PORT: Final = 65535
-FIRST_WEBSOCKET: Final = 5700
-
 
 class Ports(Protocol):
     """Hands out ports that nobody listens on."""
@@ -42,12 +38,15 @@ class Places:
 
     folder: Path
     channels: Path
-    listen: str = "127.0.0.1"
+    vnc_listen: str = "127.0.0.1"
+    spice_listen: str = "127.0.0.1"
     vnc_socket: bool = False
     spice_socket: bool = False
     spice_tls: bool = False
     nvram: Path = Path("/var/lib/virtroupe/qemu/nvram")
     firmwares: tuple[Path, ...] = ()
+    display_ports: tuple[int, int] = (5900, 65535)
+    websocket_ports: tuple[int, int] = (5700, 65535)
 
 
 def prepare_domain(
@@ -123,7 +122,8 @@ def _place_display(graphics: Graphics, places: Places, ports: Ports, render_node
 
 
 def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
-    wants_socket = places.vnc_socket if graphics.type is GraphicsType.VNC else places.spice_socket
+    is_vnc = graphics.type is GraphicsType.VNC
+    wants_socket = places.vnc_socket if is_vnc else places.spice_socket
     name = f"{graphics.type.value}.sock"
     if listen.type is ListenType.ADDRESS:
         if listen.address is None and wants_socket and graphics.listen is None:
@@ -131,7 +131,7 @@ def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
             listen.socket = str(places.folder / name)
             listen.from_config = 1
         elif listen.address is None:
-            listen.address = graphics.listen or places.listen
+            listen.address = graphics.listen or (places.vnc_listen if is_vnc else places.spice_listen)
             listen.from_config = 1
     elif listen.type is ListenType.SOCKET and listen.socket is None:
         listen.socket = str(places.folder / name)
@@ -141,9 +141,9 @@ def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
 def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
     if graphics.type is GraphicsType.VNC:
         if graphics.autoport or graphics.port in (None, 0, -1):
-            graphics.port = ports.take("vnc", FIRST_PORT, LAST_PORT)
+            graphics.port = ports.take("vnc", *places.display_ports)
         if graphics.websocket == -1:
-            graphics.websocket = ports.take("websocket", FIRST_WEBSOCKET, LAST_PORT)
+            graphics.websocket = ports.take("websocket", *places.websocket_ports)
             graphics.websocket_generated = True
         return
     wants_plain = wants_tls = False
@@ -151,9 +151,9 @@ def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
         wants_plain = graphics.default_mode != "secure"
         wants_tls = places.spice_tls and graphics.default_mode != "insecure"
     if graphics.port == -1 or (graphics.autoport and wants_plain):
-        graphics.port = ports.take("spice", FIRST_PORT, LAST_PORT)
+        graphics.port = ports.take("spice", *places.display_ports)
     if graphics.tls_port == -1 or (graphics.autoport and wants_tls):
-        graphics.tls_port = ports.take("spice-tls", FIRST_PORT, LAST_PORT)
+        graphics.tls_port = ports.take("spice-tls", *places.display_ports)
 
 
 def align_memory(domain: Domain) -> None:

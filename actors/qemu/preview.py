@@ -10,9 +10,9 @@ from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.command.build import build_command
 from actors.qemu.command.launch import Launch
 from actors.qemu.host import QemuHost
+from actors.qemu.host_options import options_of, places_of
 from actors.qemu.prepare import prepare_domain
 from actors.qemu.resources import is_optical_drive
-from actors.qemu.start import options_of, places_of
 from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface
 from conf.domain.secrets import SecretRef

@@ -24,7 +24,7 @@ from actors.qemu import notices, records
 from actors.qemu.capabilities.model import Capabilities
 from actors.qemu.claims import StartClaim, claim_for_start, hand_leases_over, holder_name, let_go
 from actors.qemu.command.build import build_command
-from actors.qemu.command.launch import MASTER_KEY, Launch, Options
+from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.line import CommandLine
 from actors.qemu.confining.limits import apply_limits, separate_processors
 from actors.qemu.confining.start import confinement
@@ -32,6 +32,7 @@ from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.crew import Crew
 from actors.qemu.host import QemuHost
+from actors.qemu.host_options import options_of, passwords_of, places_of
 from actors.qemu.images import complete_chains
 from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.lending.guests import find_devices, lend_for_start
@@ -52,7 +53,7 @@ from actors.qemu.monitor.link import (
 from actors.qemu.needs import KEY_BYTES, ask_ports
 from actors.qemu.owning.identity import Identity, Owner, identity_of, note_identity
 from actors.qemu.pid_files import forget_pid, note_pid
-from actors.qemu.prepare import Places, prepare_domain
+from actors.qemu.prepare import prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
@@ -180,7 +181,7 @@ async def _start(
         undo.callback(remove_groups, host.run_folder, run)
         guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
         separate_processors(run.threads, host.config.qemu)
-        await _settle(guest, begun.live, caps)
+        await _settle(host, guest, begun.live, caps)
         if not wish.paused and wish.incoming is None:
             guest.expected.add("RESUME")
             try:
@@ -244,7 +245,7 @@ async def _launch(
         _check_path(path)
         listener = listening_socket(path)
         ours.callback(listener.close)
-        launch = Launch(live, caps, options_of(host), folder, resources, listener.fileno(), guest_id=number)
+        launch = Launch(live, caps, options, folder, resources, listener.fileno(), guest_id=number)
         if wish.incoming is not None:
             launch.incoming = "defer"
         line = build_command(launch)
@@ -291,28 +292,6 @@ async def _launch(
     if crew.roles:
         crew.serve(guest)
     return Started(run, live, process, monitor, claim)
-
-
-def places_of(host: QemuHost, folder: Path) -> Places:
-    """Where things of a guest lie."""
-    return Places(
-        folder=folder,
-        channels=host.run_folder / "channel",
-        nvram=host.state_folder / "nvram",
-        spice_tls=host.config.qemu.spice_tls,
-        firmwares=default_folders(),
-    )
-
-
-def options_of(host: QemuHost) -> Options:
-    """The settings that command lines depend on."""
-    return Options(
-        user=host.config.qemu.user,
-        spice_tls=host.config.qemu.spice_tls,
-        spice_tls_folder=host.config.qemu.spice_tls_folder,
-        memory_folder=str(host.state_folder / "ram"),
-        environment=(),
-    )
 
 
 def _live_xml(live: Domain, number: int) -> str:
@@ -474,9 +453,9 @@ async def _plug_processors(guest: Guest, live: Domain) -> tuple[int, ...] | None
     return await plug_listed(guest, live)
 
 
-async def _settle(guest: Guest, live: Domain, caps: Capabilities) -> None:
+async def _settle(host: QemuHost, guest: Guest, live: Domain, caps: Capabilities) -> None:
     """Sets what no command line can: limits of disks, passwords of displays."""
-    commands = [*throttle_commands(live), *password_commands(live)]
+    commands = [*throttle_commands(live), *password_commands(live, passwords_of(host))]
     if live.on_reboot is LifecycleAction.DESTROY and caps.has("set-action"):
         commands.append(reboot_command(live.on_reboot))
     if commands:

@@ -17,13 +17,13 @@ from actors.qemu.command.launch import Launch
 from actors.qemu.command.line import Properties, without_none
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
+from actors.qemu.host_options import options_of
 from actors.qemu.hotplug.chardev_words import read_words
 from actors.qemu.hotplug.steps import with_sets
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.needs import ask_ports
 from actors.qemu.owning.identity import Owner
 from actors.qemu.resources import StartResources
-from actors.qemu.start import options_of
 from conf.domain.disk import Disk
 from conf.domain.storage_source import FileSource, NetworkSource, Protocol
 from conf.element import Element
@@ -40,9 +40,10 @@ async def launch_of(host: QemuHost, guest: Guest, *parts: Element) -> Launch:
     live = guest.live
     caps = await host.emulator_for(live.os.kind.arch, guest.need_run().emulator)
     resources = StartResources(guest.folder, guest.fd_groups)
+    options = options_of(host)
     for part in parts:
-        resources.take(await ask_ports(part, host.needed, guest.folder))
-    return Launch(live, caps, options_of(host), guest.folder, resources, -1, guest_id=guest.id)
+        resources.take(await ask_ports(part, host.needed, guest.folder, options))
+    return Launch(live, caps, options, guest.folder, resources, -1, guest_id=guest.id)
 
 
 def nodes_for(launch: Launch, disk: Disk, images: Sequence[Image], *, writable: bool = True) -> list[Node]:

@@ -50,7 +50,7 @@ def build_command(launch: Launch) -> CommandLine:
     line = CommandLine(domain.devices.emulator or launch.caps.emulator, launch.caps.json_options)
     line.overrides = _overrides(launch)
     _environment(launch, line)
-    line.add("-name", f"guest={comma_doubled(domain.name)},debug-threads=on")
+    line.add("-name", _name_words(launch))
     _deprecations(launch, line)
     line.add("-S")
     line.add_json("-object", _master_key(launch.folder))
@@ -120,7 +120,8 @@ def build_command(launch: Launch) -> CommandLine:
     passthrough.add_shmems(launch, line)
     small.add_vsock(launch, line)
     small.add_cryptos(launch, line)
-    line.add("-msg", "timestamp=on")
+    if launch.options.timestamps:
+        line.add("-msg", "timestamp=on")
     return line
 
 
@@ -133,6 +134,12 @@ def _environment(launch: Launch, line: CommandLine) -> None:
     line.environment["XDG_DATA_HOME"] = str(folder / ".local/share")
     line.environment["XDG_CACHE_HOME"] = str(folder / ".cache")
     line.environment["XDG_CONFIG_HOME"] = str(folder / ".config")
+def _name_words(launch: Launch) -> str:
+    name = comma_doubled(launch.domain.name)
+    process = f",process=qemu:{name}" if launch.options.process_names else ""
+    return f"guest={name}{process},debug-threads=on"
+
+
 
 
 _INPUT: Final = {"omit": "", "reject": ",deprecated-input=reject", "crash": ",deprecated-input=crash"}
@@ -141,7 +148,7 @@ _INPUT: Final = {"omit": "", "reject": ",deprecated-input=reject", "crash": ",de
 def _deprecations(launch: Launch, line: CommandLine) -> None:
     """How the emulator answers what will be gone one day."""
     wanted = launch.domain.qemu_deprecation
-    behavior = wanted.behavior if wanted is not None else None
+    behavior = wanted.behavior if wanted is not None else launch.options.deprecation
     if behavior in _INPUT and launch.caps.has("compat-deprecated"):
         line.add("-compat", f"deprecated-output=hide{_INPUT[behavior]}")
 
@@ -233,5 +240,5 @@ def _custom(launch: Launch, line: CommandLine) -> None:
 
 
 def _sandbox(launch: Launch, line: CommandLine) -> None:
-    if launch.caps.has("seccomp-sandbox"):
+    if launch.options.sandbox and launch.caps.has("seccomp-sandbox"):
         line.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny")

@@ -100,7 +100,7 @@ def _add_vnc(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     if graphics.share_policy is not None:
         words += f",share={graphics.share_policy}"
     # QEMU then refuses everybody until a password is set through the monitor
-    if graphics.passwd is not None:
+    if graphics.passwd is not None or options.vnc_password:
         words += ",password=on"
     if options.vnc_tls:
         password = None

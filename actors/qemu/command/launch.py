@@ -49,6 +49,8 @@ class Options:
     memory_folder: str = ""
     huge_pages: tuple[HugePageMount, ...] = ()
     huge_page_folder: str = "virtroupe/qemu"
+    vnc_password: bool = False
+    """Displays without a password of their own have one too."""
     vnc_tls: bool = False
     vnc_tls_folder: str = "/etc/pki/qemu"
     vnc_tls_verify: bool = False
@@ -58,12 +60,13 @@ class Options:
     spice_tls: bool = False
     spice_tls_folder: str = "/etc/pki/qemu"
     spice_password: bool = False
-    """Displays without a password of their own have one too."""
     spice_sasl: bool = False
     spice_sasl_folder: str = ""
     chardev_tls: bool = False
     chardev_tls_folder: str = "/etc/pki/qemu"
+    chardev_tls_verify: bool = True
     chardev_tls_secret: str = ""
+    nbd_tls: bool = False
     nbd_tls_folder: str = "/etc/pki/qemu"
     nbd_tls_secret: str = ""
     host_audio_without_display: bool = False
@@ -77,6 +80,11 @@ class Options:
     dbus_folder: str = ""
     host_nodes: frozenset[int] | None = None
     """The NUMA nodes of the host; None where that is not asked."""
+    sandbox: bool = True
+    process_names: bool = False
+    timestamps: bool = True
+    deprecation: str = ""
+    """What guests get that say nothing of it themselves: omit, reject or crash."""
     shmem_folder: str = "/var/lib/virtroupe"
 
 

@@ -107,7 +107,7 @@ def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Prop
         "server": _socket_address(source.protocol, _one_host(source)),
         "export": source.name,
     }
-    if source.tls:
+    if launch.options.nbd_tls if source.tls is None else source.tls:
         tls = f"obj{name}_tls0"
         password = None
         if launch.options.nbd_tls_secret:

@@ -16,6 +16,7 @@ from actors.qemu.claims import claim_device, leases_back, settle_claims
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.plugging import GuestHelpers
 from actors.qemu.host import QemuHost
+from actors.qemu.host_options import options_of
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.images import complete_chains
@@ -25,7 +26,6 @@ from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
 from actors.qemu.rules import QemuRules
-from actors.qemu.start import options_of
 from actors.qemu.states import Told
 from actors.qemu.transient import plug_overlay
 from actors.runtime.intents import Intent
@@ -139,8 +139,10 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         probe.devices = type(guest.live.devices)(disks=[disk])
         await host.runtime.in_thread(complete_chains, probe)
 
+    options = options_of(host)
+
     async def meet(device: Element) -> None:
-        resources.take(await ask_ports(device, host.needed, guest.folder))
+        resources.take(await ask_ports(device, host.needed, guest.folder, options))
         await find_device(host, device)
 
     async def make_overlay(disk: Disk) -> None:
@@ -149,7 +151,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
     board = Board(
         domain=guest.live.copy(),
         rules=rules,
-        options=options_of(host),
+        options=options,
         folder=Path(guest.need_run().folder),
         channels=host.run_folder / "channel",
         talk=GuestTalk(guest),

@@ -10,6 +10,7 @@ from lxml import etree
 
 from actors.qemu.definitions import emulator_named_in
 from actors.qemu.host import QemuHost
+from actors.qemu.host_options import options_of
 from actors.qemu.importing.reading import Found
 from actors.qemu.moments.records import Moments
 from actors.qemu.needs import ask_ports
@@ -197,7 +198,7 @@ async def _look_around(host: QemuHost, judged: Judged) -> None:
         judged.refuse("it has no definition, and does not run")
         return
     try:
-        await ask_ports(config.copy(), host.needed, host.run_folder)
+        await ask_ports(config.copy(), host.needed, host.run_folder, options_of(host))
     except VirtError as exc:
         judged.notes.append(f"it will not start yet: {exc.message}")
     if any(one.backend.type == "emulator" for one in config.devices.tpms):

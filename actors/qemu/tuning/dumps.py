@@ -136,11 +136,14 @@ def _format(host: QemuHost) -> int:
 
 async def dump_crash(host: QemuHost, guest: Guest) -> None:
     """Keeps the memory of a guest whose kernel gave up, for whoever wants to know why; never fails."""
-    folder = host.state_folder / "dump"
+    folder = Path(host.config.qemu.auto_dump_folder or host.state_folder / "dump")
+    way = DumpFlags.MEMORY_ONLY
+    if host.config.qemu.auto_dump_bypass_cache:
+        way |= DumpFlags.BYPASS_CACHE
     path = folder / f"{guest.name.replace('/', '_')}-{time.strftime('%Y-%m-%d-%H-%M-%S', time.gmtime())}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await dump_memory(host, guest, path, "elf", int(DumpFlags.MEMORY_ONLY))
+        await dump_memory(host, guest, path, "elf", int(way))
     except (OSError, VirtError) as exc:
         host.log.error("the memory of a guest that crashed was not kept", guest=guest.name, error=str(exc))
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from actors.qemu.command.launch import MASTER_KEY
+from actors.qemu.command.launch import MASTER_KEY, Options
 from actors.qemu.needs import ask_ports, seal
 from actors.runtime.ports import Ports
 from conf.domain.documents import parse_domain
@@ -66,7 +67,7 @@ def test_what_is_sealed_opens_with_the_key_alone(value: bytes) -> None:
 async def test_a_definition_gets_what_it_names(tmp_path: Path) -> None:
     (tmp_path / MASTER_KEY).write_bytes(bytes(32))
     domain, keeper = parse_domain(DOCUMENT), Keeper()
-    needs = await ask_ports(domain, Ports(keeper, keeper, keeper), tmp_path)
+    needs = await ask_ports(domain, Ports(keeper, keeper, keeper), tmp_path, Options())
     assert sorted(keeper.asked, key=str) == sorted([(None, "ceph", "client.admin"), (NUMBER, "volume", "")], key=str)
     assert opened(*needs.sealed(SecretRef(uuid=NUMBER)), bytes(32)) == b"by uuid"
     assert opened(*needs.sealed(SecretRef(type="ceph", usage="client.admin")), bytes(32)) == b"by use"
@@ -82,10 +83,25 @@ async def test_a_definition_gets_what_it_names(tmp_path: Path) -> None:
 
 async def test_what_was_not_asked_for_is_not_given(tmp_path: Path) -> None:
     keeper = Keeper()
-    needs = await ask_ports(parse_domain(DOCUMENT), Ports(keeper, keeper, keeper), tmp_path)
+    needs = await ask_ports(parse_domain(DOCUMENT), Ports(keeper, keeper, keeper), tmp_path, Options())
     with pytest.raises(ConfigUnsupported, match="not available"):
         needs.sealed(SecretRef(uuid=UUID(int=5)))
     with pytest.raises(ConfigUnsupported, match="storage pool 'none'"):
         needs.volume(VolumeSource(pool="none", volume="x"))
     with pytest.raises(HostSystemError, match=MASTER_KEY):
         needs.sealed(SecretRef(uuid=NUMBER))
+
+
+async def test_the_keys_of_certificates_are_asked_for_where_they_are_used(tmp_path: Path) -> None:
+    options = Options(vnc_tls=True, vnc_tls_secret=str(UUID(int=1)), chardev_tls_secret=str(UUID(int=2)))
+    options = replace(options, nbd_tls=True, nbd_tls_secret=str(UUID(int=3)))
+    parts = """<graphics type='vnc' port='-1'/><video><model type='vga'/></video>
+      <serial type='tcp'><source mode='bind' host='::1' service='1' tls='{chardev}'/></serial>
+      <disk type='network'><source protocol='nbd' name='x'{nbd}><host name='y'/></source>
+        <target dev='vdz' bus='virtio'/></disk></devices>"""
+    for chardev, nbd, numbers in (("yes", "", {1, 2, 3}), ("no", " tls='no'", {1})):
+        keeper = Keeper()
+        document = DOCUMENT.replace("</devices>", parts.format(chardev=chardev, nbd=nbd))
+        await ask_ports(parse_domain(document), Ports(keeper, keeper, keeper), tmp_path, options)
+        assert {(UUID(int=number), "tls", "") for number in numbers} <= set(keeper.asked)
+        assert len({one for one in keeper.asked if one[1] == "tls"}) == len(numbers)
