@@ -34,8 +34,8 @@ from actors.qemu.helpers.crew import Crew
 from actors.qemu.host import QemuHost
 from actors.qemu.host_options import options_of, passwords_of, places_of
 from actors.qemu.images import complete_chains
-from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.lending.guests import find_devices, lend_for_start
+from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, reboot_command, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
@@ -214,10 +214,11 @@ async def _launch(
     overlays = overlays_to_make(live)
     undo.callback(remove_files, overlays.values())
     await put_overlays(live, overlays)
-    needs = await ask_ports(live, host.needed, folder)
+    options = options_of(host)
+    needs = await ask_ports(live, host.needed, folder, options)
+    await find_devices(host, live, cold=wish.incoming is None and wish.move is None)
     for interface in live.devices.interfaces:
         check_connection(interface)
-    await find_devices(host, live, cold=wish.incoming is None and wish.move is None)
     rules = host.rules(caps)
     ports = HostPorts(host.ports)
     undo.callback(ports.give_back)
@@ -231,9 +232,9 @@ async def _launch(
     identity = identity_of(live, host.config.qemu)
     note_identity(live, identity)
     prepare_nvram(live, reset=wish.resets_nvram, folders=default_folders())
+    await lend_for_start(host, guest, live, holder_name(guest.record.uuid, number), undo)
     resources = StartResources(folder, guest.fd_groups, needs)
     undo.callback(resources.undo)
-    await lend_for_start(host, guest, live, holder_name(guest.record.uuid, number), undo)
     with contextlib.ExitStack() as ours:
         ours.callback(resources.close)
         _make_folder(folder)

@@ -20,8 +20,8 @@ from actors.qemu.host_options import options_of
 from actors.qemu.hotplug.board import Board
 from actors.qemu.hotplug.departures import Removal
 from actors.qemu.images import complete_chains
-from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.lending.guests import find_device, lend_device
+from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.monitor.link import Command, CommandRefused, MonitorGone
 from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
