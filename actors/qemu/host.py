@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +46,7 @@ from schema.objects import DomainRef
 from settings.qemu import QemuSettings
 
 IDS_AT_ONCE: Final = 16
+_KEEP_POLL_S: Final = 0.01
 _NEXT_ID: Final = "next-id"
 
 
@@ -69,14 +71,14 @@ class QemuHost(KeepsMoments):
         """Of whom to ask for secrets, volumes and networks."""
         self.owners = Register(self.state_folder / "owners", lambda what, error: self.log.warning(what, error=error))
         """Whose the files of running guests were."""
-        self.tpm_programs = TpmPrograms()
-        """What TPMs guests can have."""
         self.lending = Lending(
             self.run_folder,
             runtime.in_thread,
             lambda what, error: self.log.warning("a device could not be given back", device=what, error=error),
         )
         """Which devices of the host guests have."""
+        self.tpm_programs = TpmPrograms()
+        """What TPMs guests can have."""
         self.connection_closed = asyncio.Event()
         self.watches_connections = False
         """Somebody looks whether the connections are there that guests end with."""
@@ -89,6 +91,7 @@ class QemuHost(KeepsMoments):
         self._audio = _host_audio(self.config.qemu)
         self._keeping: set[bytes] = set()
         self._again: set[bytes] = set()
+        self._writing: Counter[bytes] = Counter()
 
     # --- guests ------------------------------------------------------------------------------------------------------
 
@@ -198,8 +201,13 @@ class QemuHost(KeepsMoments):
             # whoever still holds the old record must not find the new definition in it
             with contextlib.suppress(VirtError):
                 old.read()
-        await self.store.write(records.path_of(record.uuid), records.encode(record), result=result, completes=completes)
-        guest.adopt(record, live=live, config=config)
+        self._writing[guest.key] += 1
+        try:
+            path = records.path_of(record.uuid)
+            await self.store.write(path, records.encode(record), result=result, completes=completes)
+            guest.adopt(record, live=live, config=config)
+        finally:
+            self._writing -= Counter((guest.key,))  # those that are at none are dropped
 
     def publish(self, guest: Guest, told: Sequence[Told] = (), *, origin: str | None = None) -> None:
         """Lists and subscribers learn what the guest is now."""
@@ -244,6 +252,8 @@ class QemuHost(KeepsMoments):
     async def _keep(self, guest: Guest) -> None:
         try:
             while True:
+                while self._writing[guest.key]:
+                    await asyncio.sleep(_KEEP_POLL_S)  # what is being written is newer than what is known yet
                 self._again.discard(guest.key)
                 if guest.run is None or self.guests.get(guest.key) is not guest:
                     return

@@ -22,8 +22,8 @@ from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import ConfigUnsupported, DomainStateError, InternalError, NoSuchSecret, VirtError
 from settings.qemu import QemuSettings
 from tests.contract.house import House
+from tests.real.migration_steps import Traveller, move, runs, start, two_hosts
 from tests.real.test_qemu_guests import Subject, driver, root, until
-from tests.real.test_qemu_migration import Traveller, move, runs, start, two_hosts
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 __all__ = ["root"]

@@ -22,8 +22,8 @@ from tests.contract.house import House, open_house
 from tests.process.ending import end_processes_below
 from tests.real.driver_process import LIMIT_S, SCOPE, Mortal
 from tests.real.guest import needs_qemu
-from tests.real.test_qemu_guests import root
-from tests.real.test_qemu_migration import Traveller, emulators_below
+from tests.real.houses import root
+from tests.real.migration_steps import Traveller, emulators_below
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(1200)]
 __all__ = ["root"]
@@ -74,7 +74,7 @@ async def _cut_at(victim: str, step: int, folder: Path) -> bool:
                 return False
             houses = {victim: await mortal.succeed(), survivor: house}
             where = f"{victim} at step {step} ({mortal.died_at}), moved: {moved}"
-            await _look(guest, folder, houses, moved, where)
+            await look(guest, folder, houses, moved, where)
             return True
     finally:
         end_processes_below(folder)
@@ -128,7 +128,7 @@ async def _move(guest: Traveller, source: Caller, destination: Caller, uri: str)
     return not cancelled
 
 
-async def _look(guest: Traveller, folder: Path, houses: dict[str, House], moved: bool, where: str) -> None:
+async def look(guest: Traveller, folder: Path, houses: dict[str, House], moved: bool, where: str) -> None:
     """What there is must soon be as it has to be, and stay so."""
     end = time.monotonic() + 60.0
     while True:

@@ -16,7 +16,8 @@ from schema.errors import ArgumentUnsupported, DomainStateError, InternalError, 
 from schema.objects import TypedParam
 from tests.contract.house import House
 from tests.process.certificates import Authority
-from tests.real.test_qemu_migration import (
+from tests.real.houses import root
+from tests.real.migration_steps import (
     LIVE,
     Traveller,
     ask,
@@ -28,7 +29,6 @@ from tests.real.test_qemu_migration import (
     move,
     perform,
     prepare,
-    root,
     runs,
     start,
 )

@@ -13,9 +13,9 @@ from schema.errors import ResourceBusy
 from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker, House
 from tests.real import test_qemu_owners as owners
+from tests.real.migration_steps import Traveller, begin, confirm, finish, perform, prepare, runs, start, two_hosts
 from tests.real.test_qemu_block import Still, disk_xml, holds, make_chain
 from tests.real.test_qemu_guests import run, until
-from tests.real.test_qemu_migration import Traveller, begin, confirm, finish, perform, prepare, runs, start, two_hosts
 from tests.real.test_qemu_owners import FIRST, disk, image, incarnation, owner
 
 pytestmark = [

@@ -30,8 +30,8 @@ from schema.errors import (
 from schema.objects import TypedParam
 from tests.contract.house import House, open_house
 from tests.real.guest import needs_qemu
+from tests.real.migration_steps import Traveller, ask, post
 from tests.real.test_qemu_agent import until
-from tests.real.test_qemu_migration import Traveller, ask, post
 
 pytestmark = [
     pytest.mark.real,
