@@ -94,6 +94,16 @@ async def ask_ports(part: Element, ports: Ports, folder: Path, options: Options)
     return needs
 
 
+async def ask_key(ports: Ports, folder: Path, uuid: str) -> tuple[str, str]:
+    """The password of a certificate's key as QEMU takes it for the guest with that folder, and its vector.
+
+    Raises NoSuchSecret, HostSystemError without the guest's key.
+    """
+    needs, ref = Needs(folder / MASTER_KEY), secret_of(uuid)
+    await _ask_secret(needs, ports, ref, _OF_KEYS)
+    return needs.sealed(ref)
+
+
 def _key_of(element: Element, options: Options) -> str:
     """The secret of the certificates that an element is served with, or goes to its server with; empty without."""
     if isinstance(element, Graphics) and element.type is GraphicsType.VNC and options.vnc_tls:

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from actors.qemu.command.launch import HostResources, Launch
 from actors.qemu.command.line import NULL, CommandLine, Properties
-from actors.qemu.command.protocols import network_storage
+from actors.qemu.command.protocols import network_storage, secret_object
 from conf.domain.disk import (
     BackingStore,
     DetectZeroes,
@@ -412,18 +412,6 @@ class _Layer:
         path = wanted.source.path if wanted.source is not None else None
         node.steps.append(("-object", {"qom-type": "pr-manager-helper", "id": alias, "path": path}))
         return {"pr-manager": alias}
-
-
-def secret_object(name: str, data: str, vector: str) -> Properties:
-    """A secret that only the guest's master key opens."""
-    return {
-        "qom-type": "secret",
-        "id": name,
-        "data": data,
-        "keyid": "masterKey0",
-        "iv": vector,
-        "format": "base64",
-    }
 
 
 def topmost(nodes: Sequence[Node]) -> str | None:

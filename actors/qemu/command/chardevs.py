@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.launch import Launch, secret_of
 from actors.qemu.command.line import CommandLine, comma_doubled, on_off
-from actors.qemu.command.protocols import tls_object
+from actors.qemu.command.protocols import secret_object, tls_object
 from conf.domain.chardev import (
     CharLog,
     CharMode,

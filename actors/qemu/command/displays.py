@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.device import add_device, address_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of, is_x86, secret_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled, on_off
 from actors.qemu.command.memory import short_name
-from actors.qemu.command.protocols import tls_object
+from actors.qemu.command.protocols import secret_object, tls_object
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.domain.video import Video, VideoType
 from schema.errors import ConfigUnsupported

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from actors.qemu.command.blockdev import secret_object
 from actors.qemu.command.chardevs import add_chardev, socket_words
 from actors.qemu.command.device import add_device, address_properties, rom_properties, virtio_driver, virtio_properties
 from actors.qemu.command.launch import Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
-from actors.qemu.command.protocols import iscsi
+from actors.qemu.command.protocols import iscsi, secret_object
 from conf.domain.address import DriveAddress, UnassignedAddress
 from conf.domain.controller import ControllerType, ScsiModel
 from conf.domain.filesystem import Filesystem, MountSource

@@ -45,7 +45,7 @@ def network_storage(
     if auth is not None and auth.secret is not None:
         secret = f"{name}-auth-secret0"
         data, vector = launch.host.secret(auth.secret)
-        steps.append(("-object", _secret(secret, data, vector)))
+        steps.append(("-object", secret_object(secret, data, vector)))
     user = auth.username if auth is not None else None
     match source.protocol:
         case Protocol.NBD:
@@ -74,7 +74,8 @@ def network_storage(
             raise ConfigUnsupported(f"'{source.protocol}' protocol is not supported with this QEMU binary")
 
 
-def _secret(name: str, data: str, vector: str) -> Properties:
+def secret_object(name: str, data: str, vector: str) -> Properties:
+    """A secret that only the guest's master key opens."""
     return {
         "qom-type": "secret",
         "id": name,
@@ -113,7 +114,7 @@ def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Prop
         if launch.options.nbd_tls_secret:
             password = f"{tls}-secret0"
             data, vector = launch.host.secret(secret_of(launch.options.nbd_tls_secret))
-            steps.append(("-object", _secret(password, data, vector)))
+            steps.append(("-object", secret_object(password, data, vector)))
         steps.append(("-object", tls_object(tls, launch.options.nbd_tls_folder, "client", True, password)))
         properties["tls-creds"] = tls
         properties["tls-hostname"] = source.tls_hostname
@@ -130,7 +131,7 @@ def _vxhs(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Pro
         if options.vxhs_tls_secret:
             password = f"{tls}-secret0"
             data, vector = launch.host.secret(secret_of(options.vxhs_tls_secret))
-            steps.append(("-object", _secret(password, data, vector)))
+            steps.append(("-object", secret_object(password, data, vector)))
         steps.append(("-object", tls_object(tls, options.vxhs_tls_folder, "client", True, password)))
         properties["tls-creds"] = tls
     properties["vdisk-id"] = source.name
@@ -224,7 +225,7 @@ def _curl(
     if source.cookies:
         cookies = f"{name}-httpcookie-secret0"
         data, vector = launch.host.seal("; ".join(f"{one.name}={one.value or ''}" for one in source.cookies))
-        steps.append(("-object", _secret(cookies, data, vector)))
+        steps.append(("-object", secret_object(cookies, data, vector)))
         properties["cookie-secret"] = cookies
     if source.readahead is not None:
         properties["readahead"] = source.readahead.size

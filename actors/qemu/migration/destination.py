@@ -21,7 +21,7 @@ from actors.qemu.migration.postcopy import (
 )
 from actors.qemu.migration.settings import check_settings, configure
 from actors.qemu.migration.storage import make_images, offer_disks
-from actors.qemu.migration.tls import tls_of
+from actors.qemu.migration.tls import check_is_encrypted, tls_of
 from actors.qemu.notices import announce
 from actors.qemu.records import Move
 from actors.qemu.start import Wish, start_guest
@@ -54,6 +54,8 @@ async def prepare(
     # where a tunnel ends is our own doing
     check_addresses(params, flags & ~Flags.TUNNELLED if is_tunnel else flags)
     check_settings(params, flags)
+    if not is_tunnel:
+        check_is_encrypted(host, flags)
     if flags & Flags.POSTCOPY_RESUME:
         return await _listen_again(host, xml, params, cookie_in)
     definition = await read_definition(host, xml, ran=True)

@@ -21,6 +21,7 @@ from actors.qemu.migration.postcopy import (
 )
 from actors.qemu.migration.settings import check_settings
 from actors.qemu.migration.storage import capacities
+from actors.qemu.migration.tls import check_is_encrypted
 from actors.qemu.rules import QemuRules
 from conf.domain.compat import check_compatible
 from conf.domain.documents import parse_domain, write_domain
@@ -41,6 +42,7 @@ async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags
         check_resumable(guest, "out")
         return write_cookie(our_cookie(host, guest)), await _definition_for(host, as_asked(guest), params)
     check_begin(guest, params, flags)
+    check_is_encrypted(host, flags)
     definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else as_asked(guest)
     check_tpm_can_leave(host, definition)
     xml = await _definition_for(host, definition, params)

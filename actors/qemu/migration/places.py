@@ -13,8 +13,6 @@ from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
 from schema.errors import InternalError, InvalidArguments, OperationFailed
 
-FIRST_PORT: Final = 49152
-LAST_PORT: Final = 49215
 _FORGET_PORT_S: Final = 30.0
 
 
@@ -26,11 +24,11 @@ def address_for(host: QemuHost, params: MigrationParameters) -> tuple[str, str |
         Path(path).unlink(missing_ok=True)
         return f"unix:{path}", uri
     if uri is None:
-        name = os.uname().nodename
+        name = host.config.qemu.migration_host or os.uname().nodename
         if not name or name.startswith("localhost"):
             raise InternalError("hostname on destination resolved to localhost, but migration requires an FQDN")
         port = _free_port(host)
-        return f"tcp:{_listen(params)}:{port}", f"tcp:{name}:{port}"
+        return f"tcp:{_listen(host, params)}:{port}", f"tcp:{name}:{port}"
     scheme, _, rest = uri.partition(":")
     if scheme not in ("tcp", "rdma"):
         raise InvalidArguments(f"unsupported scheme {scheme} in migration URI {uri}")
@@ -39,22 +37,22 @@ def address_for(host: QemuHost, params: MigrationParameters) -> tuple[str, str |
     if not name:
         raise InvalidArguments(f"missing host in migration URI: {uri}")
     if number:
-        return f"{scheme}:{_listen(params)}:{number}", None
+        return f"{scheme}:{_listen(host, params)}:{number}", None
     port = _free_port(host)
-    return f"{scheme}:{_listen(params)}:{port}", f"{uri.rstrip('/')}:{port}"
+    return f"{scheme}:{_listen(host, params)}:{port}", f"{uri.rstrip('/')}:{port}"
 
 
 def _has_port(place: str) -> bool:
     return ":" in place.rpartition("]")[2]
 
 
-def _listen(params: MigrationParameters) -> str:
-    if params.listen:
+def _listen(host: QemuHost, params: MigrationParameters) -> str:
+    if named := params.listen or host.config.qemu.migration_address:
         try:
-            is_six = ipaddress.ip_address(params.listen).version == 6
+            is_six = ipaddress.ip_address(named).version == 6
         except ValueError:
             is_six = False
-        return f"[{params.listen}]" if is_six else params.listen
+        return f"[{named}]" if is_six else named
     return "[::]" if _has_ipv6() else "0.0.0.0"
 
 
@@ -68,7 +66,8 @@ def _has_ipv6() -> bool:
 
 
 def _free_port(host: QemuHost) -> int:
-    for port in range(FIRST_PORT, LAST_PORT + 1):
+    first, last = host.config.qemu.migration_ports
+    for port in range(first, last + 1):
         if port in host.ports:
             continue
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -81,7 +80,7 @@ def _free_port(host: QemuHost) -> int:
         host.ports.add(port)
         asyncio.get_running_loop().call_later(_FORGET_PORT_S, host.ports.discard, port)
         return port
-    raise OperationFailed(f"Unable to find an unused port in range 'migration' ({FIRST_PORT}-{LAST_PORT})")
+    raise OperationFailed(f"Unable to find an unused port in range 'migration' ({first}-{last})")
 
 
 def nbd_place(host: QemuHost, params: MigrationParameters) -> dict[str, Any]:
@@ -91,5 +90,5 @@ def nbd_place(host: QemuHost, params: MigrationParameters) -> dict[str, Any]:
         path = place.removeprefix("unix:").removeprefix("//")
         Path(path).unlink(missing_ok=True)
         return {"type": "unix", "data": {"path": path}}
-    listen = params.listen or ("::" if _has_ipv6() else "0.0.0.0")
+    listen = params.listen or host.config.qemu.migration_address or ("::" if _has_ipv6() else "0.0.0.0")
     return {"type": "inet", "data": {"host": listen, "port": str(params.disks_port or _free_port(host))}}

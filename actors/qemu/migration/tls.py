@@ -11,30 +11,41 @@ import os
 from pathlib import Path
 from typing import Final
 
+from actors.qemu import host_options
+from actors.qemu.command.protocols import secret_object, tls_object
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
+from actors.qemu.needs import ask_key
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import DomainStateError, InvalidArguments, VirtError
+from settings.qemu import QemuSettings
 
 ALIAS: Final = "objlibvirt_migrate_tls0"
+_SECRET: Final = "libvirt_migrate-secret0"
 
 
 def certificates_of(host: QemuHost) -> Path:
     """The folder of the certificates. Raises DomainStateError when there is none."""
-    wanted = host.config.qemu.migrate_tls_folder
-    places = [Path(wanted)] if wanted else _usual_places()
+    settings = host.config.qemu
+    places = [Path(settings.migrate_tls_folder)] if settings.migrate_tls_folder else _usual_places(settings)
     for place in places:
         if place.is_dir():
             return place
     raise DomainStateError("host migration TLS directory not configured")
 
 
-def _usual_places() -> list[Path]:
+def _usual_places(settings: QemuSettings) -> list[Path]:
     if os.geteuid() == 0:
-        return [Path("/etc/pki/libvirt-migrate"), Path("/etc/pki/qemu")]
+        return [Path(host_options.certificates_of(settings, "migrate"))]
     home = Path(os.environ.get("HOME", "/"))
     return [home / ".pki" / "libvirt-migrate", home / ".pki" / "qemu"]
+
+
+def check_is_encrypted(host: QemuHost, flags: int) -> None:
+    """Raises DomainStateError for a migration in the open on a host that wants none."""
+    if host.config.qemu.migrate_tls_force and not flags & (Flags.TLS | Flags.TUNNELLED):
+        raise DomainStateError("this libvirtd instance allows migration only with VIR_MIGRATE_TLS flag")
 
 
 def tls_of(params: MigrationParameters, flags: int) -> tuple[str, str] | None:
@@ -56,19 +67,22 @@ async def add_credentials(host: QemuHost, guest: Guest, flags: int, *, incoming:
     await drop_credentials(guest)
     if not flags & Flags.TLS:
         return
-    properties: dict[str, object] = {
-        "qom-type": "tls-creds-x509",
-        "id": ALIAS,
-        "dir": str(certificates_of(host)),
-        "endpoint": "server" if incoming else "client",
-        "verify-peer": host.config.qemu.migrate_tls_verify,
-    }
-    await guest.ask("object-add", properties)
+    settings, password = host.config.qemu, None
+    folder = str(certificates_of(host))
+    if uuid := settings.migrate_tls_secret or settings.tls_secret:
+        password = _SECRET
+        data, vector = await ask_key(host.needed, guest.folder, uuid)
+        await guest.ask("object-add", secret_object(password, data, vector))
+    verify = host_options.verifies(settings.migrate_tls_verify, settings, unset=True)
+    properties = tls_object(ALIAS, folder, "server" if incoming else "client", verify, password)
+    await guest.ask("object-add", {name: value for name, value in properties.items() if value is not None})
 
 
 async def drop_credentials(guest: Guest) -> None:
     """Takes them away again; nothing happens where there are none."""
     with contextlib.suppress(VirtError):
-        if any(one.get("name") == ALIAS for one in await guest.ask("qom-list", {"path": "/objects"})):
+        there = {one.get("name") for one in await guest.ask("qom-list", {"path": "/objects"})}
+        if ALIAS in there:
             await guest.ask("migrate-set-parameters", {"tls-creds": "", "tls-hostname": ""})
-            await guest.ask("object-del", {"id": ALIAS})
+        for alias in there & {ALIAS, _SECRET}:
+            await guest.ask("object-del", {"id": alias})
