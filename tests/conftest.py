@@ -6,14 +6,21 @@ fails is looked at a second time (docs/design/0011): the first failure is told, 
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from typing import Final
 
 import pytest
+import uvloop
 
 MOST_SECOND_LOOKS: Final = 3
 _second_looks = pytest.StashKey[list[str]]()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the agent runs on: it refuses things that asyncio's own takes."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_configure(config: pytest.Config) -> None:

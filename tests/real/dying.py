@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
 
+import uvloop
+
 from actors.qemu.driver import QemuActor
 from actors.qemu.guest import Guest
 from actors.runtime.intents import Intents
@@ -131,4 +133,4 @@ async def cut_short(root: Path, change: str, end_at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(cut_short(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    uvloop.run(cut_short(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))

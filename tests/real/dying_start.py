@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from actors.qemu import claims, start
 from actors.qemu.driver import QemuActor
 from actors.qemu.guest import Guest
@@ -90,4 +92,4 @@ async def cut_short(root: Path, change: str, end_at: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(cut_short(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    uvloop.run(cut_short(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
