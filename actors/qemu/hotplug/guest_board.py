@@ -103,7 +103,7 @@ async def rules_of(host: QemuHost, guest: Guest, *, live: bool) -> QemuRules:
 
 def _has_vfio() -> bool:
     groups = Path("/sys/kernel/iommu_groups")
-    return Path("/dev/vfio/vfio").exists() and groups.is_dir() and any(groups.iterdir())
+    return groups.is_dir() and any(groups.iterdir())
 
 
 class Plans:

@@ -51,6 +51,8 @@ class Lending:
         HostSystemError, InternalError.
         """
         new = [one for one in wanted if not self._has(user, one)]
+        if any(one.kind is Kind.PCI for one in new) and self._bus.has_groups():
+            await self._in_thread(self._bus.load)
         for one in new:
             self._check(one, user, driver, new)
         try:

@@ -39,6 +39,19 @@ class PciBus:
         """The host can keep devices apart from each other's memory."""
         return self._groups.is_dir() and any(self._groups.iterdir())
 
+    def load(self) -> None:
+        """Has the kernel load what hands devices to guests, where it has not. Never fails."""
+        if not (self._bus / "drivers" / STUB).exists():
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    ["modprobe", "-b", STUB],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    timeout=_MODPROBE_S,
+                    check=False,
+                )
+
     def check_exists(self, address: str) -> None:
         """Raises HostSystemError for a device that the host does not have."""
         path = self._device(address) / "config"
@@ -99,17 +112,7 @@ class PciBus:
             self._write(path, address)
 
     def _need_stub(self) -> None:
-        if (self._bus / "drivers" / STUB).exists():
-            return
-        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(
-                ["modprobe", "-b", STUB],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                timeout=_MODPROBE_S,
-                check=False,
-            )
+        self.load()
         if not (self._bus / "drivers" / STUB).exists():
             raise InternalError(f"Failed to load PCI driver module {STUB}")
 
