@@ -151,6 +151,13 @@ def internal(words: str) -> Callable[[str], VirtError]:
     return lambda text: RefusedDocument(words.format(text))
 
 
+def unexplained() -> RefusedDocument:
+    """An error of which libvirt says no more than that there is one."""
+    error = RefusedDocument()
+    error.message = error.str1 = "An error occurred, but the cause is unknown"
+    return error
+
+
 def malformed(words: str) -> Callable[[str], VirtError]:
     """An error of its own for a text that is not what it should be."""
     return lambda text: XmlError(words.format(text))

@@ -18,7 +18,7 @@ import msgspec
 from conf.domain.domain import Domain
 from conf.domain.features import Features, Smm
 from conf.domain.os import Loader, LoaderType, NvramStore
-from schema.errors import ConfigUnsupported, HostSystemError, OperationFailed
+from schema.errors import ConfigUnsupported, DomainStateError, HostSystemError, OperationFailed
 
 FOLDERS: Final = ("/usr/share/qemu/firmware", "/etc/qemu/firmware")
 _INTERFACES: Final = {"efi": "uefi", "bios": "bios"}
@@ -161,7 +161,7 @@ def supported_firmware(descriptors: Sequence[Descriptor], arch: str, machine: st
 def choose_firmware(domain: Domain, descriptors: Sequence[Descriptor], nvram_folder: Path) -> None:
     """Settles loader and variables of a guest that wants a kind of firmware.
 
-    Raises OperationFailed when no firmware fits.
+    Raises OperationFailed when no firmware fits, DomainStateError when the one that does cannot be used.
     """
     os_ = domain.os
     if os_.firmware is None or (os_.loader is not None and os_.loader.path is not None):
@@ -212,6 +212,8 @@ def _take(domain: Domain, one: Descriptor, nvram_folder: Path) -> None:
         if "requires-smm" in one.features:
             loader.secure = True
             features = domain.features if domain.features is not None else Features()
+            if features.smm is not None and features.smm.state is False:
+                raise DomainStateError("domain has SMM turned off but chosen firmware requires it")
             features.smm = Smm(state=True)
             domain.features = features
         if not one.stateless:

@@ -13,10 +13,12 @@ from actors.qemu.prepare import Places
 from conf.domain.graphics import GraphicsType
 from schema.errors import ConfigUnsupported, HostSystemError
 from settings.qemu import QemuSettings
+from util.cpuset import parse_cpuset
 
 _PKI: Final = Path("/etc/pki")
 _MOUNTS: Final = Path("/proc/self/mounts")
 _MEMORY: Final = Path("/proc/meminfo")
+_NODES: Final = Path("/sys/devices/system/node/online")
 
 
 def places_of(host: QemuHost, folder: Path) -> Places:
@@ -44,6 +46,7 @@ def options_of(host: QemuHost) -> Options:
         user=settings.user,
         memory_folder=settings.memory_backing_folder or str(host.state_folder / "ram"),
         huge_pages=find_huge_pages(settings.huge_page_folders),
+        host_nodes=find_nodes(),
         vnc_password=bool(settings.vnc_password_file),
         vnc_tls=settings.vnc_tls,
         vnc_tls_folder=certificates_of(settings, "vnc"),
@@ -105,6 +108,14 @@ def _password(path: str) -> str:
         return Path(path).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigUnsupported(f"the password of displays cannot be read from '{path}': {exc}") from exc
+
+
+def find_nodes() -> frozenset[int] | None:
+    """The NUMA nodes of the host, or None where it does not say."""
+    try:
+        return frozenset(parse_cpuset(_NODES.read_text(encoding="ascii").strip()))
+    except (OSError, ValueError):
+        return None
 
 
 def find_huge_pages(folders: tuple[str, ...] | None) -> tuple[HugePageMount, ...]:

@@ -17,7 +17,9 @@ from conf.domain.documents import parse_domain
 from conf.domain.interface import Interface
 from conf.domain.secrets import SecretRef
 from conf.domain.storage_source import FileSource, StorageSource, VolumeSource
+from conf.domain.vcpu import Placement
 from conf.flags import ParseFlags
+from schema.errors import InternalError
 
 _FIRST_DESCRIPTOR: Final = 20
 
@@ -99,6 +101,9 @@ def preview_command(host: QemuHost, caps: Capabilities, xml: str) -> str:
     """The words of the command line, quoted for a shell. Raises XmlError, ConfigUnsupported."""
     rules = host.rules(caps)
     domain = parse_domain(xml, rules, ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
+    tune = domain.numatune
+    if tune is not None and tune.memory is not None and tune.memory.placement is Placement.AUTO:
+        raise InternalError("Advice from numad is needed in case of automatic numa placement")
     folder = host.run_folder / f"domain--1-{domain.name[:20]}"
     resources = PreviewResources()
     places = places_of(host, folder)

@@ -9,6 +9,7 @@ from conf.domain.clock import ClockOffset, LifecycleAction, Timer
 from conf.domain.domain import Domain, VirtType
 from conf.domain.memory import MemorySourceType
 from conf.domain.storage_source import StorageSource
+from conf.domain.vcpu import Placement
 from conf.values import bytes_per_unit
 from schema.errors import ConfigUnsupported, XmlError
 from util.cpuset import parse_cpuset
@@ -42,6 +43,9 @@ def check(domain: Domain, capabilities: Capabilities, host_arch: str | None) -> 
     _check_sleep(domain, capabilities)
     _check_boot(domain)
     _check_vcpus(domain, capabilities)
+    tuned = domain.numatune
+    if tuned is not None and tuned.memory is not None and tuned.memory.placement is Placement.AUTO and tuned.memnodes:
+        raise ConfigUnsupported("Per-node binding is not compatible with automatic NUMA placement.")
     _check_memory(domain, capabilities)
     _check_modules(domain)
     _check_sysinfo(domain)
@@ -259,7 +263,8 @@ def _check_boot(domain: Domain) -> None:
         if rules_machine.arch_of(domain) != "x86_64":
             raise ConfigUnsupported("Secure boot is supported for x86_64 architecture only")
         smm = domain.features.smm if domain.features is not None else None
-        if smm is None or not smm.state:
+        # where the firmware is chosen, SMM follows from the choice
+        if domain.os.firmware is None and (smm is None or not smm.state):
             raise ConfigUnsupported("Secure boot requires SMM feature enabled")
     store = domain.os.nvram.source if domain.os.nvram is not None else None
     if store is not None:
@@ -325,7 +330,8 @@ def _check_memory(domain: Domain, capabilities: Capabilities) -> None:
         if on_memfd and capabilities.lacks("memory-backend-memfd.hugetlb"):
             raise ConfigUnsupported("hugepages is not supported with memfd memory source")
     numa = domain.cpu.numa if domain.cpu is not None else None
-    has_table = numa is not None and (numa.interconnects is not None or any(cell.caches for cell in numa.cells))
+    paths = numa.interconnects.paths if numa is not None and numa.interconnects is not None else []
+    has_table = numa is not None and (bool(paths) or any(cell.caches for cell in numa.cells))
     if has_table and capabilities.lacks("numa.hmat"):
         raise ConfigUnsupported("HMAT is not supported with this QEMU")
 

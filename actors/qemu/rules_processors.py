@@ -21,9 +21,7 @@ def check_states(domain: Domain) -> None:
             raise ConfigUnsupported("all vcpus must have either set or unset order")
         if not one.hotpluggable:
             if before.hotpluggable:
-                raise ConfigUnsupported(
-                    "online non-hotpluggable vcpus need to be ordered prior to hotplugable vcpus"
-                )
+                raise ConfigUnsupported("online non-hotpluggable vcpus need to be ordered prior to hotplugable vcpus")
             if (before.order or 0) > (one.order or 0):
                 raise ConfigUnsupported("online non-hotpluggable vcpus must be ordered in ascending order")
         before = one

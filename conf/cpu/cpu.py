@@ -3,7 +3,7 @@
 import re
 from enum import StrEnum
 
-from conf.element import Element, Empty, attr, child, children, content, text
+from conf.element import Element, Empty, any_of, attr, child, children, content, text
 from conf.faults import lacking, malformed, unsupported
 from conf.values import NATURAL, ON_OFF, POSITIVE, UINT, ULONG, YES_NO, Codec, parse_uint32, words
 from schema.errors import XmlError
@@ -99,7 +99,7 @@ class Distance(Element, tag="sibling"):
     value: int = attr("value", UINT)
 
 
-class Distances(Element, tag="distances", empty=Empty.OMIT):
+class Distances(Element, tag="distances"):
     """The distances to other nodes."""
 
     siblings: list[Distance] = children(Distance, default=[])
@@ -148,12 +148,14 @@ class NumaCache(Element, tag="cache"):
         "associativity",
         words("none", "direct", "full"),
         default=None,
+        shown=lambda self, flags: None if self.associativity == "none" else self.associativity,
         bad=malformed("Invalid cache associativity '{}'"),
     )
     policy: str | None = attr(
         "policy",
         words("none", "writeback", "writethrough"),
         default=None,
+        shown=lambda self, flags: None if self.policy == "none" else self.policy,
         bad=malformed("Invalid cache policy '{}'"),
     )
     size: CacheSize = child(CacheSize, missing=lacking(XmlError, "missing element or attribute './size/@value'"))
@@ -209,8 +211,7 @@ class Bandwidth(Element, tag="bandwidth"):
 class Interconnects(Element, tag="interconnects", empty=Empty.OMIT):
     """The paths between nodes."""
 
-    latencies: list[Latency] = children(Latency, default=[])
-    bandwidths: list[Bandwidth] = children(Bandwidth, default=[])
+    paths: list[Latency | Bandwidth] = any_of(Latency, Bandwidth, default=[])
 
 
 class Numa(Element, tag="numa", empty=Empty.OMIT):

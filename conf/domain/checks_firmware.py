@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from conf.domain.domain import Domain
 from conf.domain.os import LoaderType
+from conf.faults import unexplained
 from schema.enums.error import ErrorDomain
 from schema.errors import XmlDetailError
 
@@ -26,7 +27,10 @@ def _features(domain: Domain) -> dict[str, bool]:
 
 
 def check_features(domain: Domain) -> None:
-    """Refuses features of firmware that exclude one another."""
+    """Refuses features of firmware that exclude one another, and variables of a kind that is not said further."""
+    store = domain.os.nvram
+    if store is not None and store.type is not None and store.source is None:
+        raise unexplained()
     features = _features(domain)
     if features.get("enrolled-keys") and features.get("secure-boot") is False:
         raise _refuse(
@@ -46,7 +50,7 @@ def _check_chosen(domain: Domain) -> None:
         for name, given in (
             ("readonly", loader.readonly is not None),
             ("type", loader.type is not None),
-            ("secure", loader.secure is not None),
+            ("secure", loader.secure is False),
         ):
             if given:
                 raise _refuse(f"loader attribute '{name}' cannot be specified when firmware autoselection is enabled")
@@ -54,12 +58,8 @@ def _check_chosen(domain: Domain) -> None:
             raise _refuse("loader path cannot be specified when firmware autoselection is enabled")
     if system.nvram is not None and system.nvram.template is not None:
         raise _refuse("nvram attribute 'template' cannot be specified when firmware autoselection is enabled")
-    features = _features(domain)
-    if system.firmware == "bios":
-        if features:
-            raise _refuse(f"firmware feature '{next(iter(features))}' cannot be used when firmware type is 'bios'")
-        if system.nvram is not None:
-            raise _refuse("firmware type 'bios' does not support nvram")
+    if system.firmware == "bios" and system.nvram is not None:
+        raise _refuse("firmware type 'bios' does not support nvram")
     _check_stateless(domain)
 
 

@@ -11,9 +11,11 @@ from conf.domain.clock import LifecycleAction
 from conf.domain.defaults_processor import cpuset, iothread_ids
 from conf.domain.domain import Domain
 from conf.domain.features import Hyperv, Kvm
-from conf.values import parse_int, parse_uint
+from conf.domain.resources import Resource
+from conf.faults import unexplained
+from conf.values import parse_any_base32, parse_int, parse_uint
 from schema.enums.error import ErrorDomain
-from schema.errors import ConfigUnsupported, RefusedDocument, XmlDetailError, XmlError
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument, XmlDetailError, XmlError
 from util.cpuset import parse_cpuset
 
 
@@ -131,6 +133,7 @@ def _check_cpu(cpu: GuestCpu) -> None:
         return
     if not numa.cells:
         raise XmlError("NUMA topology defined without NUMA cells")
+    defaults_numa.check_caches(numa)
     defaults_numa.check_paths(numa)
 
 
@@ -213,14 +216,38 @@ def _fits(kind: str, value: str) -> bool:
         return False
 
 
+def _is_number(text: str | None) -> bool:
+    try:
+        return text is not None and parse_any_base32(text) >= 0
+    except ValueError:
+        return False
+
+
+_LONGEST_APPID = 128
+
+
+def _check_resource(resource: Resource) -> None:
+    appid = resource.fibrechannel_appid
+    if appid is None:
+        if resource.partition is None:
+            raise unexplained()
+        return
+    if not (appid.isascii() and appid.isprintable()):
+        raise XmlError("Fibre Channel 'appid' is not a printable string")
+    if len(appid) > _LONGEST_APPID:
+        raise InvalidArguments(f"Fibre Channel 'appid' string length must be between [1, {_LONGEST_APPID}]")
+
+
 def _check_lists(domain: Domain) -> None:
     for name in _doubles([one.name for one in domain.perf.events] if domain.perf is not None else []):
         raise XmlError(f"perf event '{name}' was already specified")
     for name in _doubles([one.name for one in domain.keywrap.ciphers] if domain.keywrap is not None else []):
         raise RefusedDocument(f"A domain definition can have no more than one cipher node with name {name}")
     security = domain.launch_security
-    if security is not None and security.type == "sev" and security.policy is None:
+    if security is not None and security.type == "sev" and not _is_number(security.policy):
         raise XmlError("failed to get launch security policy")
+    if domain.resource is not None:
+        _check_resource(domain.resource)
     if len(domain.os.acpi_tables) > 1:
         raise XmlError("Only one acpi table is supported")
     ids = domain.idmap

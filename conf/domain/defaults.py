@@ -61,8 +61,6 @@ def complete(
         complete_device(device, domain, rules, flags)
     _complete_memory(domain, flags)
     _complete_boot(domain, rules)
-    if domain.os.firmware_features is not None:
-        domain.os.firmware_features.features.sort(key=lambda one: one.name)
     defaults_controller.add_implicit_controllers(domain)
     defaults_video.complete_videos(domain)
     rules.assign_addresses(domain, flags)

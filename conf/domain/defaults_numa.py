@@ -37,10 +37,6 @@ def normalize_cell(cell: NumaCell) -> None:
         if cache.level not in _LEVELS:
             raise XmlError("Ain't nobody heard of that much cache level")
         levels.add(cache.level)
-        if cache.associativity is None:
-            raise XmlError(f"Missing 'associativity' attribute in cache element for NUMA node {cell.id}")
-        cache.associativity = None if cache.associativity == "none" else cache.associativity
-        cache.policy = None if cache.policy == "none" else cache.policy
         # libvirt looks for the units where they are not
         kib(cache.size.value, None)
         cache.size.unit, cache.line.unit = "KiB", "B"
@@ -51,15 +47,23 @@ def normalize_paths(numa: Numa) -> None:
     paths = numa.interconnects
     if paths is None:
         return
-    for width in paths.bandwidths:
-        width.value, width.unit = kib(width.value, width.unit), "KiB"
-    for one in paths_of(numa):
+    for one in paths.paths:
+        if isinstance(one, Bandwidth):
+            one.value, one.unit = kib(one.value, one.unit), "KiB"
         one.cache = one.cache or None
 
 
 def paths_of(numa: Numa) -> list[Latency | Bandwidth]:
     """The paths between the nodes."""
-    return [] if numa.interconnects is None else [*numa.interconnects.latencies, *numa.interconnects.bandwidths]
+    return [] if numa.interconnects is None else numa.interconnects.paths
+
+
+def check_caches(numa: Numa) -> None:
+    """Refuses caches that do not say what they are. Raises XmlError."""
+    for cell in numa.cells:
+        for cache in cell.caches:
+            if cache.associativity is None:
+                raise XmlError(f"Missing 'associativity' attribute in cache element for NUMA node {cell.id}")
 
 
 def check_paths(numa: Numa) -> None:

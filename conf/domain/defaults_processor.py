@@ -10,6 +10,7 @@ from conf.domain.domain import Domain
 from conf.domain.numatune import MemoryMode, NumaMemory, NumaTune
 from conf.domain.vcpu import (
     CpuTune,
+    DefaultIoThread,
     EmulatorSched,
     IoThread,
     IoThreadIds,
@@ -32,6 +33,8 @@ def normalize(domain: Domain) -> None:
     _normalize_iothreads(domain)
     if domain.cputune is not None:
         _normalize_cputune(domain.cputune, domain)
+    if domain.numatune is not None and domain.numatune.memory == NumaMemory():
+        domain.numatune.memory = None
     if domain.vcpu.placement is Placement.AUTO:
         # who chooses processors for the guest chooses its memory
         domain.numatune = domain.numatune or NumaTune()
@@ -89,7 +92,9 @@ def _normalize_vcpu(domain: Domain) -> None:
     if vcpu.current is not None:
         if vcpu.current > vcpu.count:
             raise ConfigUnsupported("maximum vCPU count must not be less than current vCPU count")
-        if vcpu.current in (0, vcpu.count):
+        if not vcpu.current:
+            raise ConfigUnsupported("vcpu 0 can't be offline")
+        if vcpu.current == vcpu.count:
             vcpu.current = None
     if vcpu.placement is Placement.AUTO:
         vcpu.cpuset = None
@@ -148,6 +153,8 @@ def _normalize_iothreads(domain: Domain) -> None:
         domain.iothreadids = IoThreadIds(iothreads=known + [IoThread(id=next(free)) for _ in range(count - len(known))])
         count = max(count, len(known))
     domain.iothreads = count or None
+    if domain.defaultiothread == DefaultIoThread():
+        domain.defaultiothread = None
 
 
 def iothread_ids(domain: Domain) -> list[int]:
@@ -221,7 +228,7 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
         # the host's processor, whatever it is
         cpu.model = cpu.vendor = None
     if cpu.mode is CpuMode.HOST_MODEL and cpu.model is not None:
-        if cpu.model.name is None and cpu.model.fallback == "allow":
+        if cpu.model.name is None:
             cpu.model.fallback = None
         if cpu.model == CpuModel():
             cpu.model = None
@@ -229,10 +236,10 @@ def _normalize_cpu(cpu: GuestCpu) -> None:
         if cpu.mode is CpuMode.CUSTOM:
             cpu.match = cpu.match or CpuMatch.EXACT
         cpu.model.fallback = cpu.model.fallback or "allow"
-    if cpu.mode is None and (cpu.model is None or not cpu.model.name):
+    if cpu.model is None or not cpu.model.name:
         if cpu.vendor is not None:
             raise XmlError("CPU vendor specified without CPU model")
-        if cpu.features:
+        if cpu.mode is None and cpu.features:
             raise XmlError("Non-empty feature list specified without CPU model")
     if cpu.numa is not None:
         known: set[int] = set()
@@ -260,6 +267,8 @@ def _complete_distances(cells: list[NumaCell]) -> None:
     """A distance holds both ways unless both are given; a node is 10 from itself."""
     known: dict[int, dict[int, int]] = {}
     for cell in cells:
+        if cell.distances is not None and not cell.distances.siblings:
+            raise XmlError("NUMA distances defined without siblings")
         for sibling in cell.distances.siblings if cell.distances is not None else ():
             if sibling.id >= len(cells):
                 raise XmlError(

@@ -49,9 +49,10 @@ def _memorytunes(tune: CpuTune, groups: list[frozenset[int]], count: int) -> lis
                 raise XmlError("Memory Bandwidth value exceeding 100 is invalid.")
             nodes[vcpus].add(node.id)
         _check_monitors(one, vcpus, count)
-        groups.append(vcpus)
-        one.vcpus = write_cpuset(vcpus)
-        kept.append(one)
+        if one.nodes or one.monitors:
+            groups.append(vcpus)
+            one.vcpus = write_cpuset(vcpus)
+            kept.append(one)
     return kept
 
 

@@ -14,12 +14,12 @@ from conf.domain import (
 )
 from conf.domain.address import DimmAddress, PciAddress
 from conf.domain.chardev import ConsoleTarget
-from conf.domain.clock import Clock, ClockOffset
+from conf.domain.clock import Catchup, Clock, ClockOffset
 from conf.domain.domain import Domain
-from conf.domain.features import Features
+from conf.domain.features import ContainerCapabilities, Features
 from conf.domain.hostdev import HostdevType
 from conf.domain.memory import MemTune
-from conf.domain.os import ARCHITECTURES, LoaderType, OsType
+from conf.domain.os import ARCHITECTURES, Firmware, FirmwareFeature, LoaderType, OsType
 from conf.domain.resources import BlkioTune
 from conf.domain.sysinfo import Sysinfo
 from conf.flags import ParseFlags
@@ -52,6 +52,9 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
     loader = domain.os.loader
     if loader is not None and loader.path is not None and loader.type is None:
         loader.type = LoaderType.ROM
+    del domain.os.boots[_BOOT_DEVICES:]
+    if domain.os.firmware_features is not None:
+        _normalize_firmware(domain.os.firmware_features)
     bootmenu = domain.os.bootmenu
     if bootmenu is not None and not bootmenu.enable:
         bootmenu.timeout_ms = None
@@ -61,6 +64,8 @@ def normalize(domain: Domain, flags: ParseFlags) -> None:
         _normalize_blkio(domain.blkiotune)
     if domain.features is not None:
         _normalize_features(domain.features)
+    if domain.os.kind.type == OsType.EXE and domain.os.init is None:
+        raise XmlError("init binary must be specified")
     if domain.os.kind.type != OsType.EXE:
         # only containers start with a program
         domain.os.init = domain.os.initdir = domain.os.inituser = domain.os.initgroup = None
@@ -127,6 +132,10 @@ def _normalize_features(features: Features) -> None:
         features.tcg = None
     if features.capabilities is not None:
         features.capabilities.policy = features.capabilities.policy or "default"
+        if features.capabilities == ContainerCapabilities(policy="default"):
+            features.capabilities = None
+    if features.hpt is not None and features.hpt.resizing is None and not features.hpt.maxpagesize_kib:
+        features.hpt = None
     tseg = features.smm.tseg if features.smm is not None else None
     if features.smm is not None and tseg is not None and tseg.value is None:
         features.smm.tseg = None
@@ -137,6 +146,18 @@ def _normalize_features(features: Features) -> None:
         if tseg.value * factor >= 1 << 64:
             raise NumericOverflow(f"value too large: {tseg.value}{tseg.unit or ''}")
         tseg.value, tseg.unit = defaults_resctrl.pretty(tseg.value * factor)
+
+
+_BOOT_DEVICES = 4
+"""As many tries of the firmware as there are kinds of devices; more are passed over."""
+
+
+def _normalize_firmware(firmware: Firmware) -> None:
+    """What is said last of a feature holds; enrolled keys are of no use without secure boot."""
+    wanted = {one.name: one.enabled for one in firmware.features}
+    if wanted.get("enrolled-keys"):
+        wanted.setdefault("secure-boot", True)
+    firmware.features = [FirmwareFeature(name=name, enabled=wanted[name]) for name in sorted(wanted)]
 
 
 _OS_TYPES = frozenset(one.value for one in OsType)
@@ -232,6 +253,8 @@ def _tidy_timers(clock: Clock) -> None:
             catchup.threshold = catchup.threshold or None
             catchup.slew = catchup.slew or None
             catchup.limit = catchup.limit or None
+            if catchup == Catchup():
+                timer.catchup = None
 
 
 def _number(text: str) -> int | None:

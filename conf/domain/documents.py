@@ -92,6 +92,7 @@ def parse_domain(xml: str | bytes, rules: DomainRules = GENERIC_RULES, flags: Pa
         node = parse_document(xml, name="domain_definition", root="domain", validate=bool(flags & ParseFlags.VALIDATE))
         defaults_text.check_kind(node.findtext("os/type"), node.find("os/type"))
         _check_singles(node)
+        _tidy_metadata(node)
         domain = Domain.parse(node, flags)
         if domain.uuid == NO_UUID:
             domain.uuid = new_uuid(rules)
@@ -137,6 +138,17 @@ def _check_singles(node: etree._Element) -> None:
     for tag, error, message in _SINGLES:
         if counts[tag] > 1:
             raise error(message)
+
+
+def _tidy_metadata(node: etree._Element) -> None:
+    """Each element of metadata has a namespace of its own; others are not kept."""
+    for metadata in node.iterchildren("metadata"):
+        seen: set[str | None] = {None}
+        for one in metadata.iterchildren(etree.Element):
+            namespace = etree.QName(one).namespace
+            if namespace in seen:
+                metadata.remove(one)
+            seen.add(namespace)
 
 
 def complete_domain(domain: Domain, rules: DomainRules, flags: ParseFlags = ParseFlags.NONE) -> None:

@@ -85,7 +85,7 @@ class XenPassthrough(Element, tag="passthrough"):
     mode: str | None = attr("mode", words("sync_pt", "share_pt"), default=None)
 
 
-class XenFeatures(Element, tag="xen", empty=Empty.OPEN):
+class XenFeatures(Element, tag="xen", empty=Empty.OPEN, unknown=unsupported("unsupported Xen feature: {}")):
     """Xen's own features."""
 
     e820_host: bool | None = value("e820_host", "state", ON_OFF, default=None, needed=True)

@@ -86,7 +86,7 @@ class AcpiTable(Element, tag="table"):
         missing=lacking(XmlError, "Missing acpi table type"),
         bad=malformed("Unknown acpi table type: {}"),
     )
-    path: str = content(str)
+    path: str | None = content(str, default=None)
 
 
 class BootDevice(StrEnum):

@@ -4,9 +4,19 @@ import re
 
 from conf.element import Element, Empty, attr, children, text, value
 from conf.faults import lacking, malformed, unsupported
-from conf.values import UINT, ULONG, YES_NO, Codec, words
+from conf.values import UINT, ULONG, YES_NO, Codec, parse_int, words
 from schema.errors import XmlError
 
+
+def _parse_unsigned(text: str) -> int:
+    """What C makes of a number: a negative one counts from the end."""
+    value = parse_int(text)
+    if not -(1 << 32) < value < 1 << 32:
+        raise ValueError(text)
+    return value % (1 << 32)
+
+
+UNSIGNED: Codec[int] = Codec(_parse_unsigned, str)
 _NUMBER = re.compile(r"\s*\+?\d{1,9}\Z", re.ASCII).match
 
 
@@ -16,10 +26,10 @@ class BlkioDevice(Element, tag="device"):
     path: str | None = text("path", str, default=None)
     weight: int | None = text("weight", UINT, default=None, bad=unsupported("could not parse weight {}"))
     read_iops_sec: int | None = text(
-        "read_iops_sec", UINT, default=None, bad=unsupported("could not parse read iops sec {}")
+        "read_iops_sec", UNSIGNED, default=None, bad=unsupported("could not parse read iops sec {}")
     )
     write_iops_sec: int | None = text(
-        "write_iops_sec", UINT, default=None, bad=unsupported("could not parse write iops sec {}")
+        "write_iops_sec", UNSIGNED, default=None, bad=unsupported("could not parse write iops sec {}")
     )
     read_bytes_sec: int | None = text(
         "read_bytes_sec", ULONG, default=None, bad=unsupported("could not parse read bytes sec {}")

@@ -62,6 +62,7 @@ def build_command(launch: Launch) -> CommandLine:
         node.write(line)
     machine.add_machine(launch, line, flash)
     machine.add_accelerator(launch, line)
+    machine.add_smm_memory(launch, line)
     cpu.add_cpu(launch, line)
     machine.add_firmware(launch, line)
     memory.add_memory(launch, line)
@@ -76,9 +77,6 @@ def build_command(launch: Launch) -> CommandLine:
     firmware_info.add_fw_cfg(launch, line)
     displays.add_display(launch, line)
     line.add("-no-user-config", "-nodefaults")
-    if domain.os.bios is not None and domain.os.bios.useserial:
-        # the firmware's output goes where the serial port does
-        line.add("-machine", "graphics=off")
     line.add("-chardev", f"socket,id=charmonitor,fd={launch.monitor_fd},server=on,wait=off")
     line.add("-mon", "chardev=charmonitor,id=monitor,mode=control")
     machine.add_clock(launch, line)
@@ -134,12 +132,12 @@ def _environment(launch: Launch, line: CommandLine) -> None:
     line.environment["XDG_DATA_HOME"] = str(folder / ".local/share")
     line.environment["XDG_CACHE_HOME"] = str(folder / ".cache")
     line.environment["XDG_CONFIG_HOME"] = str(folder / ".config")
+
+
 def _name_words(launch: Launch) -> str:
     name = comma_doubled(launch.domain.name)
     process = f",process=qemu:{name}" if launch.options.process_names else ""
     return f"guest={name}{process},debug-threads=on"
-
-
 
 
 _INPUT: Final = {"omit": "", "reject": ",deprecated-input=reject", "crash": ",deprecated-input=crash"}

@@ -118,7 +118,7 @@ def _extras(launch: Launch) -> list[str]:
             found.append(f"pmu={on_off(features.pmu.state is not False)}")
     cpu = domain.cpu
     if cpu is not None and cpu.cache is not None and is_x86(launch.arch):
-        found.extend(_CACHES[cpu.cache.mode])
+        found.extend(_caches(cpu.cache.mode, cpu.mode))
     if cpu is not None and cpu.maxphysaddr is not None:
         if cpu.maxphysaddr.mode == "passthrough":
             found.append("host-phys-bits=on")
@@ -127,17 +127,16 @@ def _extras(launch: Launch) -> list[str]:
     return found
 
 
-_CACHES: Final = {
-    "emulate": ["l3-cache=on", "host-cache-info=off"],
-    "passthrough": ["host-cache-info=on", "l3-cache=off"],
-    "disable": ["host-cache-info=off", "l3-cache=off"],
-}
+def _caches(cache: str, mode: CpuMode | None) -> list[str]:
+    if cache == "passthrough":
+        return ["host-cache-info=on", "l3-cache=off"]
+    # other models never tell of the host's caches
+    hidden = ["host-cache-info=off"] if mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM) else []
+    return ["l3-cache=on", *hidden] if cache == "emulate" else [*hidden, "l3-cache=off"]
 
 
 def _hyperv(hyperv: Hyperv) -> list[str]:
-    if hyperv.mode == "passthrough":
-        return ["hv-passthrough=on"]
-    found = []
+    found = ["hv-passthrough=on"] if hyperv.mode == "passthrough" else []
     for name in ("relaxed", "vapic", "spinlocks", "vpindex", "runtime", "synic", "stimer", "reset", "vendor_id"):
         value = getattr(hyperv, name)
         if isinstance(value, bool):

@@ -8,7 +8,7 @@ from typing import Final
 from actors.qemu.command.blockdev import Node, nodes_of_pflash
 from actors.qemu.command.launch import Launch, alias_of, is_arm_virt, is_i440fx, is_q35, is_x86
 from actors.qemu.command.line import CommandLine, comma_doubled, on_off
-from actors.qemu.command.memory import needs_machine_backend
+from actors.qemu.command.memory import has_memory_table, needs_machine_backend
 from conf.cpu.cpu import CpuMode
 from conf.domain.clock import Clock, ClockOffset, LifecycleAction
 from conf.domain.controller import ControllerType, PciModel
@@ -46,7 +46,7 @@ def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:
     if domain.memory_backing is not None and domain.memory_backing.nosharepages:
         words.append("mem-merge=off")
     words += _memory_words(launch)
-    if domain.cpu is not None and domain.cpu.numa is not None and domain.cpu.numa.interconnects is not None:
+    if has_memory_table(launch):
         words.append("hmat=on")
     if needs_machine_backend(launch):
         machine = launch.machine_facts
@@ -66,6 +66,9 @@ def add_machine(launch: Launch, line: CommandLine, flash: list[Node]) -> None:
     if security is not None:
         old = security.type == "sev" and not launch.caps.has("confidential-guest-support")
         words.append("memory-encryption=lsec0" if old else "confidential-guest-support=lsec0")
+    if domain.os.bios is not None and domain.os.bios.useserial:
+        # the firmware's output goes where the serial port does
+        words.append("graphics=off")
     line.add("-machine", ",".join(words))
 
 
@@ -85,6 +88,9 @@ def _memory_words(launch: Launch) -> list[str]:
 
 def _key_wrapping(launch: Launch) -> list[str]:
     wrap = launch.domain.keywrap
+    for one in wrap.ciphers if wrap is not None else ():
+        if launch.caps.lacks(f"{one.name}-key-wrap"):
+            raise ConfigUnsupported(f"{one.name}-key-wrap is not available with this QEMU binary")
     ciphers = sorted(wrap.ciphers, key=lambda one: one.name) if wrap is not None else ()
     return [f"{one.name}-key-wrap={one.state}" for one in ciphers]
 
@@ -166,13 +172,18 @@ def add_accelerator(launch: Launch, line: CommandLine) -> None:
 
 def add_firmware(launch: Launch, line: CommandLine) -> None:
     """A firmware image that is no flash chip, and the secure mode of one that is."""
-    loader, features = launch.domain.os.loader, launch.domain.features
+    loader = launch.domain.os.loader
     if loader is not None and loader.path:
         if loader.type is LoaderType.PFLASH:
             if loader.secure:
                 line.add("-global", "driver=cfi.pflash01,property=secure,value=on")
         else:
             line.add("-bios", loader.path)
+
+
+def add_smm_memory(launch: Launch, line: CommandLine) -> None:
+    """How much memory the system management mode has to itself."""
+    features = launch.domain.features
     tseg = features.smm.tseg if features is not None and features.smm is not None else None
     if tseg is not None and tseg.value is not None:
         line.add("-global", f"mch.extended-tseg-mbytes={_tseg_mib(tseg.value, tseg.unit)}")
@@ -200,7 +211,7 @@ def add_clock(launch: Launch, line: CommandLine) -> None:
     line.add("-rtc", ",".join(words))
     for timer in clock.timers:
         if timer.name == "pit":
-            if timer.tickpolicy == "delay" and launch.caps.has("kvm-pit-lost-tick-policy"):
+            if timer.tickpolicy in (None, "delay") and launch.caps.has("kvm-pit-lost-tick-policy"):
                 line.add("-global", "kvm-pit.lost_tick_policy=delay")
             elif timer.tickpolicy == "discard" and launch.caps.has("kvm-pit-lost-tick-policy"):
                 line.add("-global", "kvm-pit.lost_tick_policy=discard")
@@ -209,7 +220,7 @@ def add_clock(launch: Launch, line: CommandLine) -> None:
 
 
 def _rtc_base(clock: Clock, now: datetime) -> str:
-    if clock.offset is ClockOffset.LOCALTIME:
+    if clock.offset in (ClockOffset.LOCALTIME, ClockOffset.TIMEZONE):
         return "localtime"
     if clock.offset is ClockOffset.VARIABLE:
         now = now if clock.basis == "localtime" else now.astimezone(UTC)
@@ -278,4 +289,4 @@ def add_boot(launch: Launch, line: CommandLine) -> None:
     if os.dtb:
         line.add("-dtb", os.dtb)
     for table in os.acpi_tables:
-        line.add("-acpitable", f"sig=SLIC,file={comma_doubled(table.path)}")
+        line.add("-acpitable", f"sig=SLIC,file={comma_doubled(table.path or '')}")

@@ -8,7 +8,7 @@ from typing import Final
 from actors.qemu.command.device import add_device, address_properties
 from actors.qemu.command.launch import HugePageMount, Launch, alias_of
 from actors.qemu.command.line import CommandLine, Properties
-from conf.cpu.cpu import NumaCell
+from conf.cpu.cpu import Latency, NumaCell
 from conf.domain.address import DimmAddress
 from conf.domain.memory import HugePage, MemoryAccess, MemorySourceType
 from conf.domain.memory_device import MemoryDevice, MemoryModel
@@ -134,17 +134,17 @@ class Backend:
         if kind == "memory-backend-memfd" and mount is not None:
             found["hugetlb"] = True
             found["hugetlbsize"] = mount.page_kib * 1024
-        if shared is not None or kind == "memory-backend-memfd":
-            found["share"] = bool(shared) if shared is not None else True
-        if self.for_machine and kind != "memory-backend-ram":
-            found["x-use-canonical-path-for-ramblock-id"] = False
         if self._wants_discard() and kind == "memory-backend-file":
             found["discard-data"] = True
+        if shared is not None:
+            found["share"] = shared
+        if self.for_machine and kind != "memory-backend-ram":
+            found["x-use-canonical-path-for-ramblock-id"] = False
         if prealloc:
             found["prealloc"] = True
-            threads = backing.allocation.threads if backing is not None and backing.allocation is not None else None
-            if threads:
-                found["prealloc-threads"] = threads
+        threads = backing.allocation.threads if backing is not None and backing.allocation is not None else None
+        if threads and (prealloc or path is None):
+            found["prealloc-threads"] = threads
         found["size"] = self.kib * 1024
         if self.module is not None and self.module.source is not None:
             if self.module.source.alignsize_kib:
@@ -225,6 +225,8 @@ def _page_of_node(pages: Iterable[HugePage], node: int | None) -> int | None:
 
 def find_mount(mounts: tuple[HugePageMount, ...], page_kib: int) -> HugePageMount:
     """The mounted pages of a size; 0 asks for the default size. Raises InternalError when there are none."""
+    if not mounts:
+        raise InternalError("hugetlbfs filesystem is not mounted or disabled by administrator config")
     for mount in mounts:
         if mount.page_kib == page_kib or (page_kib == 0 and mount.is_default):
             return mount
@@ -255,7 +257,7 @@ def add_numa(launch: Launch, line: CommandLine) -> None:
     backends = _uses_backends(launch)
     if not backends and _preallocates(launch):
         line.add("-mem-prealloc")
-    interconnects = launch.domain.cpu.numa.interconnects if launch.domain.cpu and launch.domain.cpu.numa else None
+    has_table = has_memory_table(launch)
     for number, cell in enumerate(cells):
         if backends and cell_kib(cell):
             backend = Backend(launch, f"ram-node{number}", cell_kib(cell))
@@ -266,7 +268,7 @@ def add_numa(launch: Launch, line: CommandLine) -> None:
         words = [f"node,nodeid={number}"]
         if cell.cpus:
             words += [f"cpus={part}" for part in write_cpuset(parse_cpuset(cell.cpus)).split(",")]
-        if interconnects is not None:
+        if has_table:
             initiator = number if cell.cpus else _initiator(launch)
             words.append(f"initiator={initiator}")
         if cell_kib(cell):
@@ -275,8 +277,18 @@ def add_numa(launch: Launch, line: CommandLine) -> None:
     for number, cell in enumerate(cells):
         for sibling in cell.distances.siblings if cell.distances is not None else ():
             line.add("-numa", f"dist,src={number},dst={sibling.id},val={sibling.value}")
-    if interconnects is not None:
+    if has_table:
         _add_hmat(launch, line, cells)
+
+
+def has_memory_table(launch: Launch) -> bool:
+    """Does the guest learn of memory-side caches, or of the paths between its nodes?"""
+    numa = launch.domain.cpu.numa if launch.domain.cpu is not None else None
+    if numa is None:
+        return False
+    paths = numa.interconnects
+    has_paths = paths is not None and bool(paths.paths)
+    return has_paths or any(cell.caches for cell in numa.cells)
 
 
 def _initiator(launch: Launch) -> int:
@@ -288,16 +300,16 @@ _LEVELS: Final = ("memory", "first-level", "second-level", "third-level")
 
 def _add_hmat(launch: Launch, line: CommandLine, cells: list[NumaCell]) -> None:
     numa = launch.domain.cpu.numa if launch.domain.cpu is not None else None
-    assert numa is not None and numa.interconnects is not None
-    for entry in numa.interconnects.latencies:
-        head = f"hmat-lb,initiator={entry.initiator},target={entry.target},hierarchy={_LEVELS[entry.cache or 0]}"
-        line.add("-numa", f"{head},data-type={entry.type}-latency,latency={entry.value}")
-    for width in numa.interconnects.bandwidths:
-        head = f"hmat-lb,initiator={width.initiator},target={width.target},hierarchy={_LEVELS[width.cache or 0]}"
-        kib = width.value * (bytes_per_unit(width.unit or "KiB") or 1024) // 1024
-        line.add("-numa", f"{head},data-type={width.type}-bandwidth,bandwidth={kib}K")
-    policies = {"writeback": "write-back", "writethrough": "write-through", None: "none"}
-    kinds = {"direct": "direct", "full": "complex", None: "none"}
+    assert numa is not None
+    for path in numa.interconnects.paths if numa.interconnects is not None else ():
+        head = f"hmat-lb,initiator={path.initiator},target={path.target},hierarchy={_LEVELS[path.cache or 0]}"
+        if isinstance(path, Latency):
+            line.add("-numa", f"{head},data-type={path.type}-latency,latency={path.value}")
+        else:
+            kib = path.value * (bytes_per_unit(path.unit or "KiB") or 1024) // 1024
+            line.add("-numa", f"{head},data-type={path.type}-bandwidth,bandwidth={kib}K")
+    policies = {"writeback": "write-back", "writethrough": "write-through"}
+    kinds = {"direct": "direct", "full": "complex"}
     for number, cell in enumerate(cells):
         for cache in cell.caches:
             kib = cache.size.value * (bytes_per_unit(cache.size.unit or "KiB") or 1024) // 1024
@@ -305,7 +317,8 @@ def _add_hmat(launch: Launch, line: CommandLine, cells: list[NumaCell]) -> None:
             line.add(
                 "-numa",
                 f"hmat-cache,node-id={number},size={kib}K,level={cache.level},"
-                f"associativity={kinds[cache.associativity]},policy={policies[cache.policy]},line={line_bytes}",
+                f"associativity={kinds.get(cache.associativity or '', 'none')},"
+                f"policy={policies.get(cache.policy or '', 'none')},line={line_bytes}",
             )
 
 

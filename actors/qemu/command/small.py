@@ -244,5 +244,5 @@ def add_variables(launch: Launch, line: CommandLine) -> None:
 def add_core_info(launch: Launch, line: CommandLine) -> None:
     """A place where the guest tells how its memory is to be dumped."""
     features = launch.domain.features
-    if features is not None and features.vmcoreinfo:
+    if features is not None and features.vmcoreinfo is not None and features.vmcoreinfo.state is not False:
         line.add_json("-device", {"driver": "vmcoreinfo"})

@@ -47,7 +47,8 @@ def files_of_guest(domain: Domain) -> Iterator[GuestFile]:
         if path:
             yield GuestFile(path)
     for table in system.acpi_tables:
-        yield GuestFile(table.path)
+        if table.path:
+            yield GuestFile(table.path)
     if system.nvram is not None:
         if system.nvram.source is not None:
             yield from files_of_image(system.nvram.source, remembers=True)

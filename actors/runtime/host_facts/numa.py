@@ -134,4 +134,4 @@ def _interconnects(tree: HostTree, cells: list[int]) -> Interconnects | None:
         return None
     latencies.sort(key=lambda one: (one.initiator, one.target))
     bandwidths.sort(key=lambda one: (one.initiator, one.target))
-    return Interconnects(latencies=latencies, bandwidths=bandwidths)
+    return Interconnects(paths=[*latencies, *bandwidths])
