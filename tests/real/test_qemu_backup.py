@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from schema.objects import DomainCheckpointRef
 from tests.contract.house import House
 from tests.real.test_qemu_block import Still, disk_xml, holds
 from tests.real.test_qemu_guests import driver, root, run, until
+from tests.real.test_qemu_migration_tls import certificates
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(120)]
 __all__ = ["root"]
@@ -183,6 +186,35 @@ async def test_pulled_over_nbd_is_of_its_moment(root: Path) -> None:
         assert await guest.state(house) == (5, 2)
     await holds(fetched, "A ")
     await holds(disk, "B ")
+
+
+async def test_pulled_over_tls_by_whom_the_authority_knows(root: Path) -> None:
+    disk = await one_disk(root)
+    guest = Still(root, disk_xml(disk))
+    pki, fetched = certificates(root, "one"), root / "fetched.qcow2"
+    pull = (
+        "<domainbackup mode='pull'><server transport='tcp' tls='yes' name='127.0.0.1'/><disks>"
+        f"<disk name='vda' type='file'><scratch file='{root}/scratch.qcow2'/></disk></disks></domainbackup>"
+    )
+    async with driver(root) as house, guest.paused(house, persistent=True):
+        config = house.runtime.config
+        qemu = dataclasses.replace(config.qemu, backup_tls_folder=str(pki))
+        house.runtime.config = dataclasses.replace(config, qemu=qemu)
+        await house.call("domain_backup_begin", dom=guest.ref, flags=0, backup_xml=pull, checkpoint_xml=None)
+        xml = (await house.call("domain_backup_get_xml_desc", dom=guest.ref, flags=0)).xml
+        port = re.search(r"port='(\d+)'", xml)
+        assert port is not None
+        image = f"driver=nbd,export=vda,server.type=inet,server.host=127.0.0.1,server.port={port[1]}"
+        credentials = f"tls-creds-x509,id=t,endpoint=client,dir={pki}"
+        fetch = ["qemu-img", "convert", "-q", "-O", "qcow2", "--object", credentials, "--image-opts"]
+        with pytest.raises(subprocess.CalledProcessError):
+            await run("qemu-img", "info", "--image-opts", image)
+        await run(*fetch, f"{image},tls-creds=t", str(fetched))
+        await house.call("domain_abort_job", dom=guest.ref)
+        await until("it is over", lambda: len(completed(house)) == 1, 30)
+        told = await house.host.guest(guest.ref).ask("qom-list", {"path": "/objects"})
+        assert not [one for one in told if "tls" in one["name"]]
+    await holds(fetched, "A ")
 
 
 async def test_a_backup_outlives_the_driver(root: Path) -> None:

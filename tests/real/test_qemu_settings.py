@@ -1,4 +1,4 @@
-"""What an operator sets of the QEMU driver, seen at a real guest: certificates whose keys have passwords, and displays."""
+"""What an operator sets of the QEMU driver, at a real guest: displays, and certificates whose keys have passwords."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu.block import bitmaps
-from actors.qemu.block.backup_plan import Part, ask_server, complete_plan, plan_parts, server_address
+from actors.qemu.block.backup_plan import Part, ask_server, complete_plan, plan_parts
+from actors.qemu.block.backup_server import start_server, stop_server
 from actors.qemu.block.bitmaps_live import ask_nodes
 from actors.qemu.block.chain import Image, disk_of_target, images_of, path_of
 from actors.qemu.block.jobs import CANCELED, COMPLETED, FAILED, tell_job
@@ -111,8 +112,8 @@ async def domain_backup_begin(
         scratch = tuple((part.plan.name, part.image.index, part.image.path or "") for part in parts)
         run = msgspec.structs.replace(run, xml=write_backup(backup), made=made, scratch=scratch)
         if backup.mode is BackupMode.PULL and backup.server is not None:
-            await guest.ask("nbd-server-start", {"addr": server_address(backup.server)})
-            undo.push_async_callback(_stop_server, guest)
+            undo.push_async_callback(stop_server, guest)
+            await start_server(host, guest, backup.server)
         undo.callback(_forget, guest, [part.job for part in parts])
         set_backup(guest, run)
         for part in parts:
@@ -207,11 +208,6 @@ def _forget(guest: Guest, jobs: list[str]) -> None:
     for name in jobs:
         drop_job(guest, name)
     set_backup(guest, None)
-
-
-async def _stop_server(guest: Guest) -> None:
-    with contextlib.suppress(VirtError):
-        await guest.ask("nbd-server-stop")
 
 
 async def _cancel_jobs(guest: Guest, jobs: list[str]) -> None:
@@ -349,7 +345,7 @@ async def _finish(host: QemuHost, guest: Guest, last: BlockJob) -> None:
             await guest.ask("block-export-del", {"id": name, "mode": "hard"})
     if pulls:
         await _wait_for_exports(guest, backup.exports)
-        await _stop_server(guest)
+        await stop_server(guest)
         for disk_name, _, _ in backup.scratch:
             disk = disk_of_target(guest.live, disk_name)
             if disk is not None:
@@ -451,7 +447,7 @@ async def settle_backup(host: QemuHost, guest: Guest, intent: UnfinishedIntent) 
             await asyncio.sleep(0.05)
         for name in jobs:
             await dismiss_job(guest, name)
-        await _stop_server(guest)
+        await stop_server(guest)
         _forget(guest, jobs)
         await keep_now(host, guest)
     from actors.qemu.block.settling import take_back_stores

@@ -149,6 +149,7 @@ def _no_uri(uri: str) -> str:
 
 async def _follow(host: QemuHost, guest: Guest, job: Job, flags: int, storage: StorageCopy, switch: Switch) -> bool:
     """Whether all of it was sent; if not, the guest is to run over there and the rest follows."""
+    is_let_on = False
     while True:
         await switch.begin_if_wanted(host, guest)
         job.status = await guest.ask("query-migrate")
@@ -160,9 +161,10 @@ async def _follow(host: QemuHost, guest: Guest, job: Job, flags: int, storage: S
                 await switch.call_off(host, guest)
             job.check()
             raise OperationFailed(f"{_WORD}: {job.status.get('error-desc', 'unexpectedly failed')}")
-        if state == "pre-switchover":
+        if state == "pre-switchover" and not is_let_on:
             await storage.finish()
             await guest.ask("migrate-continue", {"state": "pre-switchover"})
+            is_let_on = True  # QEMU says the same for a moment, and refuses to be told twice
             continue
         if state in STATUSES:
             return False

@@ -11,12 +11,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-from actors.qemu import host_options
-from actors.qemu.command.protocols import secret_object, tls_object
+from actors.qemu import credentials, host_options
+from actors.qemu.credentials import Credentials
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
-from actors.qemu.needs import ask_key
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.errors import DomainStateError, InvalidArguments, VirtError
 from settings.qemu import QemuSettings
@@ -67,22 +66,19 @@ async def add_credentials(host: QemuHost, guest: Guest, flags: int, *, incoming:
     await drop_credentials(guest)
     if not flags & Flags.TLS:
         return
-    settings, password = host.config.qemu, None
-    folder = str(certificates_of(host))
-    if uuid := settings.migrate_tls_secret or settings.tls_secret:
-        password = _SECRET
-        data, vector = await ask_key(host.needed, guest.folder, uuid)
-        await guest.ask("object-add", secret_object(password, data, vector))
-    verify = host_options.verifies(settings.migrate_tls_verify, settings, unset=True)
-    properties = tls_object(ALIAS, folder, "server" if incoming else "client", verify, password)
-    await guest.ask("object-add", {name: value for name, value in properties.items() if value is not None})
+    settings = host.config.qemu
+    given = Credentials(
+        ALIAS,
+        _SECRET,
+        str(certificates_of(host)),
+        host_options.verifies(settings.migrate_tls_verify, settings, unset=True),
+        settings.migrate_tls_secret or settings.tls_secret,
+    )
+    await credentials.add_credentials(host, guest, given, serves=incoming)
 
 
 async def drop_credentials(guest: Guest) -> None:
     """Takes them away again; nothing happens where there are none."""
     with contextlib.suppress(VirtError):
-        there = {one.get("name") for one in await guest.ask("qom-list", {"path": "/objects"})}
-        if ALIAS in there:
-            await guest.ask("migrate-set-parameters", {"tls-creds": "", "tls-hostname": ""})
-        for alias in there & {ALIAS, _SECRET}:
-            await guest.ask("object-del", {"id": alias})
+        await guest.ask("migrate-set-parameters", {"tls-creds": "", "tls-hostname": ""})
+    await credentials.drop_credentials(guest, ALIAS, _SECRET)
