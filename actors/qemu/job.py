@@ -40,6 +40,8 @@ class Job:
     tell: Callable[[Job], list[TypedParam]] | None = None
     """What is told of it, where that is not what a migration tells."""
     ended_ms: int | None = None
+    delta_ms: int | None = None
+    """How long it took to tell the other side so, with whatever its clock differs by."""
     error: str = ""
     """Why it failed, in QEMU's words, where those come by themselves."""
 
@@ -112,8 +114,11 @@ def job_parameters(job: Job) -> list[TypedParam]:
         TypedParam.of_int("operation", int(job.operation)),
         TypedParam.of_ullong("time_elapsed", job.elapsed_ms),
     ]
+    found += _without_network(job, "time_elapsed", job.elapsed_ms)
     if "downtime" in status or "expected-downtime" in status:
-        found.append(TypedParam.of_ullong("downtime", int(status.get("downtime", status.get("expected-downtime", 0)))))
+        downtime = int(status.get("downtime", status.get("expected-downtime", 0)))
+        found.append(TypedParam.of_ullong("downtime", downtime))
+        found += _without_network(job, "downtime", downtime)
     if "setup-time" in status:
         found.append(TypedParam.of_ullong("setup_time", int(status["setup-time"])))
     found += [
@@ -130,12 +135,17 @@ def job_parameters(job: Job) -> list[TypedParam]:
         found.append(TypedParam.of_ullong("memory_iteration", int(ram.get("dirty-sync-count", 0))))
         found.append(TypedParam.of_ullong("memory_postcopy_requests", int(ram.get("postcopy-requests", 0))))
         found.append(TypedParam.of_ullong("memory_page_size", int(ram.get("page-size", _PAGE))))
-    if size["disk_total"]:
-        found += [TypedParam.of_ullong(name, size[name]) for name in size if name.startswith("disk_")]
+    found += [TypedParam.of_ullong(name, size[name]) for name in size if name.startswith("disk_")]
     found += _compression(status.get("xbzrle-cache") or {})
     if "cpu-throttle-percentage" in status:
         found.append(TypedParam.of_int("auto_converge_throttle", int(status["cpu-throttle-percentage"])))
     return found
+
+
+def _without_network(job: Job, name: str, value_ms: int) -> list[TypedParam]:
+    if job.delta_ms is None or value_ms <= job.delta_ms:
+        return []
+    return [TypedParam.of_ullong(f"{name}_net", value_ms - job.delta_ms)]
 
 
 def _compression(cache: Mapping[str, Any]) -> list[TypedParam]:

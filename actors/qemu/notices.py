@@ -88,6 +88,13 @@ def on_gone(host: QemuHost, guest: Guest) -> None:
 
 
 def _stop(host: QemuHost, guest: Guest, data: Data) -> None:
+    if guest.job is not None and guest.job.is_outgoing and guest.state is DomainState.RUNNING:
+        if guest.job.is_post_copy:
+            why, how = DomainPausedReason.POSTCOPY, DomainEventSuspendedDetailType.POSTCOPY
+        else:
+            why, how = DomainPausedReason.MIGRATION, DomainEventSuspendedDetailType.MIGRATED
+        host.change_state(guest, DomainState.PAUSED, why, [states.suspended(guest, how)])
+        return
     if "STOP" in guest.expected or guest.got_shutdown or guest.state is not DomainState.RUNNING:
         return
     reason, detail = DomainPausedReason.UNKNOWN, DomainEventSuspendedDetailType.PAUSED
@@ -317,6 +324,12 @@ def _migration(host: QemuHost, guest: Guest, data: Data) -> None:
     note_status(host, guest, str(data.get("status")))
 
 
+def _migration_pass(host: QemuHost, guest: Guest, data: Data) -> None:
+    from actors.qemu.job_events import tell_iteration
+
+    tell_iteration(host, guest, int(str(data.get("pass", 0))))
+
+
 def _dump_completed(host: QemuHost, guest: Guest, data: Data) -> None:
     if guest.job is not None:
         guest.job.error = str(data.get("error") or "")
@@ -361,6 +374,7 @@ _HANDLERS: Final[dict[str, Handler]] = {
     "BLOCK_WRITE_THRESHOLD": _write_threshold,
     "DUMP_COMPLETED": _dump_completed,
     "MIGRATION": _migration,
+    "MIGRATION_PASS": _migration_pass,
 }
 
 

@@ -21,6 +21,7 @@ from actors.qemu.flags import check_flags
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job, sizes
+from actors.qemu.job_events import tell_completed
 from actors.qemu.live_processor import actual_processor, as_asked
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
@@ -157,6 +158,7 @@ async def _hand_over(guest: Guest, stream: Stream) -> None:
 async def _end_saved(host: QemuHost, guest: Guest) -> None:
     guest.destroys = True
     await end_process(guest, force=True)
+    tell_completed(host, guest)
     await host.end(guest, DomainShutoffReason.SAVED)
 
 

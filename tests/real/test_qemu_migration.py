@@ -67,7 +67,9 @@ async def test_a_guest_counts_on_without_missing_a_number(way: str, root: Path) 
         with pytest.raises(NoSuchDomain):
             await state(source, guest)
         assert await state(destination, guest) == (DomainState.RUNNING, 2)
-        assert source.broker.lifecycle()[-3:] == [(SUSPENDED, 1), (STOPPED, 3), (1, 0)]
+        assert source.broker.lifecycle()[-2:] == [(SUSPENDED, 1), (STOPPED, 3)]
+        kinds = source.broker.kinds()
+        assert "domain_event_migration_iteration" in kinds and "domain_event_job_completed" in kinds
         assert (STARTED, 1) in destination.broker.lifecycle() and (RESUMED, 1) in destination.broker.lifecycle()
         assert destination.runtime.objects.need_domain(guest.uuid.bytes).summary["persistent"]
         await ask(destination, "domain_destroy_flags", dom=guest.ref)

@@ -17,7 +17,7 @@ from actors.qemu.host import QemuHost
 from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.cookie import our_cookie, read_cookie, write_cookie
 from actors.qemu.migration.cookie_document import MigrationCookie
-from actors.qemu.migration.outcome import arrival_of
+from actors.qemu.migration.outcome import arrival_of, statistics_of
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.postcopy import (
     FOLLOWS,
@@ -88,7 +88,15 @@ async def finish(
             raise failed("in")
         if has_switched(guest):
             await wait_received(host, guest)
-    return guest.ref, write_cookie(our_cookie(host, guest))
+    return guest.ref, write_cookie(_last_cookie(host, guest))
+
+
+def _last_cookie(host: QemuHost, guest: Guest) -> MigrationCookie:
+    """What the other side is told last: also how the move went."""
+    cookie = our_cookie(host, guest)
+    if guest.completed_job is not None:
+        cookie.statistics = statistics_of(guest.completed_job)
+    return cookie
 
 
 async def let_go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationCookie | None, flags: int) -> None:

@@ -13,6 +13,8 @@ from actors.qemu.ending import end_process
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.leavings import config_of, drop_tpm_of_moved
 from actors.qemu.host import QemuHost
+from actors.qemu.job_events import tell_completed
+from actors.qemu.migration.cookie import read_cookie
 from actors.qemu.migration.postcopy import (
     FOLLOWS,
     has_switched,
@@ -22,8 +24,6 @@ from actors.qemu.migration.postcopy import (
 )
 from actors.qemu.records import Move
 from schema.enums.domain_event import DomainEventResumedDetailType as Resumed
-from schema.enums.domain_event import DomainEventType as Event
-from schema.enums.domain_event import DomainEventUndefinedDetailType as Undefined
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainRunningReason, DomainShutoffReason, DomainState
 from schema.errors import InternalError, VirtError
@@ -60,7 +60,7 @@ async def go_on(host: QemuHost, guest: Guest, *, ran: bool) -> None:
     host.publish(guest, [states.resumed(guest, Resumed.MIGRATED)] if changed else ())
 
 
-async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool) -> None:
+async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool, cookie_in: bytes = b"") -> None:
     """The last step: the other side has the guest, so it ends here; or it has not, so it goes on here.
 
     A guest that was about to run over there, or does, cannot go on here: then nothing happens but that it is seen to.
@@ -84,6 +84,9 @@ async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool) 
         return
     if move is None or move.way != "out":
         raise InternalError(f"domain '{guest.name}' is not processing outgoing migration")
+    told = read_cookie(cookie_in)
+    if guest.completed_job is not None and told is not None and told.statistics is not None:
+        guest.completed_job.delta_ms = told.statistics.delta
     async with host.intents.change(LEAVE, {"uuid": guest.record.uuid, "flags": flags}):
         await write_move(host, guest, msgspec.structs.replace(move, phase="gone"))
         await leave(host, guest, flags)
@@ -109,16 +112,19 @@ async def leave(host: QemuHost, guest: Guest, flags: int) -> None:
     """Ends the guest here, because it runs elsewhere. Raises OperationFailed when its process does not end."""
     guest.destroys = True
     await end_process(guest, force=True)
+    if not guest.is_persistent:
+        tell_completed(host, guest)  # it is not known any more afterwards
     await host.end(guest, DomainShutoffReason.MIGRATED, completes=False)
+    if guest.is_persistent:
+        tell_completed(host, guest)
     if flags & Flags.UNDEFINE_SOURCE and guest.is_persistent:
         await undefine(host, guest)
 
 
 async def undefine(host: QemuHost, guest: Guest) -> None:
-    """Forgets a guest that has moved away. Raises HostSystemError."""
-    told = [states.lifecycle(guest, Event.UNDEFINED, Undefined.REMOVED)]
+    """Forgets a guest that has moved away, which libvirt tells nobody as such. Raises HostSystemError."""
     config = config_of(guest)
     await host.store.remove(records.path_of(guest.record.uuid), completes=False)
     drop_tpm_of_moved(host, guest.record.uuid, config)
     host.forget(guest)
-    host.objects.drop("domain", guest.key, events=told, scope=host.scope)
+    host.objects.drop("domain", guest.key, scope=host.scope)

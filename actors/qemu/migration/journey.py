@@ -157,7 +157,7 @@ async def _all_steps(
                 await asyncio.shield(asyncio.ensure_future(_stay(host, guest, peer, name, params, over_there)))
             raise
         try:
-            await peer.finish(name, params, cookie, over_there, cancelled=False)
+            _, cookie = await peer.finish(name, params, cookie, over_there, cancelled=False)
         except (HypervisorGone, DeadlinePassed) as exc:
             # it may run over there: until that is known it must not run here
             raise OperationFailed(
@@ -169,7 +169,7 @@ async def _all_steps(
             elif (left := _move_of(guest)) is not None:
                 await go_on(host, guest, ran=left.ran)
             raise
-    await confirm(host, guest, flags, cancelled=False)
+    await confirm(host, guest, flags, cancelled=False, cookie_in=cookie)
 
 
 async def _stay(host: QemuHost, guest: Guest, peer: Peer, name: str, params: MigrationParameters, flags: int) -> None:

@@ -44,7 +44,7 @@ _BITS_OF_MEGA: Final = 1_000_000 / 8
 def statistics_of(job: Job) -> Statistics:
     """The document's part about a work that has been measured for the last time."""
     now = int(time.time() * 1000)
-    told = Statistics(started=now - job.elapsed_ms, sent=now, time_elapsed=job.elapsed_ms)
+    told = Statistics(started=now - job.elapsed_ms, sent=now, delta=job.delta_ms, time_elapsed=job.elapsed_ms)
     for place, names in _PARTS.items():
         part: Mapping[str, object] = (job.status.get(place) or {}) if place else job.status
         for ours, theirs in names.items():
@@ -71,4 +71,6 @@ def arrival_of(told: Statistics) -> Job:
             status |= found
     job = Job(Operation.MIGRATION_IN, "migration in job", status=status)
     job.ended_ms = told.time_elapsed or 0
+    if told.sent is not None:
+        job.delta_ms = int(time.time() * 1000) - told.sent
     return job

@@ -112,9 +112,11 @@ async def _note_out(
     host: QemuHost, guest: Guest, move: Move, phase: str, reason: DomainPausedReason, detail: Suspended
 ) -> None:
     now = msgspec.structs.replace(move, phase=phase)
+    run = guest.need_run()
+    is_known = guest.state is DomainState.PAUSED and run.reason == reason
     record = guest.running(move=now, state=int(DomainState.PAUSED), reason=int(reason), since=time.time())
     await host.write(guest, record, completes=False)
-    host.publish(guest, [states.suspended(guest, detail)])
+    host.publish(guest, () if is_known else [states.suspended(guest, detail)])
 
 
 def keep_job(guest: Guest, job: Job | None = None) -> None:

@@ -103,7 +103,7 @@ async def domain_migrate_confirm3_params(
     leaving = await keep(host, guest)
     leaving.work = asyncio.current_task()
     try:
-        await departure.confirm(host, guest, flags, cancelled=bool(cancelled))
+        await departure.confirm(host, guest, flags, cancelled=bool(cancelled), cookie_in=cookie_in)
     finally:
         leaving.work = None
         leaving.release()
