@@ -72,9 +72,9 @@ def read_messages(data: bytes) -> Iterator[Message]:
         data = data[(size + 3) & ~3 :]
 
 
-def link_header(index: int = 0, *, flags: int = 0, change: int = 0) -> bytes:
+def link_header(index: int = 0, *, flags: int = 0, change: int = 0, family: int = 0) -> bytes:
     """What the body of a message about a link begins with."""
-    return _LINK.pack(0, 0, index, flags, change)
+    return _LINK.pack(family, 0, index, flags, change)
 
 
 def index_in(body: bytes) -> int:

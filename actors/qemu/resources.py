@@ -17,6 +17,7 @@ from actors.qemu.command.launch import MASTER_KEY, Launch
 from actors.qemu.command.nets import is_virtio, network_of
 from actors.qemu.fd_groups import FdGroups
 from actors.qemu.helpers.ends import Ends
+from actors.qemu.linking.bridge_ports import isolate_port
 from actors.qemu.linking.macvtap import open_device, open_macvtap
 from actors.qemu.linking.netlink import find_macvtap, has_link
 from actors.qemu.monitor.link import listening_socket
@@ -118,6 +119,8 @@ class StartResources:
         for descriptor in descriptors:
             self._keep(descriptor)
         connect_tap(name, bridge=bridge, mac=interface.mac.address if interface.mac else None, mtu=interface.mtu)
+        if bridge is not None and interface.port_isolated:
+            isolate_port(bridge, name)
         if interface.target is None:
             interface.target = InterfaceTarget()
         interface.target.dev = name
@@ -139,6 +142,9 @@ class StartResources:
 
     def _bridge(self, interface: Interface) -> str | None:
         source = interface.source
+        if interface.virtualport is not None:
+            kind = interface.virtualport.type or "none"
+            raise ConfigUnsupported(f"interfaces with a virtualport of type '{kind}' are not supported yet")
         if isinstance(source, BridgeSource):
             return source.bridge
         if isinstance(source, NetworkEnd):

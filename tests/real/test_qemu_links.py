@@ -20,7 +20,7 @@ import pytest
 from actors.qemu.linking.macvtap import listed
 from actors.qemu.linking.netlink import find_macvtap, has_link, make_macvtap
 from conf.domain.interface import DirectMode
-from schema.errors import HostSystemError, InternalError
+from schema.errors import ConfigUnsupported, HostSystemError, InternalError
 from settings.qemu import QemuSettings
 from tests.contract.house import FakeBroker, House
 from tests.real.dying import DEAD
@@ -105,6 +105,40 @@ async def test_interfaces_on_a_link_come_and_go_with_their_guest(root: Path) -> 
                 await house.call("domain_attach_device_flags", dom=guest.ref, xml=missing, flags=1)
         assert not has_link("macvtap0") and not has_link("macvtap1") and has_link("mine")
         assert (root / "said").read_text() == "mine\nmine\n"
+
+
+async def test_ports_of_a_bridge_are_apart_and_limited(root: Path) -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    ip("link", "add", "br1", "type", "bridge")
+
+    def port(mac: str, rate: int, more: str = "", bridge: str = "br0") -> str:
+        return (
+            f"<interface type='bridge'><mac address='{mac}'/><source bridge='{bridge}'/>{more}"
+            f"<model type='virtio'/><mtu size='1500'/><bandwidth><inbound average='{rate}'/></bandwidth></interface>"
+        )
+
+    def rates(name: str) -> str:
+        words = ["tc", "class", "show", "dev", name]
+        return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout
+
+    def isolated(name: str) -> bool:
+        words = ["bridge", "-d", "link", "show", "dev", name]
+        return "isolated on" in subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout
+
+    guest = Subject(root, port(MAC, 1000, "<port isolated='yes'/>"), boots=False)
+    async with incarnation(root, FakeBroker(), 1, QemuSettings()) as house, guest.running(house):
+        assert isolated("vnet0") and "rate 8Mbit" in rates("vnet0")
+        await house.call("domain_attach_device_flags", dom=guest.ref, xml=port(OTHER, 2000), flags=1)
+        assert not isolated("vnet1") and "rate 16Mbit" in rates("vnet1")
+        changed = port(OTHER, 500)
+        await house.call("domain_update_device_flags", dom=guest.ref, xml=changed, flags=1)
+        assert "rate 4Mbit" in rates("vnet1")
+        moved = port(MAC, 1000, "<port isolated='yes'/>", bridge="br1")
+        await house.call("domain_update_device_flags", dom=guest.ref, xml=moved, flags=1)
+        assert isolated("vnet0") and "br1" in ip("link", "show", "vnet0")
+        switched = port("52:54:00:11:22:55", 1000, "<virtualport type='openvswitch'/>")
+        with pytest.raises(ConfigUnsupported, match="virtualport of type 'openvswitch'"):
+            await house.call("domain_attach_device_flags", dom=guest.ref, xml=switched, flags=1)
 
 
 async def test_a_start_whose_script_fails_leaves_nothing(root: Path) -> None:

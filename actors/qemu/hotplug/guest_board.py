@@ -28,6 +28,7 @@ from actors.qemu.resources import StartResources
 from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
 from actors.qemu.transient import plug_overlay
+from actors.qemu.tuning.bandwidth import shape_interface
 from actors.runtime.intents import Intent
 from conf.domain.device import Device
 from conf.domain.disk import Disk
@@ -125,6 +126,7 @@ class Plans:
         await claim_device(self._host, self._guest, device)
         if isinstance(device, Interface):
             await run_scripts([device])
+            await shape_interface(device)
 
 
 @contextlib.asynccontextmanager

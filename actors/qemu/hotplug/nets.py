@@ -6,8 +6,11 @@ import asyncio
 from typing import Any, Final
 
 from actors.qemu.hotplug.board import Board
+from actors.qemu.linking.bridge_ports import isolate_port
 from actors.qemu.taps import move_tap
+from actors.qemu.tuning.bandwidth import shape
 from conf.domain.interface import BridgeSource, Interface, InterfaceType
+from conf.network.parts import Bandwidth
 from schema.errors import OperationUnsupported
 
 _FIXED: Final = (
@@ -67,7 +70,11 @@ async def change_interface(board: Board, known: Interface, wanted: Interface) ->
     if (known.link_state or "up") != (wanted.link_state or "up"):
         await board.talk.ask("set_link", {"name": known.alias, "up": wanted.link_state != "down"})
     known.link_state = wanted.link_state
-    known.bandwidth = wanted.bandwidth
+    if known.bandwidth != wanted.bandwidth:
+        name = known.target.dev if known.target is not None else None
+        if name is not None:
+            await shape(name, wanted.bandwidth or Bandwidth())
+        known.bandwidth = wanted.bandwidth
     known.filterref = wanted.filterref
     known.trust_guest_rx_filters = wanted.trust_guest_rx_filters
     known.coalesce = wanted.coalesce
@@ -86,4 +93,6 @@ async def _move(known: Interface, wanted: Interface) -> None:
             return
         raise OperationUnsupported("cannot modify network device source")
     await asyncio.to_thread(move_tap, name, old.bridge, new.bridge)
+    if known.port_isolated:
+        await asyncio.to_thread(isolate_port, new.bridge, name)
     known.source = new

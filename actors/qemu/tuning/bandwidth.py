@@ -106,6 +106,13 @@ def _changed(old: Bandwidth, inbound: dict[str, int | None], outbound: dict[str,
     return None if new.inbound is None and new.outbound is None else new
 
 
+async def shape_interface(interface: Interface) -> None:
+    """Limits the host end of an interface as its definition says. Raises InternalError when the kernel refuses."""
+    name = interface.target.dev if interface.target is not None else None
+    if interface.bandwidth is not None and name and interface.type in _SHAPED:
+        await shape(name, interface.bandwidth)
+
+
 async def shape(link: str, bandwidth: Bandwidth) -> None:
     """Puts limits on a link in place of those it has. Raises InternalError when the kernel refuses."""
     await _tc(("qdisc", "del", "dev", link, "root"), may_fail=True)
