@@ -23,7 +23,7 @@ from conf.capabilities.guest import (
 )
 from conf.capabilities.host import SecurityModel
 
-_WORD_SIZES: Final = {"x86_64": 64, "aarch64": 64, "ppc64": 64, "ppc64le": 64, "s390x": 64, "riscv64": 64}
+_IS_WIDE: Final = ("alpha", "s390x")  # besides those that have it in their names
 _TRANSPORTS: Final = ("tcp", "rdma")
 
 
@@ -43,7 +43,7 @@ def guest_part(caps: Capabilities) -> GuestPart:
         os_type="hvm",
         arch=GuestArch(
             name=caps.arch,
-            wordsize=_WORD_SIZES.get(caps.arch, 32),
+            wordsize=64 if "64" in caps.arch or caps.arch in _IS_WIDE else 32,
             emulator=caps.emulator,
             machines=[entry for one in machines for entry in _entries(one)],
             domains=[GuestDomain(type=one) for one in types],

@@ -22,10 +22,12 @@ from actors.qemu.capabilities.model import OLDEST, Capabilities
 from actors.qemu.capabilities.probe import probe_emulator
 from actors.qemu.capabilities.processor_files import load_processors
 from actors.qemu.processors import Processors
+from conf.domain.os import ARCHITECTURES
 from schema.errors import ConfigUnsupported, InternalError
 
 FORMAT: Final = 4
 _CHECK_EVERY_S: Final = 1.0
+_AT_ONCE: Final = 4  # binaries that are asked; a host may have thirty of them
 _KVM: Final = Path("/dev/kvm")
 _ARCH_OF_HOST: Final = {"i386": "i686", "i586": "i686", "arm": "armv7l"}
 _PROGRAM_OF_ARCH: Final = {"i686": "i386", "armv7l": "arm", "ppc64le": "ppc64"}
@@ -63,6 +65,7 @@ class CapabilityStore:
         self._processors: Processors | None = None
         self.host_processor: HostProcessor | None = None
         self._running: dict[str, asyncio.Future[Capabilities]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
 
     def find_emulator(self, arch: str) -> Path | None:
         """The binary that emulates an architecture; the first folder that has one counts."""
@@ -78,7 +81,7 @@ class CapabilityStore:
         return None
 
     def emulators(self) -> dict[str, Path]:
-        """The emulators of this host by architecture, the host's own first."""
+        """The emulators of this host by architecture, of those that libvirt has a name for."""
         found: dict[str, Path] = {}
         own = self.find_emulator(host_arch())
         if own is not None:
@@ -86,9 +89,10 @@ class CapabilityStore:
         for folder in self._emulator_folders:
             for path in sorted(folder.glob("qemu-system-*")):
                 name = path.name.removeprefix("qemu-system-")
-                if os.access(path, os.X_OK) and path.suffix == "":
-                    found.setdefault(_ARCH_OF_HOST.get(name, name), path)
-        return found
+                arch = _ARCH_OF_HOST.get(name, name)
+                if arch in ARCHITECTURES and os.access(path, os.X_OK):
+                    found.setdefault(arch, path)
+        return dict(sorted(found.items()))
 
     def processors(self) -> Processors:
         """What libvirt's tables say of processors, the host's among them."""
@@ -126,7 +130,8 @@ class CapabilityStore:
         return None if kept is None else kept.capabilities
 
     async def _learn(self, binary: Binary) -> Capabilities:
-        found = await self._probe(Path(binary.path))
+        async with self._turns:
+            found = await self._probe(Path(binary.path))
         if found.version < OLDEST:
             wanted, has = (".".join(str(n) for n in version) for version in (OLDEST, found.version))
             raise ConfigUnsupported(f"QEMU version >= {wanted} is required, but {has} found")
