@@ -442,6 +442,13 @@ class MigrateUnsafe(VirtError):
     expected = True
 
 
+class MigrateFinishOk(VirtError):
+    """A migration was called off, as its caller wanted: the guest is not here."""
+
+    code = ErrorCode.MIGRATE_FINISH_OK
+    expected = True
+
+
 class MigratePersistFailed(VirtError):
     """The guest has arrived, but could not be made persistent."""
 

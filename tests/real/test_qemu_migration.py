@@ -14,6 +14,7 @@ from schema.enums.domain_state import (
     DomainState,
 )
 from schema.errors import (
+    ArgumentUnsupported,
     ConfigUnsupported,
     DomainStateError,
     InternalError,
@@ -159,7 +160,7 @@ async def test_what_cannot_move(root: Path) -> None:
         begun = await begin(source, guest, unsafe)
         with pytest.raises(InternalError, match="Attempt to migrate guest to the same host"):
             await prepare(source, guest, begun, unsafe, "tcp://127.0.0.1")
-        with pytest.raises(InvalidArguments, match="unsupported scheme"):
+        with pytest.raises(ArgumentUnsupported, match="unsupported scheme"):
             await prepare(destination, guest, begun, unsafe, "http://127.0.0.1")
         with pytest.raises(DomainStateError, match="no memory hard limit set"):
             await prepare(destination, guest, begun, unsafe, "rdma://127.0.0.1")

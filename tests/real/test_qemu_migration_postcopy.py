@@ -54,7 +54,7 @@ async def test_post_copy_survives_a_connection_that_breaks(root: Path) -> None:
         await until("the guest counts", lambda: len(guest.counted()) > 10, 120)
         with pytest.raises(DomainStateError, match="outgoing migration is in progress"):
             await ask(source, "domain_migrate_start_post_copy", dom=guest.ref)
-        with pytest.raises(DomainStateError, match="is not in post-copy phase"):
+        with pytest.raises(DomainStateError, match="is not being migrated"):
             await begin(source, guest, again)
         begun = await begin(source, guest, flags)
         prepared = await prepare(destination, guest, begun, flags, uri)

@@ -38,7 +38,7 @@ from schema.enums.domain_event import DomainEventResumedDetailType as Resumed
 from schema.enums.domain_event import DomainEventType as Event
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import DomainPausedReason, DomainRunningReason, DomainShutoffReason, DomainState
-from schema.errors import NoSuchDomain, OperationFailed, VirtError
+from schema.errors import MigrateFinishOk, NoSuchDomain, OperationFailed, VirtError
 from schema.objects import DomainRef
 
 PATIENCE_S: Final = 60.0
@@ -76,7 +76,7 @@ async def finish(
             return guest.ref, write_cookie(our_cookie(host, guest))
         if cancelled and not await is_over(host, guest):
             await discard(host, guest)
-            raise OperationFailed("migration was cancelled")
+            raise MigrateFinishOk("the guest goes on where it came from")
         try:
             await let_go_on(host, guest, run.move, cookie, flags)
         except BaseException:
@@ -107,7 +107,7 @@ async def let_go_on(host: QemuHost, guest: Guest, move: Move, cookie: MigrationC
     """
     follows = await _memory_is_here(guest)
     move = msgspec.structs.replace(move, switched=move.switched or follows)
-    if move.flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
+    if move.flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC) and await guest.ask("query-block-exports"):
         await withdraw_disks(guest)
     await ensure_leases(host, guest, surely=True)
     record = guest.record
@@ -183,7 +183,7 @@ async def _define(host: QemuHost, name: str, guest: Guest | None, *, cancelled: 
         definition.name = name
         del host.arrivals[key]
         if cancelled:
-            raise OperationFailed("migration was cancelled")
+            raise MigrateFinishOk("the guest goes on where it came from")
         async with host.runtime.mailbox(("domain", key)).change():
             found = find_or_make(host, definition)
             text = write_domain(definition, XmlFlags.INACTIVE | XmlFlags.SECURE)

@@ -25,6 +25,7 @@ from schema.errors import (
 KNOWN_FLAGS: Final = int(sum(Flags))
 NO_LIMIT_KIB: Final = 9007199254740991
 """What libvirt takes for no limit of memory."""
+LAST_PORT_OF_ALL: Final = 65535
 _COPIES: Final = Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC
 _SAFE_CACHES: Final = ("none", "directsync")
 _MAGIC: Final = {
@@ -59,7 +60,7 @@ def check_flags_together(flags: int) -> None:
         if not flags & Flags.CHANGE_PROTECTION:
             raise InvalidArguments("resuming failed post-copy migration requires change protection")
     if flags & Flags.ZEROCOPY and not flags & Flags.PARALLEL:
-        raise ArgumentUnsupported("zero-copy is only available for parallel migration")
+        raise DomainStateError("zero-copy is only available for parallel migration")
     if flags & Flags.OFFLINE:
         if flags & (Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC):
             raise DomainStateError("offline migration cannot handle non-shared storage")
@@ -94,6 +95,11 @@ def check_addresses(params: MigrationParameters, flags: int) -> None:
                 raise ArgumentUnsupported(f"{what} is not supported by tunnelled migration")
     if params.disks_uri and params.disks_port:
         raise InvalidArguments("Both port and URI requested for disk migration while being mutually exclusive")
+    scheme, colon, _ = (params.disks_uri or "").partition(":")
+    if params.disks_uri and (not colon or scheme not in ("tcp", "unix")):
+        raise InvalidArguments(f"Unsupported scheme in disks URI: {scheme if colon else '(null)'}")
+    if params.disks_port is not None and not 0 <= params.disks_port <= LAST_PORT_OF_ALL:
+        raise InvalidArguments("nbd port must be in range 0-65535")
     if (params.uri or "").startswith("unix:"):
         if params.listen:
             raise InvalidArguments("Usage of listen-address is forbidden when migration URI uses UNIX transport method")
@@ -133,11 +139,14 @@ def check_can_leave(guest: Guest, definition: Domain, flags: int) -> None:
             raise DomainStateError(f"cannot migrate a domain with <hostdev mode='{hostdev.mode}' type='{kind}'>")
     for filesystem in definition.devices.filesystems:
         driver = filesystem.driver.type if filesystem.driver is not None else None
-        raise DomainStateError(
-            "migration with virtiofs device is not supported"
-            if str(driver) == "virtiofs"
-            else "Migration is disabled when a file system of the host is mounted in the guest"
-        )
+        if str(driver) == "virtiofs":
+            raise DomainStateError("migration with virtiofs device is not supported")
+
+
+async def check_qemu_lets_go(guest: Guest) -> None:
+    """Raises DomainStateError when QEMU itself knows why the guest cannot be moved now, and as `Guest.ask` does."""
+    if reasons := (await guest.ask("query-migrate")).get("blocked-reasons"):
+        raise DomainStateError(f"cannot migrate domain: {'; '.join(str(one) for one in reasons)}")
 
 
 def copies(disk: Disk, params: MigrationParameters, flags: int) -> bool:

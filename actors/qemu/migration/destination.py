@@ -53,7 +53,7 @@ async def prepare(
     check_flags_together(flags)
     # where a tunnel ends is our own doing
     check_addresses(params, flags & ~Flags.TUNNELLED if is_tunnel else flags)
-    check_settings(params, flags)
+    check_settings(params, flags, incoming=True)
     if not is_tunnel:
         check_is_encrypted(host, flags)
     if flags & Flags.POSTCOPY_RESUME:
@@ -62,6 +62,8 @@ async def prepare(
     cookie = check_cookie(cookie_in, definition, host.state_folder)
     origin = definition.name
     if params.dname:
+        if "/" in params.dname:
+            raise InvalidArguments(f"name {params.dname} cannot contain '/'")
         definition.name = params.dname
     async with (
         host.runtime.mailbox(("name", definition.name)).change(),

@@ -12,6 +12,7 @@ from actors.qemu.migration.checks import (
     check_can_leave,
     check_flags_together,
     check_is_safe,
+    check_qemu_lets_go,
 )
 from actors.qemu.migration.cookie import nbd_part, our_cookie, write_cookie
 from actors.qemu.migration.leaving import keep
@@ -28,7 +29,7 @@ from conf.domain.documents import parse_domain, write_domain
 from conf.domain.domain import Domain
 from conf.flags import ParseFlags, XmlFlags
 from schema.enums.domain_job import DomainMigrateFlags as Flags
-from schema.errors import DomainStateError, InvalidArguments
+from schema.errors import ConfigUnsupported, DomainStateError, InvalidArguments
 
 
 async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags: int) -> tuple[bytes, str]:
@@ -42,6 +43,8 @@ async def begin(host: QemuHost, guest: Guest, params: MigrationParameters, flags
         check_resumable(guest, "out")
         return write_cookie(our_cookie(host, guest)), await _definition_for(host, as_asked(guest), params)
     check_begin(guest, params, flags)
+    if guest.is_active and not flags & Flags.OFFLINE:
+        await check_qemu_lets_go(guest)
     check_is_encrypted(host, flags)
     definition = guest.config if flags & Flags.OFFLINE and not guest.is_active else as_asked(guest)
     check_tpm_can_leave(host, definition)
@@ -88,9 +91,9 @@ async def _definition_for(host: QemuHost, definition: Domain, params: MigrationP
     if params.dest_xml is not None:
         rules = await _rules(host, definition)
         target = parse_domain(params.dest_xml, rules, ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE)
-        if target.name != definition.name:
-            raise InvalidArguments("target domain name doesn't match source name")
         check_compatible(definition, target, with_current_memory=False)
+        if target.name != definition.name:
+            raise ConfigUnsupported(f"Target domain name '{target.name}' does not match source '{definition.name}'")
     return write_domain(target, XmlFlags.SECURE | XmlFlags.INACTIVE | XmlFlags.MIGRATABLE)
 
 

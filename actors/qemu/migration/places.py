@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 from actors.qemu.host import QemuHost
 from actors.qemu.migration.parameters import MigrationParameters
-from schema.errors import InternalError, InvalidArguments, OperationFailed
+from schema.errors import ArgumentUnsupported, HostSystemError, InternalError, InvalidArguments, OperationFailed
 
 _FORGET_PORT_S: Final = 30.0
 
@@ -21,6 +22,9 @@ def address_for(host: QemuHost, params: MigrationParameters) -> tuple[str, str |
     uri = params.uri
     if uri is not None and uri.startswith("unix:"):
         path = uri.removeprefix("unix:").removeprefix("//")
+        if not path.startswith("/"):
+            number = errno.ENOENT if path else errno.ECONNREFUSED
+            raise HostSystemError(number, f"Failed to connect socket to '{path or '(null)'}'")
         Path(path).unlink(missing_ok=True)
         return f"unix:{path}", uri
     if uri is None:
@@ -29,15 +33,19 @@ def address_for(host: QemuHost, params: MigrationParameters) -> tuple[str, str |
             raise InternalError("hostname on destination resolved to localhost, but migration requires an FQDN")
         port = _free_port(host)
         return f"tcp:{_listen(host, params)}:{port}", f"tcp:{name}:{port}"
-    scheme, _, rest = uri.partition(":")
+    scheme, colon, rest = uri.partition(":")
+    if not colon:
+        raise InvalidArguments(f"missing scheme in migration URI: {uri}")
     if scheme not in ("tcp", "rdma"):
-        raise InvalidArguments(f"unsupported scheme {scheme} in migration URI {uri}")
+        raise ArgumentUnsupported(f"unsupported scheme {scheme} in migration URI {uri}")
     place = rest.removeprefix("//").rstrip("/")
-    name, _, number = place.rpartition(":") if _has_port(place) else (place, "", "")
+    name, _, port_given = place.rpartition(":") if _has_port(place) else (place, "", "")
     if not name:
         raise InvalidArguments(f"missing host in migration URI: {uri}")
-    if number:
-        return f"{scheme}:{_listen(host, params)}:{number}", None
+    if port_given == "0":
+        uri = f"{scheme}://{name}"  # any port, as none
+    elif port_given:
+        return f"{scheme}:{_listen(host, params)}:{port_given}", None
     port = _free_port(host)
     return f"{scheme}:{_listen(host, params)}:{port}", f"{uri.rstrip('/')}:{port}"
 

@@ -56,7 +56,9 @@ def _phase(guest: Guest) -> str:
 def check_resumable(guest: Guest, way: str) -> Move:
     """The move of a guest whose connection broke. Raises DomainStateError when it did not."""
     move = guest.need_run().move
-    if move is None or move.way != way or move.phase not in PHASES:
+    if move is None or move.way != way:
+        raise DomainStateError(f"domain '{guest.name}' is not being migrated")
+    if move.phase not in PHASES:
         raise DomainStateError(f"migration of domain {guest.name} is not in post-copy phase")
     if move.phase != BROKEN:
         raise DomainStateError(f"post-copy migration of domain {guest.name} has not failed")

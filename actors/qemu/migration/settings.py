@@ -23,6 +23,7 @@ calls: Calls[QemuHost] = Calls()
 UNLIMITED_MIB: Final = (1 << 63) // (1 << 20) - 1
 """What libvirt calls no limit, in MiB/s."""
 _MIB: Final = 1 << 20
+_TOO_FAST_MIB: Final = 1 << 44
 _COPIES: Final = int(Flags.NON_SHARED_DISK | Flags.NON_SHARED_INC)
 
 
@@ -109,9 +110,14 @@ async def domain_migrate_start_post_copy(host: QemuHost, dom: DomainRef, flags: 
 # --- what QEMU is told -----------------------------------------------------------------------------------------------
 
 
-def check_settings(params: MigrationParameters, flags: int) -> None:
-    """Raises InvalidArguments for settings of something that is not asked for."""
-    throttles = params.throttle_initial is not None or params.throttle_increment is not None
+def check_settings(params: MigrationParameters, flags: int, *, incoming: bool = False) -> None:
+    """Raises InvalidArguments for settings of something that is not asked for, NumericOverflow for what is too much.
+
+    What is the source's business alone is not asked for at the destination, though its settings are told there too.
+    """
+    if params.postcopy_bandwidth is not None and params.postcopy_bandwidth >= _TOO_FAST_MIB:
+        raise NumericOverflow(f"migration parameter 'bandwidth.postcopy' must be less than {_TOO_FAST_MIB}")
+    throttles = not incoming and (params.throttle_initial is not None or params.throttle_increment is not None)
     if throttles and not flags & Flags.AUTO_CONVERGE:
         raise InvalidArguments("Turn auto convergence on to tune it")
     if params.channels is not None and not flags & Flags.PARALLEL:
@@ -155,8 +161,8 @@ def parameters_of(guest: Guest, params: MigrationParameters, flags: int, *, inco
         "compress-threads": params.compress_threads,
         "decompress-threads": params.decompress_threads,
         "xbzrle-cache-size": params.xbzrle_cache,
-        "cpu-throttle-initial": params.throttle_initial,
-        "cpu-throttle-increment": params.throttle_increment,
+        "cpu-throttle-initial": None if incoming else params.throttle_initial,
+        "cpu-throttle-increment": None if incoming else params.throttle_increment,
         "multifd-channels": params.channels if flags & Flags.PARALLEL else None,
         "multifd-zlib-level": params.zlib_level,
         "multifd-zstd-level": params.zstd_level,

@@ -155,7 +155,7 @@ def test_settings_of_what_is_not_asked_for(params: MigrationParameters, flags: i
         (Flags.POSTCOPY | Flags.LIVE | Flags.PAUSED, ArgumentUnsupported),
         (Flags.POSTCOPY_RESUME, InvalidArguments),
         (Flags.POSTCOPY_RESUME | Flags.POSTCOPY | Flags.LIVE, InvalidArguments),
-        (Flags.ZEROCOPY, ArgumentUnsupported),
+        (Flags.ZEROCOPY, DomainStateError),
         (Flags.TUNNELLED | Flags.PEER2PEER | Flags.PARALLEL, ArgumentUnsupported),
     ],
 )
@@ -216,6 +216,26 @@ def test_how_far_a_guest_is_survives_its_driver() -> None:
 def test_file_systems_of_this_host_alone(tmp_path: Path) -> None:
     assert filesystem_of(str(tmp_path)) is None
     assert filesystem_of(str(tmp_path / "absent")) is None
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (MigrationParameters(disks_uri="http://there"), "Unsupported scheme in disks URI: http"),
+        (MigrationParameters(disks_port=70000), "nbd port must be in range 0-65535"),
+    ],
+)
+def test_disks_that_cannot_be_sent_there(params: MigrationParameters, words: str) -> None:
+    with pytest.raises(InvalidArguments, match=words):
+        check_addresses(params, int(Flags.NON_SHARED_DISK))
+
+
+def test_what_only_the_source_does_is_no_fault_at_the_destination() -> None:
+    params = MigrationParameters(throttle_initial=30)
+    check_settings(params, 0, incoming=True)
+    assert "cpu-throttle-initial" not in parameters_of(guest(), params, 0, incoming=True)
+    with pytest.raises(InvalidArguments, match="Turn auto convergence on"):
+        check_settings(params, 0)
 
 
 def test_what_the_network_took_is_told_apart() -> None:
