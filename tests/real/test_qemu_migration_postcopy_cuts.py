@@ -32,7 +32,7 @@ __all__ = ["root"]
 
 FLAGS: Final = int(Flags.LIVE | Flags.PERSIST_DEST | Flags.UNDEFINE_SOURCE | Flags.POSTCOPY | Flags.CHANGE_PROTECTION)
 AGAIN: Final = int(FLAGS | Flags.POSTCOPY_RESUME)
-SLOW: Final = 60_000
+SLOW: Final = 300_000
 FAST: Final = 100_000_000
 MOST_STEPS: Final = 400
 

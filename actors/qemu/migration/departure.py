@@ -16,10 +16,11 @@ from actors.qemu.host import QemuHost
 from actors.qemu.job_events import tell_completed
 from actors.qemu.migration.cookie import read_cookie
 from actors.qemu.migration.postcopy import (
-    FOLLOWS,
     has_switched,
-    is_all_sent,
+    is_broken,
+    look_out,
     note_break_if_any,
+    note_switch,
     wait_sent,
 )
 from actors.qemu.records import Move
@@ -93,19 +94,27 @@ async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool, 
 
 
 async def see_it_leave(host: QemuHost, guest: Guest, number: int) -> None:
-    """Ends a guest here whose last memory is over there when nobody makes the last call."""
-    while guest.run is not None and guest.id == number and guest.run.move is not None:
-        if guest.run.move.phase != FOLLOWS:
-            return
+    """Ends a guest here whose last memory is over there when nobody makes the last call, also after a break."""
+    while guest.run is not None and guest.id == number and has_switched(guest):
         try:
-            if await is_all_sent(host, guest):
+            state = await look_out(host, guest)
+            is_mended = state == "postcopy-active" and is_broken(guest)
+            if state == "completed" or is_mended:
                 async with host.runtime.mailbox(("domain", guest.key)).change("domain_migrate"):
-                    if guest.run is not None and guest.id == number and has_switched(guest):
-                        await confirm(host, guest, guest.run.move.flags if guest.run.move else 0, cancelled=False)
-                return
+                    await _see_on(host, guest, number, is_mended=is_mended)
         except VirtError as exc:
             host.log.info("a guest whose memory follows does not answer", guest=guest.name, error=exc.message)
         await asyncio.sleep(_WATCH_S)
+
+
+async def _see_on(host: QemuHost, guest: Guest, number: int, *, is_mended: bool) -> None:
+    move = guest.run.move if guest.run is not None and guest.id == number else None
+    if move is None or not has_switched(guest):
+        return
+    if not is_mended:
+        await confirm(host, guest, move.flags, cancelled=False)
+    elif is_broken(guest):
+        await note_switch(host, guest, move)
 
 
 async def leave(host: QemuHost, guest: Guest, flags: int) -> None:

@@ -44,6 +44,11 @@ def has_switched(guest: Guest) -> bool:
     return guest.run is not None and guest.run.move is not None and guest.run.move.phase in PHASES
 
 
+def is_broken(guest: Guest) -> bool:
+    """Whether its connection broke while memory followed."""
+    return _phase(guest) == BROKEN
+
+
 def cannot_stay(guest: Guest) -> bool:
     """The same, or QEMU has been told that it may go over at any moment."""
     return _phase(guest) in (SWITCHING, *PHASES)
@@ -185,7 +190,7 @@ async def look_in(host: QemuHost, guest: Guest) -> str | None:
         await note_break_in(host, guest)
     elif state not in STATUSES:
         await _note_whole(host, guest)
-    elif state == "postcopy-active" and _phase(guest) == BROKEN:
+    elif state == "postcopy-active" and is_broken(guest):
         await _note_in(host, guest, FOLLOWS, DomainRunningReason.POSTCOPY, Resumed.POSTCOPY)
     return state
 
@@ -229,9 +234,9 @@ async def watch_in(host: QemuHost, guest: Guest, number: int) -> None:
         await asyncio.sleep(_WATCH_S)
 
 
-async def is_all_sent(host: QemuHost, guest: Guest) -> bool:
-    """Whether all memory is over there; a connection that broke is noted. Raises as `Guest.ask` does."""
-    state = (await guest.ask("query-migrate")).get("status")
+async def look_out(host: QemuHost, guest: Guest) -> str | None:
+    """How far the memory of a guest is that runs over there; a break is noted. Raises as `Guest.ask` does."""
+    state: str | None = (await guest.ask("query-migrate")).get("status")
     if state == "postcopy-paused":
         await note_break_out(host, guest)
-    return bool(state == "completed")
+    return state

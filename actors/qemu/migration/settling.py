@@ -31,7 +31,7 @@ from actors.qemu.migration.arrival import discard, give_up_late, let_go_on, may_
 from actors.qemu.migration.departure import confirm, go_on, leave, see_it_leave, write_move
 from actors.qemu.migration.parameters import MigrationParameters
 from actors.qemu.migration.peer import NOT_OVER_THERE, peer_of
-from actors.qemu.migration.postcopy import BROKEN, FOLLOWS, STATUSES, SWITCHING, keep_job, note_switch
+from actors.qemu.migration.postcopy import BROKEN, FOLLOWS, STATUSES, SWITCHING, has_switched, keep_job, note_switch
 from actors.qemu.migration.storage import give_up_mirrors
 from actors.qemu.migration.switching import see_switch
 from actors.qemu.migration.tls import drop_credentials
@@ -66,9 +66,10 @@ async def settle(host: QemuHost, guest: Guest) -> None:
         return
     if run.move.way == "in":
         await give_up_late(host, guest, guest.id)
-    elif run.move.phase in ("sent", FOLLOWS) and run.move.peer is not None:
+        return
+    if run.move.phase in ("sent", FOLLOWS) and run.move.peer is not None:
         await find_out(host, guest)
-    elif run.move.phase == FOLLOWS:
+    if has_switched(guest):
         await see_it_leave(host, guest, guest.id)
 
 
@@ -92,7 +93,7 @@ async def _settle_departure(host: QemuHost, guest: Guest, move: Move) -> None:
         await leave(host, guest, move.flags)
     elif move.phase in (FOLLOWS, BROKEN):
         keep_job(guest)
-        if move.phase == BROKEN and (await guest.ask("query-migrate")).get("status") == "postcopy-active":
+        if move.phase == BROKEN and (await guest.ask("query-migrate")).get("status") != "postcopy-paused":
             await note_switch(host, guest, move)  # it was made anew, and that had not been noted yet
     elif move.phase in ("asking", "sending") or (move.phase == SWITCHING and not await see_switch(host, guest, move)):
         await _call_off(host, guest, move)

@@ -127,7 +127,6 @@ async def resume(host: QemuHost, guest: Guest, params: MigrationParameters, uri:
     keep_job(guest)
     await resend(guest, qemu_uri(uri))
     await note_switch(host, guest, msgspec.structs.replace(move, uri=uri))
-    host.runtime.spawn(see_it_leave(host, guest, guest.id), f"the last memory of {guest.name}")
     return write_cookie(our_cookie(host, guest))
 
 
