@@ -134,10 +134,10 @@ NATURAL: Codec[int] = Codec(parse_natural, str, "Expected integer value", natura
 UINT: Codec[int] = Codec(parse_uint32, str, "Expected non-negative integer value")
 POSITIVE: Codec[int] = Codec(parse_positive, str, "Expected non-negative integer value", nonzero=True)
 ULONG: Codec[int] = Codec(parse_uint, str, "Expected non-negative integer value")
-SOME: Codec[int | None] = Codec(
-    lambda text: parse_uint32(text) or None, str, "Expected non-negative integer value"
-)
+SOME: Codec[int | None] = Codec(lambda text: parse_uint32(text) or None, str, "Expected non-negative integer value")
 """An amount of which zero says no more than nothing."""
+SOME_INT: Codec[int | None] = Codec(lambda text: parse_int(text) or None, str, "Expected integer value")
+"""A number of which zero says no more than nothing."""
 ANY_BASE32: Codec[int] = Codec(parse_any_base32, str, "Expected non-negative integer value")
 ANY_BASE: Codec[int] = Codec(parse_any_base, str, "Expected non-negative integer value")
 
@@ -198,7 +198,6 @@ YES_NO = _two_words("yes", "no")
 ONLY_YES: Codec[bool] = Codec(lambda text: text == "yes", lambda value: "yes" if value else "no")
 """Whatever is not `yes` means no."""
 ON_OFF = _two_words("on", "off")
-
 
 
 def _parse_wrapping(text: str) -> int:

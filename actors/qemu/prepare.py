@@ -140,7 +140,7 @@ def _place_listen(graphics: Graphics, listen: Listen, places: Places) -> None:
 
 def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
     if graphics.type is GraphicsType.VNC:
-        if graphics.autoport or graphics.port in (None, 0, -1):
+        if graphics.autoport:
             graphics.port = ports.take("vnc", *places.display_ports)
         if graphics.websocket == -1:
             graphics.websocket = ports.take("websocket", *places.websocket_ports)

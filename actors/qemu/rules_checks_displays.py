@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from actors.qemu.capabilities.model import Capabilities
 from conf.domain.domain import Domain
-from conf.domain.graphics import Graphics, GraphicsType
+from conf.domain.graphics import Graphics, GraphicsType, ListenType
 from conf.domain.video import Video, VideoType
-from schema.errors import ConfigUnsupported, XmlError
+from schema.errors import ConfigUnsupported, NumericOverflow, XmlError
 
 _GRAPHICS_FLAGS = {
     GraphicsType.SDL: "sdl",
@@ -44,7 +44,8 @@ def check_graphics(graphics: Graphics, domain: Domain, capabilities: Capabilitie
                 f"VNC password is {len(graphics.passwd)} characters long, only {_VNC_PASSWORD} permitted"
             )
     elif graphics.type is GraphicsType.SPICE:
-        if (graphics.tls_port or 0) > 0 and not spice_tls:
+        places = {one.type for one in graphics.listens[:1]}
+        if (graphics.tls_port or 0) > 0 and not spice_tls and not places & {ListenType.NONE, ListenType.SOCKET}:
             raise ConfigUnsupported("spice TLS port set in XML configuration, but TLS is disabled in qemu.conf")
         if graphics.gl is not None and graphics.gl.enable:
             if capabilities.lacks("spice-gl"):
@@ -86,9 +87,9 @@ def check_video(device: Video, domain: Domain, capabilities: Capabilities) -> No
         raise ConfigUnsupported("qemu does not support the accel2d setting")
     if kind is VideoType.QXL:
         if (model.vram_kib or 0) > _MAX_KIB:
-            raise ConfigUnsupported(f"value for 'vram' must be less than '{_MAX_KIB}'")
+            raise NumericOverflow(f"value for 'vram' must be less than '{_MAX_KIB}'")
         if (model.ram_kib or 0) > _MAX_KIB:
-            raise ConfigUnsupported(f"value for 'ram' must be less than '{_MAX_KIB}'")
+            raise NumericOverflow(f"value for 'ram' must be less than '{_MAX_KIB}'")
         if model.vgamem_kib:
             if model.vgamem_kib < _MIB_KIB:
                 raise ConfigUnsupported("value for 'vgamem' must be at least 1 MiB (1024 KiB)")

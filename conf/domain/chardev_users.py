@@ -3,20 +3,22 @@
 from enum import StrEnum
 from uuid import UUID
 
-from conf.domain.chardev import CHAR_SOURCES, CharLog, CharSource, CharType, UdpSource
+from conf.domain.chardev import CHAR_SOURCES, CharLog, CharMode, CharSource, CharType, UdpSource
 from conf.domain.device import Device, VirtioDriver
 from conf.domain.status_parts import TpmPrivate, in_status
 from conf.element import Element, Empty, attr, child, content, flag, one_of, text, texts, value
-from conf.faults import lacking, malformed, unsupported
-from conf.values import UINT, UUID_TEXT, YES_NO, words
+from conf.faults import internal, lacking, malformed, unsupported
+from conf.values import SOME, UUID_TEXT, YES_NO, words
 from schema.errors import RefusedDocument, XmlError
 
 
 class RngRate(Element, tag="rate"):
     """How many bytes the guest gets in how many ms."""
 
-    bytes: int | None = attr("bytes", UINT, default=None, bad=malformed("invalid RNG rate bytes value"))
-    period_ms: int | None = attr("period", UINT, default=None, bad=malformed("invalid RNG rate period value"))
+    bytes: int | None = attr("bytes", SOME, default=None, bad=malformed("invalid RNG rate bytes value"), blank=True)
+    period_ms: int | None = attr(
+        "period", SOME, default=None, bad=malformed("invalid RNG rate period value"), blank=True
+    )
 
 
 class RngModel(StrEnum):
@@ -101,7 +103,7 @@ class TpmModel(StrEnum):
     SPAPR_PROXY = "spapr-tpm-proxy"
 
 
-class PcrBanks(Element, tag="active_pcr_banks", empty=Empty.OMIT):
+class PcrBanks(Element, tag="active_pcr_banks", empty=Empty.OMIT, unknown=unsupported("Unsupported PCR banks '{}'")):
     """The banks of registers that are active."""
 
     sha1: bool = flag("sha1", default=False)
@@ -113,8 +115,13 @@ class PcrBanks(Element, tag="active_pcr_banks", empty=Empty.OMIT):
 class TpmSource(Element, tag="source"):
     """The socket of an external emulator."""
 
-    type: CharType = attr("type", CharType)
-    mode: str | None = attr("mode", str, default=None)
+    type: CharType = attr(
+        "type",
+        CharType,
+        missing=lacking(XmlError, "missing external TPM backend type"),
+        bad=unsupported("unknown backend type '{}' for external TPM"),
+    )
+    mode: CharMode | None = attr("mode", CharMode, default=None)
     path: str | None = attr("path", str, default=None)
 
 
@@ -122,10 +129,22 @@ class TpmBackend(Element, tag="backend"):
     """The host's TPM, or an emulated one."""
 
     type: str = attr("type", words("passthrough", "emulator", "external"))
-    version: str | None = attr("version", words("default", "1.2", "2.0"), default=None)
-    persistent_state: bool | None = attr("persistent_state", YES_NO, default=None)
+    version: str | None = attr("version", words("1.2", "2.0"), default=None)
+    persistent_state: bool | None = attr(
+        "persistent_state",
+        YES_NO,
+        default=None,
+        bad=internal("Invalid persistent_state value, either 'yes' or 'no'"),
+    )
     device: str | None = value("device", "path", str, default=None)
-    encryption_secret: UUID | None = value("encryption", "secret", UUID_TEXT, default=None)
+    encryption_secret: UUID | None = value(
+        "encryption",
+        "secret",
+        UUID_TEXT,
+        default=None,
+        blank=True,
+        bad=internal("Unable to parse secret uuid '{}'"),
+    )
     active_pcr_banks: PcrBanks | None = child(PcrBanks, default=None)
     source: TpmSource | None = child(TpmSource, default=None)
 

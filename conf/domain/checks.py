@@ -48,7 +48,6 @@ def check(domain: Domain, rules: DomainRules) -> None:
     _check_hugepages(domain)
     _check_iommu(domain)
     checks_firmware.check(domain)
-    _check_filesystems(domain)
     _check_audio(domain)
 
 
@@ -224,14 +223,6 @@ def _check_iommu(domain: Domain) -> None:
         raise ConfigUnsupported("IOMMU eim requires interrupt remapping to be enabled")
 
 
-def _check_filesystems(domain: Domain) -> None:
-    targets: set[str | None] = set()
-    for filesystem in domain.devices.filesystems:
-        if filesystem.target_dir in targets:
-            raise XmlError(f"filesystem target '{filesystem.target_dir}' specified twice")
-        targets.add(filesystem.target_dir)
-
-
 def _check_audio(domain: Domain) -> None:
     devices = domain.devices
     known: set[int] = set()
@@ -295,4 +286,4 @@ def _check_usb(domain: Domain) -> None:
 
 def _check_videos(domain: Domain) -> None:
     if sum(bool(one.model.primary) for one in domain.devices.videos) > 1:
-        raise XmlError("Only one primary video device is supported")
+        raise ConfigUnsupported("Only one primary video device is supported")

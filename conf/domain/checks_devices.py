@@ -119,7 +119,7 @@ def _check_memory(device: MemoryDevice, domain: Domain) -> None:
                 raise ConfigUnsupported("discard is not supported for nvdimms")
             if domain.os.kind.arch in ("ppc64", "ppc64le"):
                 if target.label is None:
-                    raise XmlError("label size is required for NVDIMM device")
+                    raise ConfigUnsupported("label size is required for NVDIMM device")
             elif device.uuid is not None:
                 raise ConfigUnsupported("UUID is not supported for NVDIMM device")
         case MemoryModel.VIRTIO_PMEM:
@@ -205,6 +205,8 @@ def _check_video(device: Video, domain: Domain) -> None:
     if model.type is VideoType.DEFAULT:
         raise RefusedDocument("missing video model and cannot determine default")
     acceleration = model.acceleration
+    if acceleration is not None and not any(one is not None for one in vars(acceleration).values()):
+        raise ConfigUnsupported("missing values for acceleration")
     is_vhost = device.driver is not None and device.driver.name == "vhostuser"
     if is_vhost and model.type is not VideoType.VIRTIO:
         raise ConfigUnsupported("'vhostuser' driver is only supported with 'virtio' device")
@@ -323,7 +325,7 @@ def _check_controller(device: Controller) -> None:
     ):
         if number is not None and not lowest <= number <= highest:
             raise ConfigUnsupported(f"PCI controller {name} '{number}' out of range - must be {lowest}-{highest}")
-    if device.index == 0 and target.node is not None:
-        raise ConfigUnsupported("The PCI controller with index=0 can't be associated with a NUMA node")
     if target.index is not None and (device.index == 0) != (target.index == 0):
         raise ConfigUnsupported("Only the PCI controller with index 0 can have target index 0, and vice versa")
+    if device.index == 0 and target.node is not None:
+        raise ConfigUnsupported("The PCI controller with index=0 can't be associated with a NUMA node")

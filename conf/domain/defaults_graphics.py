@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
+from datetime import datetime
+
+from conf.domain.graphics import SPICE_CHANNELS, Graphics, GraphicsType, Listen, ListenType
 from conf.flags import ParseFlags
-from schema.errors import ConfigUnsupported, XmlError
+from schema.errors import ConfigUnsupported, ErrorDomain, RefusedDocument, XmlError
 
 _SOCKET = ("port", "autoport", "listen", "keymap", "passwd", "passwd_valid_to", "connected")
 _PARTS: dict[GraphicsType, tuple[str, ...]] = {
@@ -39,13 +41,18 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
         for name in names:
             if name not in kept:
                 setattr(graphics, name, None)
-    if graphics.passwd is None:
-        graphics.passwd_valid_to = graphics.connected = None
+    _normalize_password(graphics)
+    graphics.p2p = graphics.p2p or None
+    if graphics.default_mode == "any":
+        graphics.default_mode = None
+    # of several words on a channel the last counts
+    modes = {one.name: one for one in graphics.channels}
+    graphics.channels = [modes[name] for name in SPICE_CHANNELS if name in modes and modes[name].mode != "any"]
     if graphics.gl is not None:
         if graphics.type not in (GraphicsType.SPICE, GraphicsType.SDL, GraphicsType.EGL_HEADLESS, GraphicsType.DBUS):
             graphics.gl = None
         elif graphics.type is not GraphicsType.EGL_HEADLESS and graphics.gl.enable is None:
-            raise XmlError("Missing required attribute 'enable' in element 'gl'")
+            raise XmlError("Missing required attribute 'enable' in element 'gl'", domain=ErrorDomain.XML)
         elif graphics.type is GraphicsType.EGL_HEADLESS:
             graphics.gl.enable = None
         elif graphics.type is GraphicsType.SDL:
@@ -62,10 +69,33 @@ def normalize(graphics: Graphics, flags: ParseFlags) -> None:
             listens[0] = Listen(type=ListenType.NONE)
 
 
+_UNTIL = "%Y-%m-%dT%H:%M:%S"
+
+
+def _normalize_password(graphics: Graphics) -> None:
+    if graphics.passwd is None:
+        graphics.passwd_valid_to = graphics.connected = None
+        return
+    if graphics.passwd_valid_to is not None:
+        try:
+            datetime.strptime(graphics.passwd_valid_to, _UNTIL)
+        except ValueError:
+            raise RefusedDocument(
+                f"cannot parse password validity time '{graphics.passwd_valid_to}', expect YYYY-MM-DDTHH:MM:SS"
+            ) from None
+    if graphics.type is GraphicsType.VNC and graphics.connected not in (None, "keep"):
+        raise ConfigUnsupported("VNC supports connected='keep' only")
+
+
 def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
     short = graphics.listen or None
     listens = graphics.listens
     for listen in listens:
+        listen.socket = listen.socket or None
+        if graphics.type is GraphicsType.RDP and listen.type in (ListenType.NONE, ListenType.SOCKET):
+            raise ConfigUnsupported(
+                f"listen type '{listen.type.value}' is not available for graphics type '{graphics.type.value}'"
+            )
         if listen.network is not None and listen.type is not ListenType.NETWORK:
             raise XmlError("'network' attribute is valid only for listen type 'network'")
         if listen.socket is not None and listen.type is not ListenType.SOCKET:
@@ -88,6 +118,11 @@ def _normalize_listens(graphics: Graphics, flags: ParseFlags) -> None:
     if graphics.type is GraphicsType.VNC and graphics.socket is not None:
         first = Listen(type=ListenType.SOCKET, socket=graphics.socket)
         if listens and listens[0].type is ListenType.SOCKET:
+            if listens[0].socket not in (None, graphics.socket):
+                raise ConfigUnsupported(
+                    f"graphics 'socket' attribute '{graphics.socket}' must match 'socket' attribute of first listen "
+                    f"element (found '{listens[0].socket}')"
+                )
             listens[0].socket = listens[0].socket or graphics.socket
         elif listens:
             listens[0] = first

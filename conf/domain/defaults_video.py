@@ -39,7 +39,7 @@ _VIDEO_MEMORY_KIB = {
 
 def _power_of_two(amount: int | None) -> int | None:
     """The next power of two, which guests' drivers expect."""
-    return 1 << (amount - 1).bit_length() if amount else amount
+    return (1 << (amount - 1).bit_length()) & 0xFFFFFFFF or None if amount else None
 
 
 def complete(device: Video, domain: Domain) -> None:
@@ -51,14 +51,10 @@ def complete(device: Video, domain: Domain) -> None:
     if model.type is VideoType.QXL and model.ram_kib is None:
         model.ram_kib = 64 * 1024
     model.ram_kib, model.vram_kib = map(_power_of_two, (model.ram_kib, model.vram_kib))
-    if device.driver is not None and model.type is not VideoType.GOP:
-        device.driver.vgaconf = None
     if model.type is VideoType.NONE:
         device.model, device.driver = VideoModel(type=VideoType.NONE), None
     elif model.heads is None:
         model.heads = 1
-    elif not model.heads and model.type in (VideoType.QXL, VideoType.VIRTIO):
-        model.heads = None
 
 
 def complete_videos(domain: Domain) -> None:

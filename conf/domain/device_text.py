@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from conf.domain import disk_text, interface_text
-from conf.domain.chardev_users import Rng, Smartcard
+from conf.domain.chardev import CharMode, CharType
+from conf.domain.chardev_users import Rng, Smartcard, Tpm
 from conf.domain.disk import Disk
-from conf.domain.filesystem import Filesystem
+from conf.domain.filesystem import Filesystem, MountSource, RamSource
 from conf.domain.interface import Interface
 from conf.domain.shmem import Shmem
-from conf.domain.small_devices import Input, InputType, Lease, RedirFilter
+from conf.domain.small_devices import Input, InputType, Lease, RedirFilter, Vsock
 from conf.domain.sound import Audio, AudioSettings, AudioType, Sound, SoundModel
 from conf.element import Element
 from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
@@ -35,6 +36,12 @@ def normalize(device: Element) -> None:
             _normalize_filesystem(device)
         case Shmem() if device.msi is not None and device.server is None:
             raise XmlError("msi option is only supported with a server")
+        case Shmem() if device.size is not None and not device.size.value:
+            device.size = None
+        case Tpm():
+            _normalize_tpm(device)
+        case Vsock() if device.cid is not None and device.cid.auto is None:
+            device.cid.auto = device.cid.address is None
         case Lease():
             _check_lease(device)
 
@@ -42,6 +49,8 @@ def normalize(device: Element) -> None:
 def _normalize_rng(device: Rng) -> None:
     if device.backend.model == "egd" and device.backend.type is None:
         raise XmlError("missing EGD backend type")
+    if device.backend.model == "builtin":
+        device.backend.path = None
     if device.rate is not None and not device.rate.bytes:
         device.rate = None
 
@@ -54,8 +63,34 @@ def _normalize_filesystem(device: Filesystem) -> None:
         mode: int | None = getattr(device, name)
         if mode is not None and mode > _ALL_MODES:
             raise XmlError(f"invalid {name}: '0{mode:o}'")
-    if device.driver is not None and not device.driver.queue:
-        device.driver.queue = None
+    if device.multidevs == "default":
+        device.multidevs = None
+    driver = device.driver
+    if driver is not None:
+        if driver.type in (None, "default"):
+            driver.type = driver.format = driver.wrpolicy = None
+        if driver.type != "virtiofs" or not driver.queue:
+            driver.queue = None
+    binary = device.binary
+    if binary is not None and (driver is None or driver.type != "virtiofs"):
+        device.binary = None
+    source = device.source
+    if isinstance(source, MountSource) and source.socket is not None:
+        source.dir = None
+    if isinstance(source, RamSource) and source.usage is None:
+        raise XmlError("missing 'usage' attribute for RAM filesystem")
+
+
+def _normalize_tpm(device: Tpm) -> None:
+    backend = device.backend
+    if backend.type != "emulator":
+        backend.version = backend.encryption_secret = backend.active_pcr_banks = backend.persistent_state = None
+    backend.persistent_state = backend.persistent_state or None
+    backend.device = (backend.device or None) if backend.type == "passthrough" else None
+    if backend.type != "external":
+        backend.source = None
+    elif backend.source is not None and backend.source.type is CharType.UNIX:
+        backend.source.mode = backend.source.mode or CharMode.CONNECT
 
 
 _CERTIFICATES = 3
@@ -128,6 +163,8 @@ _BACKEND_PARTS: dict[AudioType, tuple[str, ...]] = {
 def _normalize_audio(audio: Audio) -> None:
     """Keeps what the backend knows."""
     kept = _AUDIO_PARTS.get(audio.type, ())
+    if audio.type is AudioType.OSS and audio.dsp_policy is not None and audio.dsp_policy < 0:
+        raise XmlError(f"cannot parse 'dspPolicy' value '{audio.dsp_policy}'")
     for kind, names in _BACKEND_PARTS.items():
         for name in names:
             if name not in _BACKEND_PARTS.get(audio.type, ()) and kind is not audio.type:
@@ -137,7 +174,7 @@ def _normalize_audio(audio: Audio) -> None:
             continue
         if direction.fixed_settings:
             direction.settings = direction.settings or AudioSettings()
-            if direction.mixing_engine is False:
+            if direction.mixing_engine is not True:
                 raise ConfigUnsupported("fixed audio settings requires mixing engine")
         elif direction.settings is not None:
             raise ConfigUnsupported("audio settings specified without fixed settings flag")

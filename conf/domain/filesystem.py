@@ -6,8 +6,8 @@ from enum import StrEnum
 from conf.domain.device import Device
 from conf.domain.disk import IMAGE_FORMATS
 from conf.element import Element, Empty, attr, child, flag, one_of, size, value
-from conf.faults import unsupported
-from conf.values import ON_OFF, UINT, ULONG, Codec, parse_octal, words
+from conf.faults import malformed, unsupported
+from conf.values import INT32, ON_OFF, ULONG, Codec, parse_octal, words
 
 MODE: Codec[int] = Codec(parse_octal, lambda value: f"{value:04o}", "Expected non-negative integer value")
 """Permissions, in octal digits."""
@@ -35,7 +35,7 @@ class FilesystemDriver(Element, tag="driver", empty=Empty.OMIT):
         "format", IMAGE_FORMATS, default=None, bad=unsupported("unknown driver format value '{}'")
     )
     wrpolicy: str | None = attr("wrpolicy", words("immediate"), default=None)
-    queue: int | None = attr("queue", ULONG, default=None)
+    queue: int | None = attr("queue", ULONG, default=None, bad=malformed("cannot parse queue size '{}' for virtiofs"))
     iommu: bool | None = attr("iommu", ON_OFF, default=None)
     ats: bool | None = attr("ats", ON_OFF, default=None)
     packed: bool | None = attr("packed", ON_OFF, default=None)
@@ -52,12 +52,18 @@ class BinaryLock(Element, tag="lock", empty=Empty.OMIT):
 class FilesystemBinary(Element, tag="binary", empty=Empty.OMIT):
     """The virtiofsd program and its options."""
 
-    path: str | None = attr("path", str, default=None)
+    path: str | None = attr("path", str, default=None, blank=True)
     xattr: bool | None = attr("xattr", ON_OFF, default=None)
-    cache_mode: str | None = value("cache", "mode", words("none", "auto", "always"), default=None)
+    cache_mode: str | None = value("cache", "mode", words("none", "always"), default=None)
     sandbox_mode: str | None = value("sandbox", "mode", words("namespace", "chroot"), default=None)
     lock: BinaryLock | None = child(BinaryLock, default=None)
-    thread_pool_size: int | None = value("thread_pool", "size", UINT, default=None)
+    thread_pool_size: int | None = value(
+        "thread_pool",
+        "size",
+        INT32,
+        default=None,
+        bad=malformed("cannot parse thread pool size '{}' for virtiofs"),
+    )
 
 
 class FilesystemSource(Element, tag="source", empty=Empty.OMIT):

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from conf.element import Element, Empty, attr, child, children, value
-from conf.faults import internal
+from conf.faults import internal, unsupported
 from conf.flags import XmlFlags
-from conf.values import INT, UINT, YES_NO, words
+from conf.values import INT, ONLY_YES, POSITIVE, SOME_INT, UINT, YES_NO, words
 
 
 class GraphicsType(StrEnum):
@@ -82,7 +82,7 @@ def _shown_listen(graphics: "Graphics", flags: int) -> str | None:
 
 def _only_yes(name: str) -> "Callable[[Graphics, int], bool | None]":
     """SDL, RDP and the desktop do not say no."""
-    return lambda self, flags: getattr(self, name) or (getattr(self, name) if self.type is GraphicsType.SDL else None)
+    return lambda self, flags: getattr(self, name) or None
 
 
 class Listen(Element, tag="listen"):
@@ -103,13 +103,14 @@ class Listen(Element, tag="listen"):
     )
 
 
+SPICE_CHANNELS = ("main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir")
+"""The channels, in the order in which they are written."""
+
+
 class SpiceChannel(Element, tag="channel"):
     """Whether one SPICE channel is encrypted."""
 
-    name: str = attr(
-        "name",
-        words("main", "display", "inputs", "cursor", "playback", "record", "smartcard", "usbredir"),
-    )
+    name: str = attr("name", words(*SPICE_CHANNELS))
     mode: str = attr("mode", words("any", "secure", "insecure"))
 
 
@@ -138,9 +139,9 @@ class Graphics(Element, tag="graphics"):
     port: int | None = attr("port", INT, default=None, shown=_shown_port, bad=internal("cannot parse vnc port {}"))
     tls_port: int | None = attr("tlsPort", INT, default=None, shown=_shown_tls_port)
     autoport: bool | None = attr(
-        "autoport", YES_NO, default=None, shown=lambda self, flags: self.autoport if _has_ports(self) else None
+        "autoport", ONLY_YES, default=None, shown=lambda self, flags: self.autoport if _has_ports(self) else None
     )
-    websocket: int | None = attr("websocket", INT, default=None, shown=_shown_websocket)
+    websocket: int | None = attr("websocket", SOME_INT, default=None, shown=_shown_websocket)
     websocket_generated: bool | None = attr(
         "websocketGenerated",
         YES_NO,
@@ -157,19 +158,25 @@ class Graphics(Element, tag="graphics"):
     default_mode: str | None = attr("defaultMode", words("any", "secure", "insecure"), default=None)
     power_control: bool | None = attr("powerControl", YES_NO, default=None)
     passwd: str | None = attr("passwd", str, default=None, secret=True)
-    passwd_valid_to: str | None = attr("passwdValidTo", str, default=None, secret=True)
-    connected: str | None = attr("connected", words("fail", "disconnect", "keep"), default=None, secret=True)
+    passwd_valid_to: str | None = attr("passwdValidTo", str, default=None)
+    connected: str | None = attr(
+        "connected", words("fail", "disconnect", "keep"), default=None, bad=unsupported("unknown connected value {}")
+    )
     listens: list[Listen] = children(Listen, default=[])
     channels: list[SpiceChannel] = children(SpiceChannel, default=[])
     image_compression: str | None = value(
-        "image", "compression", words("auto_glz", "auto_lz", "quic", "glz", "lz", "off"), default=None
+        "image", "compression", words("auto_glz", "auto_lz", "quic", "glz", "lz", "off"), default=None, needed=True
     )
-    jpeg_compression: str | None = value("jpeg", "compression", words("auto", "never", "always"), default=None)
-    zlib_compression: str | None = value("zlib", "compression", words("auto", "never", "always"), default=None)
-    playback_compression: str | None = value("playback", "compression", words("on", "off"), default=None)
-    streaming_mode: str | None = value("streaming", "mode", words("filter", "all", "off"), default=None)
-    mouse_mode: str | None = value("mouse", "mode", words("client", "server"), default=None)
-    clipboard_copypaste: bool | None = value("clipboard", "copypaste", YES_NO, default=None)
-    filetransfer_enable: bool | None = value("filetransfer", "enable", YES_NO, default=None)
+    jpeg_compression: str | None = value(
+        "jpeg", "compression", words("auto", "never", "always"), default=None, needed=True
+    )
+    zlib_compression: str | None = value(
+        "zlib", "compression", words("auto", "never", "always"), default=None, needed=True
+    )
+    playback_compression: str | None = value("playback", "compression", words("on", "off"), default=None, needed=True)
+    streaming_mode: str | None = value("streaming", "mode", words("filter", "all", "off"), default=None, needed=True)
+    mouse_mode: str | None = value("mouse", "mode", words("client", "server"), default=None, needed=True)
+    clipboard_copypaste: bool | None = value("clipboard", "copypaste", YES_NO, default=None, needed=True)
+    filetransfer_enable: bool | None = value("filetransfer", "enable", YES_NO, default=None, needed=True)
     gl: Gl | None = child(Gl, default=None)
-    audio_id: int | None = value("audio", "id", UINT, default=None)
+    audio_id: int | None = value("audio", "id", POSITIVE, default=None, needed=True)

@@ -2,8 +2,8 @@
 
 from conf.domain.device import Device
 from conf.element import Element, attr, child, content, value
-from conf.faults import lacking
-from conf.values import ON_OFF, UINT, ULONG, words
+from conf.faults import lacking, malformed
+from conf.values import ON_OFF, SOME, ULONG, words
 from schema.errors import XmlError
 
 
@@ -11,13 +11,13 @@ class ShmemSize(Element, tag="size"):
     """The size of the shared memory; written in MiB."""
 
     unit: str | None = attr("unit", str, default=None)
-    value: int = content(ULONG)
+    value: int = content(ULONG, default=0, bad=malformed("Invalid value '{}' for element or attribute './size[1]'"))
 
 
 class ShmemMsi(Element, tag="msi"):
     """Interrupts of a doorbell device."""
 
-    vectors: int | None = attr("vectors", UINT, default=None)
+    vectors: int | None = attr("vectors", SOME, default=None)
     ioeventfd: bool | None = attr("ioeventfd", ON_OFF, default=None)
 
 

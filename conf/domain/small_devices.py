@@ -5,7 +5,7 @@ from enum import StrEnum
 from conf.domain.device import Device, DriverLast, VirtioDriver
 from conf.element import Element, Empty, attr, child, children, text, value
 from conf.faults import lacking, malformed, unsupported
-from conf.values import INT, ON_OFF, UINT, ULONG, USB_VERSION, YES_NO, signed_hexadecimal, words
+from conf.values import ON_OFF, POSITIVE, SOME, SOME_INT, UINT, ULONG, USB_VERSION, YES_NO, signed_hexadecimal, words
 from schema.errors import RefusedDocument, XmlError
 
 VIRTIO_MODELS = words("virtio", "virtio-transitional", "virtio-non-transitional")
@@ -110,7 +110,7 @@ class MemBalloon(DriverLast, tag="memballoon"):
     model: str = attr("model", words("virtio", "xen", "none", "virtio-transitional", "virtio-non-transitional"))
     autodeflate: bool | None = attr("autodeflate", ON_OFF, default=None)
     free_page_reporting: bool | None = attr("freePageReporting", ON_OFF, default=None)
-    stats_period_s: int | None = value("stats", "period", INT, default=None)
+    stats_period_s: int | None = value("stats", "period", SOME_INT, default=None)
 
 
 class PanicModel(StrEnum):
@@ -140,7 +140,7 @@ class IommuDriver(Element, tag="driver", empty=Empty.OMIT):
     caching_mode: bool | None = attr("caching_mode", ON_OFF, default=None)
     eim: bool | None = attr("eim", ON_OFF, default=None)
     iotlb: bool | None = attr("iotlb", ON_OFF, default=None)
-    aw_bits: int | None = attr("aw_bits", UINT, default=None)
+    aw_bits: int | None = attr("aw_bits", SOME, default=None)
 
 
 class Iommu(Device, tag="iommu"):
@@ -154,7 +154,7 @@ class VsockCid(Element, tag="cid", empty=Empty.OMIT):
     """The guest's number among sockets."""
 
     auto: bool | None = attr("auto", YES_NO, default=None)
-    address: int | None = attr("address", UINT, default=None)
+    address: int | None = attr("address", POSITIVE, default=None)
 
 
 class Vsock(DriverLast, tag="vsock"):

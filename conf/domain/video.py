@@ -4,8 +4,8 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child
-from conf.faults import malformed, unsupported
-from conf.values import ON_OFF, UINT, YES_NO, words
+from conf.faults import internal, malformed, unsupported
+from conf.values import ON_OFF, SOME, UINT, YES_NO, words
 
 
 class VideoType(StrEnum):
@@ -33,7 +33,12 @@ class VideoDriver(Element, tag="driver", empty=Empty.OMIT):
     ats: bool | None = attr("ats", ON_OFF, default=None)
     packed: bool | None = attr("packed", ON_OFF, default=None)
     page_per_vq: bool | None = attr("page_per_vq", ON_OFF, default=None)
-    vgaconf: str | None = attr("vgaconf", words("io", "on", "off"), default=None)
+    vgaconf: str | None = attr(
+        "vgaconf",
+        words("io", "on", "off"),
+        default=None,
+        shown=lambda self, flags: None if self.vgaconf == "io" else self.vgaconf,
+    )
     name: str | None = attr("name", words("default", "qemu", "vhostuser"), default=None)
 
 
@@ -55,12 +60,20 @@ class Resolution(Element, tag="resolution"):
 class VideoModel(Element, tag="model"):
     """The card; memory counts in KiB."""
 
-    type: VideoType = attr("type", VideoType, default=VideoType.DEFAULT, bad=unsupported("unknown video model '{}'"))
-    ram_kib: int | None = attr("ram", UINT, default=None, bad=malformed("cannot parse video ram '{}'"))
-    vram_kib: int | None = attr("vram", UINT, default=None, bad=malformed("cannot parse video vram '{}'"))
-    vram64_kib: int | None = attr("vram64", UINT, default=None, bad=malformed("cannot parse video vram64 '{}'"))
-    vgamem_kib: int | None = attr("vgamem", UINT, default=None, bad=malformed("cannot parse video vgamem '{}'"))
-    heads: int | None = attr("heads", UINT, default=None)
+    type: VideoType = attr(
+        "type", VideoType, default=VideoType.DEFAULT, bad=unsupported("unknown video model '{}'"), blank=True
+    )
+    ram_kib: int | None = attr("ram", SOME, default=None, bad=malformed("cannot parse video ram '{}'"))
+    vram_kib: int | None = attr("vram", SOME, default=None, bad=malformed("cannot parse video vram '{}'"))
+    vram64_kib: int | None = attr("vram64", SOME, default=None, bad=malformed("cannot parse video vram64 '{}'"))
+    vgamem_kib: int | None = attr("vgamem", SOME, default=None, bad=malformed("cannot parse video vgamem '{}'"))
+    heads: int | None = attr(
+        "heads",
+        UINT,
+        default=None,
+        bad=internal("cannot parse video heads '{}'"),
+        shown=lambda self, flags: self.heads or None,
+    )
     primary: bool | None = attr("primary", YES_NO, default=None, shown=lambda self, flags: self.primary or None)
     blob: bool | None = attr("blob", ON_OFF, default=None)
     acceleration: Acceleration | None = child(Acceleration, default=None)

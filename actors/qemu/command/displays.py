@@ -11,9 +11,10 @@ from actors.qemu.command.memory import short_name
 from actors.qemu.command.protocols import secret_object, tls_object
 from conf.domain.graphics import Graphics, GraphicsType, Listen, ListenType
 from conf.domain.video import Video, VideoType
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, RefusedDocument
 
 _VNC_BASE_PORT: Final = 5900
+_MAX_PORT: Final = 0xFFFF
 
 
 def add_display(launch: Launch, line: CommandLine) -> None:
@@ -25,7 +26,12 @@ def add_display(launch: Launch, line: CommandLine) -> None:
 
 def add_graphics(launch: Launch, line: CommandLine) -> None:
     """All displays. Raises ConfigUnsupported for a kind QEMU does not have."""
+    kinds = [one.type for one in launch.domain.devices.graphics]
+    if len(kinds) != len(set(kinds)):
+        raise ConfigUnsupported("only 1 graphics device of each type (sdl, vnc, spice, headless, dbus) is supported")
     for graphics in launch.domain.devices.graphics:
+        if len(graphics.listens) > 1:
+            raise ConfigUnsupported("QEMU does not support multiple listens for one graphics device.")
         match graphics.type:
             case GraphicsType.VNC:
                 _add_vnc(launch, line, graphics)
@@ -36,7 +42,7 @@ def add_graphics(launch: Launch, line: CommandLine) -> None:
             case GraphicsType.EGL_HEADLESS:
                 has_node = graphics.gl is not None and launch.caps.has("egl-headless.rendernode")
                 node = graphics.gl.rendernode if graphics.gl is not None and has_node else None
-                words = "egl-headless" + (f",rendernode={comma_doubled(node)}" if node else "")
+                words = "egl-headless" + (f",rendernode={comma_doubled(node)}" if node is not None else "")
                 line.add("-display", words)
             case GraphicsType.DBUS:
                 _add_dbus(launch, line, graphics)
@@ -48,7 +54,7 @@ def _add_dbus(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     words = "dbus"
     if graphics.p2p:
         words += ",p2p=on"
-    elif graphics.address:
+    elif graphics.address is not None:
         words += f",addr={comma_doubled(graphics.address)}"
     elif launch.options.dbus_folder:
         words += f",addr=unix:path={launch.options.dbus_folder}/{short_name(launch)}-dbus.sock"
@@ -57,6 +63,8 @@ def _add_dbus(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
         if graphics.gl.rendernode:
             words += f",rendernode={comma_doubled(graphics.gl.rendernode)}"
     if graphics.audio_id:
+        if all(one.id != graphics.audio_id for one in launch.domain.devices.audios):
+            raise RefusedDocument("unable to find audio backend for sound device")
         words += f",audiodev=audio{graphics.audio_id}"
     line.add("-display", words)
 
@@ -69,9 +77,9 @@ def _add_sdl(line: CommandLine, graphics: Graphics) -> None:
     words = "sdl"
     if graphics.gl is not None and graphics.gl.enable is not None:
         words += f",gl={on_off(graphics.gl.enable)}"
-    line.add("-display", words)
     if graphics.fullscreen:
         line.add("-full-screen")
+    line.add("-display", words)
 
 
 def listen_of(graphics: Graphics) -> Listen | None:
@@ -88,7 +96,7 @@ def _add_vnc(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     elif listen is not None and listen.type is ListenType.NONE:
         words = "none"
     else:
-        if not graphics.autoport and (graphics.port is None or graphics.port < _VNC_BASE_PORT):
+        if not graphics.autoport and not _VNC_BASE_PORT <= (graphics.port or 0) <= _MAX_PORT:
             raise ConfigUnsupported("vnc port must be in range [5900,65535]")
         address = listen.address if listen is not None else None
         if address is None and listen is not None and listen.type is ListenType.NETWORK:
@@ -123,7 +131,7 @@ def _add_vnc(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
     elif launch.domain.devices.audios:
         words += f",audiodev=audio{launch.domain.devices.audios[0].id}"
     line.add("-vnc", words)
-    if graphics.keymap:
+    if graphics.keymap is not None:
         line.add("-k", graphics.keymap)
 
 
@@ -141,6 +149,7 @@ def _add_spice(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
         has_insecure = True
     elif listen is not None and listen.type is ListenType.NONE:
         words.append("port=0")
+        has_insecure = True
     else:
         if graphics.port is not None and graphics.port > 0:
             words.append(f"port={graphics.port}")
@@ -159,34 +168,48 @@ def _add_spice(launch: Launch, line: CommandLine, graphics: Graphics) -> None:
         words.append("sasl=on")
         if options.spice_sasl_folder:
             line.environment["SASL_CONF_PATH"] = options.spice_sasl_folder
+    if graphics.mouse_mode is not None:
+        words.append("agent-mouse=" + ("off" if graphics.mouse_mode == "server" else "on"))
     # a password is set through the monitor; without one everybody would be refused
     if graphics.passwd is None and not options.spice_password:
         words.append("disable-ticketing=on")
     if has_secure:
         words.append(f"x509-dir={comma_doubled(options.spice_tls_folder)}")
-    if graphics.default_mode == "secure":
-        if has_secure:
-            words.append("tls-channel=default")
-    elif graphics.default_mode == "insecure" and has_insecure:
-        words.append("plaintext-channel=default")
-    for channel in graphics.channels:
-        if channel.mode == "secure":
-            if not has_secure:
-                raise ConfigUnsupported(
-                    "spice secure channels set in XML configuration, but TLS is disabled in qemu.conf"
-                )
-            words.append(f"tls-channel={channel.name}")
-        elif channel.mode == "insecure":
-            words.append(f"plaintext-channel={channel.name}")
+    words += _spice_modes(graphics, has_secure=has_secure, has_insecure=has_insecure)
     words += _spice_tuning(graphics)
     if graphics.gl is not None and graphics.gl.enable:
         words.append("gl=on")
-        if graphics.gl.rendernode:
+        if graphics.gl.rendernode is not None:
             words.append(f"rendernode={comma_doubled(graphics.gl.rendernode)}")
     words.append("seamless-migration=on")
     line.add("-spice", ",".join(words))
-    if graphics.keymap:
+    if graphics.keymap is not None:
         line.add("-k", graphics.keymap)
+
+
+def _spice_modes(graphics: Graphics, *, has_secure: bool, has_insecure: bool) -> list[str]:
+    """Which channels are encrypted. Raises ConfigUnsupported where the display has no such port."""
+    words = []
+    for mode, prefix, possible, connection in (
+        ("secure", "tls-channel", has_secure, "TLS"),
+        ("insecure", "plaintext-channel", has_insecure, "plaintext"),
+    ):
+        if graphics.default_mode == mode:
+            if not possible:
+                raise ConfigUnsupported(
+                    f"spice defaultMode {mode} requested in XML configuration, "
+                    f"but {connection} connection is not available"
+                )
+            words.append(f"{prefix}=default")
+    for channel in graphics.channels:
+        is_secure = channel.mode == "secure"
+        if not (has_secure if is_secure else has_insecure):
+            raise ConfigUnsupported(
+                f"spice {channel.mode} channels set in XML configuration, "
+                f"but {'TLS' if is_secure else 'plaintext'} connection is not available"
+            )
+        words.append(f"{'tls' if is_secure else 'plaintext'}-channel={channel.name}")
+    return words
 
 
 def _spice_tuning(graphics: Graphics) -> list[str]:
@@ -201,10 +224,6 @@ def _spice_tuning(graphics: Graphics) -> list[str]:
         words.append(f"playback-compression={graphics.playback_compression}")
     if graphics.streaming_mode:
         words.append(f"streaming-video={graphics.streaming_mode}")
-    if graphics.mouse_mode == "server":
-        words.append("agent-mouse=off")
-    elif graphics.mouse_mode == "client":
-        words.append("agent-mouse=on")
     if graphics.clipboard_copypaste is False:
         words.append("disable-copy-paste=on")
     if graphics.filetransfer_enable is False:
@@ -257,7 +276,7 @@ def _card(launch: Launch, video: Video, *, primary: bool) -> Properties:
     if kind is VideoType.VIRTIO and model.acceleration is not None and not _has_gl(launch):
         properties["virgl"] = model.acceleration.accel3d if launch.caps.has("virtio-gpu.virgl") else None
     if kind is VideoType.VIRTIO or driver in ("qxl", "qxl-vga"):
-        properties["max_outputs"] = model.heads
+        properties["max_outputs"] = model.heads or None
     if driver in ("qxl", "qxl-vga"):
         properties["ram_size"] = model.ram_kib * 1024 if model.ram_kib else None
         properties["vram_size"] = model.vram_kib * 1024 if model.vram_kib else None

@@ -90,12 +90,12 @@ def _add_virtiofs(launch: Launch, line: CommandLine, one: Filesystem) -> None:
         one,
         {
             "driver": virtio_driver(launch, "vhost-user-fs", one),
+            **virtio_properties(one.driver),
             "id": alias,
             "chardev": f"chr-vu-{alias}",
             "queue-size": one.driver.queue if one.driver is not None else None,
             "tag": one.target_dir,
             "bootindex": launch.boot_index(one),
-            **virtio_properties(one.driver),
             **address_properties(launch, one),
         },
     )
@@ -266,10 +266,15 @@ def add_shmems(launch: Launch, line: CommandLine) -> None:
         _add_shmem(launch, line, one)
 
 
+_LEAST_SHMEM = 1 << 20
+
+
 def _add_shmem(launch: Launch, line: CommandLine, one: Shmem) -> None:
     alias = alias_of(one)
     properties: Properties = {"driver": one.model or "ivshmem-plain", "id": alias}
     size = one.size.value * (bytes_per_unit(one.size.unit or "B") or 1) if one.size is not None else 0
+    if one.size is not None and size < _LEAST_SHMEM:
+        raise XmlError("shmem size must be at least 1 MiB (1024 KiB)")
     if size & (size - 1):
         raise XmlError("shmem size must be a power of two")
     chardev = None
