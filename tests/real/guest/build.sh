@@ -28,6 +28,13 @@ for module in virtio_pci virtio_blk virtio_net virtio_console virtio_balloon vir
   modprobe -d unpacked -S "$version" --show-depends "$module" 2>/dev/null | awk '$1=="insmod"{print $2}' || true
 done | awk '!seen[$0]++' > order
 while read -r file; do cp "$file" root/lib/mod/; basename "$file" >> root/lib/mod/order; done < order
+# for who shares a folder: load-shared
+for module in virtiofs; do
+  modprobe -d unpacked -S "$version" --show-depends "$module" 2>/dev/null | awk '$1=="insmod"{print $2}' || true
+done | awk '!seen[$0]++' > order
+while read -r file; do cp "$file" root/lib/mod/; basename "$file" >> root/lib/mod/shared; done < order
+printf '#!/bin/busybox sh\nwhile read m; do insmod /lib/mod/$m 2>/dev/null; done < /lib/mod/shared\n' > root/bin/load-shared
+chmod +x root/bin/load-shared
 cat > root/init <<'EOI'
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
