@@ -340,12 +340,15 @@ async def settle_claims(host: QemuHost, guest: Guest) -> None:
 
 
 async def let_go(host: QemuHost, uuid: str, number: int) -> None:
-    """A guest has ended: its files go back to whose they were. Never fails; its leases went with its process."""
+    """A guest has ended: its files go back to whose they were, devices to the host. Never fails.
+
+    Its leases went with its process.
+    """
     holder = holder_name(uuid, number)
+    await give_devices_back(host, holder)
     if host.owners.held_by(holder):
         await host.runtime.in_thread(host.owners.keep_only, holder, ())
 
-    await give_devices_back(host, holder)
 
 async def take_up_claims(host: QemuHost) -> None:
     """A new driver: files of guests that ended meanwhile go back. What hangs delays the start little."""
@@ -353,10 +356,10 @@ async def take_up_claims(host: QemuHost) -> None:
     if host.owners.takings:
         work = host.runtime.spawn(host.runtime.in_thread(host.owners.finish_all, held.__contains__), "owners of files")
         await asyncio.wait([work], timeout=_PATIENCE_S)
+    await take_up_devices(host)
     host.runtime.spawn(_look_after(host), "what guests use no longer")
 
 
-    await take_up_devices(host)
 async def _look_after(host: QemuHost) -> None:
     folder = folder_of_leases(host)
     said: dict[str, set[str]] = {}
