@@ -122,9 +122,9 @@ async def adopt(host: QemuHost, judged: Judged, places: Places) -> None:
         raise OperationFailed(f"the monitor of guest '{judged.name}' does not answer: {exc}") from exc
     host.ports.update(port for one in live.devices.graphics for port in (one.port, one.tls_port, one.websocket) if port)
     host.add(guest)
+    know_devices(host, guest)
     put_aside(host, judged)
     told = [states.lifecycle(guest, Event.DEFINED, Defined.ADDED)] if guest.is_persistent else []
-    know_devices(host, guest)
     announce(host, guest, [*told, states.started(guest)])
 
 
