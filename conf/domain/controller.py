@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from conf.domain.device import Device
 from conf.element import Element, Empty, attr, child, size, text, value
-from conf.values import NATURAL, ON_OFF, UINT, Codec, hexadecimal, parse_any_base, words
+from conf.values import NATURAL, ON_OFF, SOME, UINT, Codec, hexadecimal, parse_any_base, words
 
 
 class ControllerType(StrEnum):
@@ -100,11 +100,11 @@ class PciTarget(Element, tag="target", empty=Empty.OMIT):
 class ControllerDriver(Element, tag="driver", empty=Empty.OMIT):
     """Tuning of SCSI and virtio controllers."""
 
-    queues: int | None = attr("queues", UINT, default=None)
+    queues: int | None = attr("queues", SOME, default=None)
     cmd_per_lun: int | None = attr("cmd_per_lun", UINT, default=None)
     max_sectors: int | None = attr("max_sectors", UINT, default=None)
     ioeventfd: bool | None = attr("ioeventfd", ON_OFF, default=None)
-    iothread: int | None = attr("iothread", UINT, default=None)
+    iothread: int | None = attr("iothread", SOME, default=None)
     iommu: bool | None = attr("iommu", ON_OFF, default=None)
     ats: bool | None = attr("ats", ON_OFF, default=None)
     packed: bool | None = attr("packed", ON_OFF, default=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from conf.domain.address import CcidAddress, DriveAddress, VirtioSerialAddress
 from conf.domain.chardev import Channel, Console
 from conf.domain.controller import Controller, ControllerType, PciModel, ScsiModel, UsbModel
@@ -36,6 +38,10 @@ def check_kind(controller: Controller) -> None:
         raise ConfigUnsupported(f"Unknown model type '{controller.model}'")
     if controller.type is not ControllerType.PCI:
         controller.model_name = controller.target = controller.pcihole64_kib = None
+        if controller.type is not ControllerType.VIRTIO_SERIAL:
+            controller.vectors = None
+            if controller.type is not ControllerType.USB:
+                controller.ports = None
         if controller.type is not ControllerType.XENBUS:
             controller.max_grant_frames = controller.max_event_channels = None
         if controller.type is ControllerType.USB and controller.model == "none":
@@ -110,7 +116,8 @@ def number_controllers(domain: Domain) -> None:
             if index is not None and not any(one.index == index and one.model == controller.model for one in group):
                 controller.index = index
                 continue
-        controller.index = 1 + max((one.index for one in same if one.index is not None), default=-1)
+        taken = {one.index for one in same}
+        controller.index = next(number for number in count() if number not in taken)
 
 
 def has_controller(domain: Domain, type: ControllerType, index: int) -> bool:

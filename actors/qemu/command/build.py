@@ -83,6 +83,7 @@ def build_command(launch: Launch) -> CommandLine:
     machine.add_power(launch, line)
     machine.add_boot(launch, line)
     machine.add_holes(launch, line)
+    machine.add_root_hotplug(launch, line)
     small.add_iommu(launch, line)
     controllers.add_controllers(launch, line)
     memory.add_modules(launch, line)

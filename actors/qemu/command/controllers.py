@@ -181,6 +181,8 @@ def _usb(launch: Launch, controller: Controller) -> Properties:
     if model in (UsbModel.NEC_XHCI, UsbModel.QEMU_XHCI):
         properties["p2"] = controller.ports
         properties["p3"] = controller.ports
+    elif controller.ports is not None:
+        raise ConfigUnsupported(f"usb controller type '{model.value}' doesn't support 'ports' with this QEMU binary")
     if controller.master_startport is not None:
         properties["masterbus"] = f"{alias_of(controller)}.0"
         properties["firstport"] = controller.master_startport

@@ -263,9 +263,17 @@ def add_holes(launch: Launch, line: CommandLine) -> None:
     """How much room for 64-bit addresses the host bridge leaves."""
     for controller in launch.domain.devices.controllers:
         hole = controller.pcihole64_kib
-        if controller.type is ControllerType.PCI and hole:
+        if controller.type is ControllerType.PCI and hole is not None:
             bridge = _HOST_BRIDGES[PciModel(controller.model or "")]
             line.add("-global", f"{bridge}.pci-hole64-size={hole}K")
+
+
+def add_root_hotplug(launch: Launch, line: CommandLine) -> None:
+    """Whether devices can be plugged into the root of a PC."""
+    for controller in launch.domain.devices.controllers:
+        hotplug = controller.target.hotplug if controller.target is not None else None
+        if controller.type is ControllerType.PCI and controller.model == PciModel.PCI_ROOT and hotplug is not None:
+            line.add("-global", f"PIIX4_PM.acpi-root-pci-hotplug={on_off(hotplug)}")
 
 
 def add_boot(launch: Launch, line: CommandLine) -> None:
