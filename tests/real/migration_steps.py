@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from actors.qemu.driver import QemuActor
+from broker.peer import IncomingCall
 from schema.body import args_struct, pack_args
 from schema.enums.domain_job import DomainMigrateFlags as Flags
 from schema.enums.domain_state import (
@@ -65,14 +66,14 @@ class Traveller:
         return [int(word) for word in words if word.isdigit()]
 
 
-async def ask(house: House, procedure: str, **args: Any) -> Any:
+async def ask(house: House, procedure: str, **args: object) -> Any:
     """A call that may take its time."""
     call = post(house, procedure, **args)
     await until(f"an outcome of {procedure}", lambda: call.id in house.broker.outcomes, 100)
     return await house.outcome(call)
 
 
-def post(house: House, procedure: str, **args: Any) -> Any:
+def post(house: House, procedure: str, **args: object) -> IncomingCall:
     known = need_procedure(procedure)
     if "flags" in args_struct(known).__struct_fields__:
         args = {"flags": 0} | args
@@ -134,7 +135,9 @@ async def prepare(house: House, guest: Traveller, begun: Any, flags: int, uri: s
     return await ask(house, "domain_migrate_prepare3_params", params=params, cookie_in=begun.cookie_out, flags=flags)
 
 
-def post_perform(house: House, guest: Traveller, cookie: bytes, flags: int, uri: str, *more: TypedParam) -> Any:
+def post_perform(
+    house: House, guest: Traveller, cookie: bytes, flags: int, uri: str, *more: TypedParam
+) -> IncomingCall:
     params = [TypedParam.of_string("migrate_uri", uri), *more]
     return post(
         house,
@@ -152,7 +155,7 @@ async def perform(house: House, guest: Traveller, cookie: bytes, flags: int, uri
     return bytes((await outcome(house, call)).cookie_out)
 
 
-async def outcome(house: House, call: Any) -> Any:
+async def outcome(house: House, call: IncomingCall) -> Any:
     """The end of a call that may take its time."""
     await until("an outcome", lambda: call.id in house.broker.outcomes, 100)
     return await house.outcome(call)
@@ -162,7 +165,7 @@ async def finish(house: House, guest: Traveller, cookie: bytes, flags: int, *, c
     return await outcome(house, post_finish(house, guest, cookie, flags, cancelled=cancelled))
 
 
-def post_finish(house: House, guest: Traveller, cookie: bytes, flags: int, *, cancelled: bool = False) -> Any:
+def post_finish(house: House, guest: Traveller, cookie: bytes, flags: int, *, cancelled: bool = False) -> IncomingCall:
     params = [TypedParam.of_string("destination_name", guest.name)]
     return post(
         house,

@@ -207,7 +207,7 @@ async def test_a_driver_that_dies_on_the_way_leaves_nothing_behind(change: str, 
         if process.returncode == 0:
             break
         step += stride
-    assert step > 20
+    assert step > 12
 
 
 def _is_as_before(house: House, own: Path) -> bool:

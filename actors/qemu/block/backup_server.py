@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Final
+from typing import Final
 
 from actors.qemu.block.backup_plan import server_address
 from actors.qemu.credentials import Credentials, add_credentials, drop_credentials
@@ -19,7 +19,7 @@ _SECRET: Final = "libvirt_backup-secret0"
 
 async def start_server(host: QemuHost, guest: Guest, server: BackupServer) -> None:
     """Starts it; what it needs is left when that fails. Raises NoSuchSecret, InternalError with QEMU's words."""
-    arguments: dict[str, Any] = {"addr": server_address(server)}
+    arguments: dict[str, object] = {"addr": server_address(server)}
     if server.tls:
         settings = host.config.qemu
         given = Credentials(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -55,17 +56,19 @@ class Lending:
             await self._in_thread(self._bus.load)
         for one in new:
             self._check(one, user, driver, new)
-        try:
+        kept = {one.key for one in wanted if one not in new}
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._keep_shielded, user.holder, kept)
             for one in new:
                 self._reserve(one, user)
             for one in new:
                 if one.card is not None:
                     await self._set_up_card(one, wanted_state(one.card))
             await self._in_thread(lambda: self._take_all(new))
-        except BaseException:
-            kept = {one.key for one in wanted if one not in new}
-            await asyncio.shield(self.keep(user.holder, kept))
-            raise
+            undo.pop_all()
+
+    async def _keep_shielded(self, holder: str, kept: Collection[str]) -> None:
+        await asyncio.shield(self.keep(holder, kept))
 
     def _has(self, user: User, one: Wanted) -> bool:
         loan = self.ledger.loans.get(one.key)
