@@ -257,8 +257,14 @@ class GuestGroups:
         if attribute == "weight":
             above = self._weighed("blkio") or folder
             names = [name for name in _DEVICE_WEIGHTS if (above / name).exists()]
+            refusals = []
             for name in names:
-                write(above / name, f"{number} {value or 'default'}")
+                try:
+                    write(above / name, f"{number} {value or 'default'}")
+                except HostSystemError as exc:
+                    refusals.append(exc)  # of two ways of weighing, a device's scheduler knows one at most
+            if names and len(refusals) == len(names):
+                raise refusals[0]
             if names:
                 return
             raise DomainStateError("blkio device weight is valid only for cfq scheduler")
