@@ -83,6 +83,8 @@ async def confirm(host: QemuHost, guest: Guest, flags: int, *, cancelled: bool, 
         if move is not None and move.way == "out":
             await go_on(host, guest, ran=move.ran)
         return
+    if move is None and flags & Flags.OFFLINE:
+        return  # its definition alone has gone there
     if move is None or move.way != "out":
         raise InternalError(f"domain '{guest.name}' is not processing outgoing migration")
     told = read_cookie(cookie_in)
