@@ -19,7 +19,8 @@ from actors.qemu.records import Record
 from actors.runtime.calls import Calls
 from conf.document import parse_document
 from conf.domain.documents import parse_domain, write_domain
-from conf.domain.domain import Domain
+from conf.domain.domain import Domain, VirtType
+from conf.domain.os import ARCHITECTURES
 from conf.flags import ParseFlags
 from conf.flags import XmlFlags as WriteFlags
 from schema.enums.domain import DomainDefineFlags as DefineFlags
@@ -28,7 +29,7 @@ from schema.enums.domain import DomainXMLFlags as XmlFlags
 from schema.enums.domain_event import DomainEventDefinedDetailType as Defined
 from schema.enums.domain_event import DomainEventType as Event
 from schema.enums.domain_event import DomainEventUndefinedDetailType as Undefined
-from schema.errors import DomainExists, DomainStateError, XmlError
+from schema.errors import ConfigUnsupported, DomainExists, DomainStateError, InvalidArguments, XmlError
 from schema.objects import DomainRef
 
 calls: Calls[QemuHost] = Calls()
@@ -57,7 +58,10 @@ async def read_definition(host: QemuHost, xml: str, *, validate: bool = False, r
     flags = ParseFlags.INACTIVE | ParseFlags.ABI_UPDATE
     if ran:
         flags |= ParseFlags.SKIP_VALIDATE
-    return parse_domain(xml, host.rules(caps), flags | ParseFlags.VALIDATE if validate else flags)
+    definition = parse_domain(xml, host.rules(caps), flags | ParseFlags.VALIDATE if validate else flags)
+    if definition.type is VirtType.KVM and not caps.kvm and not ran and names_no_machine(xml):
+        raise InvalidArguments(f"could not get preferred machine for {caps.emulator} type=kvm")
+    return definition
 
 
 def emulator_named_in(xml: str) -> tuple[str, str | None]:
@@ -66,7 +70,15 @@ def emulator_named_in(xml: str) -> tuple[str, str | None]:
     kind = node.find("./os/type")
     arch = kind.get("arch") if kind is not None else None
     emulator = node.findtext("./devices/emulator")
+    if arch and arch not in ARCHITECTURES:
+        raise ConfigUnsupported(f"Unknown architecture {arch}")
     return arch or host_arch(), emulator.strip() if emulator and emulator.strip() else None
+
+
+def names_no_machine(xml: str) -> bool:
+    """Whether a document leaves the machine to the emulator. Raises XmlError when it is none."""
+    kind = parse_document(xml, name="domain_definition", root="domain").find("./os/type")
+    return kind is None or kind.get("machine") is None
 
 
 def find_or_make(host: QemuHost, definition: Domain) -> Guest:
@@ -199,6 +211,8 @@ async def domain_rename(host: QemuHost, dom: DomainRef, new_name: str | None, fl
             raise DomainStateError("cannot rename active domain")
         if not guest.is_persistent:
             raise DomainStateError("cannot rename a transient domain")
+        if guest.record.managed_save:
+            raise DomainStateError("domain with a managed saved state can't be renamed")
         if guest.name == wanted:
             raise DomainStateError("Can't rename domain to itself")
         if wanted in host.names:

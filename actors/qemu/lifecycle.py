@@ -209,6 +209,8 @@ async def domain_shutdown_flags(host: QemuHost, dom: DomainRef, flags: int) -> N
         guest.adopt(guest.running(reboots=restarts))
         host.keep_soon(guest)
     if not await _ask_agent_first(host, guest, flags, "powerdown"):
+        if guest.state is not DomainState.RUNNING:
+            raise DomainStateError("domain is not running")  # nobody would see the button
         await guest.ask("system_powerdown")
 
 

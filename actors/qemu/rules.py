@@ -30,7 +30,7 @@ from conf.domain.rules import DomainRules
 from conf.domain.sound import Audio
 from conf.flags import ParseFlags
 from conf.origin import told_by
-from schema.errors import ConfigUnsupported, ErrorDomain
+from schema.errors import ConfigUnsupported, ErrorDomain, XmlError
 
 _MODELLED = (*rules_machine.X86, *rules_machine.S390, *rules_machine.PPC64, *rules_machine.ARM)
 """The architectures of whose processors libvirt knows models."""
@@ -80,6 +80,8 @@ class QemuRules(DomainRules):
         kind = domain.os.kind
         kind.type = kind.type or OsType.HVM.value
         if kind.type != OsType.HVM:
+            if kind.type == OsType.EXE and domain.os.init is None:
+                raise XmlError("init binary must be specified")
             emulator = domain.devices.emulator or self.capabilities.emulator
             raise ConfigUnsupported(f"Emulator '{emulator}' does not support os type '{kind.type}'")
         kind.arch = kind.arch or self.capabilities.arch

@@ -22,11 +22,11 @@ from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.job import Job, running_job, sizes
 from actors.qemu.job_events import tell_completed
-from actors.qemu.live_processor import actual_processor, as_asked
+from actors.qemu.live_processor import as_asked
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.notices import announce
 from actors.qemu.pausing import go_on, pause
-from actors.qemu.saved.cookie import SaveCookie
+from actors.qemu.saved.cookie import cookie_of
 from actors.qemu.saved.editing import changed_image
 from actors.qemu.saved.header import IncompleteImage, SavedImage
 from actors.qemu.saved.image import read_header, write_header
@@ -84,7 +84,6 @@ async def _save(host: QemuHost, guest: Guest, path: Path, flags: int, intent: In
     definition = _kept(guest)
     if xml is not None:
         definition = (await changed_image(host, SavedImage(definition, running, 0), xml)).xml
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         if was_running:
             await pause(host, guest, DomainPausedReason.SAVE)
@@ -124,7 +123,7 @@ async def _write(
     async def cancel() -> None:
         await guest.ask("migrate_cancel")
 
-    cookie = SaveCookie(cpu=actual_processor(guest)).to_xml()
+    cookie = cookie_of(guest).to_xml()
     offset = write_header(path, xml, running=running, complete=False, cookie=cookie, compression=way.form)
     async with writing(path, offset, way) as stream:
         await _hand_over(guest, stream)
@@ -278,6 +277,7 @@ async def domain_managed_save(host: QemuHost, dom: DomainRef, flags: int) -> Non
         raise DomainStateError("cannot do managed save for transient domain")
     path = host.managed_save_path(guest)
     async with host.intents.change("save", _facts(guest, path)) as intent:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         await _save(host, guest, path, flags, intent)
         guest.adopt(msgspec.structs.replace(guest.record, managed_save=True))
         await _end_saved(host, guest)

@@ -98,7 +98,7 @@ def _check_features(source: Domain, target: Domain) -> None:
 
 def _state(value: Any) -> str:
     if value is None or value is False:
-        return "off"
+        return "default"
     return text_of(value) if isinstance(value, bool | str | int) else "on"
 
 

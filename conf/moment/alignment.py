@@ -80,7 +80,9 @@ def name_images(snapshot: Snapshot, domain: Domain, taken: Collection[str] = ())
 
     Raises ConfigUnsupported where no name can be made.
     """
-    names = set(taken) | {path for one in snapshot.disks if (path := _path(one.source)) is not None}
+    names = dict.fromkeys(taken, "") | {
+        path: one.name for one in snapshot.disks if (path := _path(one.source)) is not None
+    }
     for asked, disk in zip(snapshot.disks, domain.devices.disks, strict=True):
         if asked.snapshot != EXTERNAL:
             continue
@@ -100,8 +102,10 @@ def name_images(snapshot: Snapshot, domain: Domain, taken: Collection[str] = ())
             )
         path = f"{_stem(disk.source.file)}.{snapshot.name}"
         if path in names:
-            raise ConfigUnsupported(f"cannot generate external snapshot name for disk '{asked.name}': collision")
-        names.add(path)
+            raise ConfigUnsupported(
+                f"cannot generate external snapshot name for disk '{asked.name}': collision with disk '{names[path]}'"
+            )
+        names[path] = asked.name
         asked.source = FileSource(file=path)
 
 

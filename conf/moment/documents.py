@@ -48,9 +48,9 @@ def parse_snapshot(xml: str | bytes, rules: DomainRules, *, redefine: bool = Fal
         if snapshot.creation_time is None:
             raise InternalError("missing creationTime from existing snapshot")
         if snapshot.state is None:
-            raise InternalError("missing state from existing snapshot")
+            raise XmlError("missing state from existing snapshot")
         if snapshot.state not in STATES:
-            raise XmlError(f"Invalid state '{snapshot.state}' in domain snapshot XML")
+            raise ConfigUnsupported(f"Invalid state '{snapshot.state}' in domain snapshot XML")
         for domain in (snapshot.domain, snapshot.inactive_domain):
             if domain is not None:
                 complete_domain(domain, rules, _KNOWN)

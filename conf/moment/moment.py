@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from conf.domain.disk import MetadataCache
+from conf.domain.disk import IMAGE_FORMATS, MetadataCache
 from conf.domain.domain import Domain
 from conf.domain.storage_source import SOURCES, SourceType, StorageSource
 from conf.element import Element, Empty, attr, child, children, echo, flag, one_of, text, verbatim
-from conf.faults import lacking
+from conf.faults import lacking, unsupported
 from conf.values import INT, ULONG, UUID_TEXT, words
 from schema.errors import XmlError
 
@@ -39,7 +39,7 @@ class SnapshotMemory(Element, tag="memory"):
 class SnapshotDriver(Element, tag="driver", empty=Empty.OMIT):
     """The format of the new image."""
 
-    type: str | None = attr("type", str, default=None)
+    type: str | None = attr("type", IMAGE_FORMATS, default=None, bad=unsupported("unknown disk snapshot driver '{}'"))
     metadata_cache: MetadataCache | None = child(MetadataCache, default=None)
 
 

@@ -88,7 +88,9 @@ async def domain_backup_begin(
     if guest.job is not None or guest.need_run().backup is not None:
         raise DomainStateError("another job is already running on the domain")
     rules = host.rules(await host.emulator_for(guest.live.os.kind.arch, guest.need_run().emulator))
-    checkpoint = parse_checkpoint(checkpoint_xml, rules) if checkpoint_xml else None
+    checkpoint = (
+        parse_checkpoint(checkpoint_xml, rules, validate=has_schema("domaincheckpoint.rng")) if checkpoint_xml else None
+    )
     actions = prepare_checkpoint(guest, checkpoint) if checkpoint is not None else []
     suffix = (checkpoint.name if checkpoint is not None else None) or str(int(time.time()))
     complete_plan(guest, backup, suffix)
@@ -165,11 +167,10 @@ def _check_stores(parts: list[Part], reuses: bool) -> None:
         if path is None or reuses or not isinstance(part.image.source, FileSource):
             continue
         try:
-            is_there = Path(path).stat().st_size > 0
+            Path(path).lstat()
         except OSError:
             continue
-        if is_there:
-            raise InvalidArguments(f"store '{path}' for backup of '{part.plan.name}' exists")
+        raise InvalidArguments(f"store '{path}' for backup of '{part.plan.name}' exists")
 
 
 async def _open_stores(

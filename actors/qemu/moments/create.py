@@ -32,6 +32,7 @@ from actors.qemu.moments.making import (
 from actors.qemu.moments.overlays import check_places, open_overlays, overlays_of, put_overlays
 from actors.qemu.pausing import go_on, pause, take_pause
 from actors.qemu.records import Record
+from actors.qemu.saved.cookie import cookie_of
 from actors.qemu.saving import keep_memory
 from actors.runtime.calls import Calls
 from actors.runtime.intents import Intent
@@ -40,7 +41,7 @@ from conf.domain.documents import write_domain
 from conf.domain.domain import Domain
 from conf.flags import XmlFlags
 from conf.moment.alignment import is_external, kept_inside, put_image
-from conf.moment.documents import EXTERNAL, date, parse_snapshot, write_moment
+from conf.moment.documents import EXTERNAL, NO, date, parse_snapshot, write_moment
 from conf.moment.moment import Parent, Snapshot
 from conf.moment.tree import MomentRecord
 from schema.enums.domain_job import DomainJobOperation as Operation
@@ -78,6 +79,8 @@ async def domain_snapshot_create_xml(host: QemuHost, dom: DomainRef, xml_desc: s
     if not flags & Create.NO_METADATA:
         check_name(snapshot.name or "")
     fit(guest, snapshot, flags)
+    if guest.is_active and snapshot.memory is not None and snapshot.memory.snapshot != NO:
+        snapshot.cookie = cookie_of(guest).to_xml()
     name = snapshot.name or ""
     await host.runtime.in_thread(_check_places, snapshot, bool(flags & Create.REUSE_EXT))
     if not flags & Create.NO_METADATA:
@@ -129,7 +132,7 @@ async def remember(host: QemuHost, guest: Guest, snapshot: Snapshot, xml: str) -
 
 async def _redefine(host: QemuHost, guest: Guest, snapshot: Snapshot, flags: int) -> DomainSnapshotRef:
     check_name(snapshot.name or "")
-    check_redefined(guest, snapshot)
+    check_redefined(guest, snapshot, flags)
     name = snapshot.name or ""
     moments = guest.moments
     old = moments.snapshots.get(name)

@@ -76,8 +76,10 @@ def _check(known: Mapping[str, MomentRecord], name: str, below: list[str], flags
         outside = sum(known[one].external for one in below)
         if outside and outside < len(below):
             raise ConfigUnsupported("deletion of external and internal children disk snapshots not supported")
-        if outside or (known[name].external and not flags & Delete.CHILDREN_ONLY and below):
+        if outside:
             raise ConfigUnsupported("deletion of external children disk snapshots not supported")
+        if known[name].external and not flags & Delete.CHILDREN_ONLY and below:
+            raise ConfigUnsupported("deletion of external disk snapshots with children not supported")
     elif known[name].external and len(tree.children(known, name)) > 1:
         raise ConfigUnsupported("deletion of external disk snapshots with multiple children is not supported")
 

@@ -111,7 +111,7 @@ def fit(guest: Guest, snapshot: Snapshot, flags: int) -> None:
     else:
         snapshot.state = _WORDS.get(guest.state, "running")
         if is_active and memory.snapshot == NO:
-            raise OperationUnsupported("internal snapshots of a running guest keep its memory")
+            raise OperationUnsupported("internal snapshot of a running VM must include the memory state")
         memory.snapshot = INTERNAL if is_active else NO
         default = INTERNAL
         if is_active and _has_flash(domain):
@@ -149,8 +149,6 @@ def _check_disks(guest: Guest, snapshot: Snapshot, domain: Domain, flags: int) -
                 check_lasting(disk)
             if disk.readonly:
                 raise ConfigUnsupported(f"external snapshot for readonly disk {asked.name} is not supported")
-        elif asked.snapshot == "manual":
-            raise ConfigUnsupported(f"manual snapshot mode of disk '{asked.name}' is not supported")
     memory = snapshot.memory.snapshot if snapshot.memory is not None else None
     if inside and outside:
         raise ConfigUnsupported("mixing internal and external targets for a snapshot is not yet supported")
@@ -196,13 +194,15 @@ def copied(domain: Domain) -> Domain:
 # --- made known again ------------------------------------------------------------------------------------------------
 
 
-def check_redefined(guest: Guest, snapshot: Snapshot) -> None:
+def check_redefined(guest: Guest, snapshot: Snapshot, flags: int) -> None:
     """Whether a snapshot that is made known again fits the guest and those that are known.
 
     Raises InvalidArguments, InternalError, OperationFailed.
     """
     known = guest.moments.snapshots
     name = snapshot.name or ""
+    if flags & Create.DISK_ONLY and snapshot.state != DISK_SNAPSHOT:
+        raise InvalidArguments(f"disk-only flag for snapshot {name} requires disk-snapshot state")
     parent = snapshot.parent.name if snapshot.parent is not None else None
     if parent is not None:
         if parent == name:

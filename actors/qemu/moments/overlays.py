@@ -40,7 +40,7 @@ from conf.domain.storage_source import BlockSource
 from conf.moment.alignment import stack_image
 from conf.moment.documents import EXTERNAL
 from conf.moment.moment import Snapshot, SnapshotDisk
-from schema.errors import ConfigUnsupported, HostSystemError, InternalError
+from schema.errors import ConfigUnsupported, HostSystemError, InternalError, OperationUnsupported
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Overlay:
 def check_places(snapshot: Snapshot, *, reuses: bool) -> None:
     """New images must not be there yet, or must be when they are to be used.
 
-    Raises ConfigUnsupported, HostSystemError. May wait for the disk.
+    Raises ConfigUnsupported, OperationUnsupported, HostSystemError. May wait for the disk.
     """
     for asked in snapshot.disks:
         path = path_of(asked.source) if asked.snapshot == EXTERNAL else None
@@ -67,7 +67,7 @@ def check_places(snapshot: Snapshot, *, reuses: bool) -> None:
             if reuses:
                 raise HostSystemError(errno.ENOENT, f"missing existing file for disk {asked.name}: {path}") from exc
             if isinstance(asked.source, BlockSource):
-                raise ConfigUnsupported(f"external snapshot file for disk {asked.name} is absent: {path}") from exc
+                raise OperationUnsupported(f"block device snapshot target '{path}' doesn't exist") from exc
             continue
         except OSError as exc:
             raise HostSystemError(exc.errno or 0, f"unable to stat for disk {asked.name}: {path}") from exc

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.qemu.agent.asking import ask_agent, check_agent
+from actors.qemu.agent.channel import agent_channel
 from actors.qemu.block import bitmaps
 from actors.qemu.block.bitmaps_live import ask_nodes, names, reopen
 from actors.qemu.block.chain import disk_of_target, images_of
@@ -26,15 +27,16 @@ from conf.moment.alignment import align_checkpoint
 from conf.moment.documents import BITMAP, date, parse_checkpoint, write_moment
 from conf.moment.moment import Checkpoint, Parent
 from conf.moment.tree import MomentRecord
+from conf.schemas import has_schema
 from schema.enums.domain_checkpoint import DomainCheckpointCreateFlags as Create
 from schema.enums.domain_checkpoint import DomainCheckpointDeleteFlags as Delete
 from schema.errors import (
     CheckpointInconsistent,
     ConfigUnsupported,
-    InternalError,
     InvalidArguments,
     OperationFailed,
     OperationUnsupported,
+    UnsupportedFlags,
 )
 from schema.objects import DomainCheckpointRef, DomainRef
 
@@ -53,16 +55,18 @@ async def domain_checkpoint_create_xml(
     guest is off, OperationFailed for a name that is taken, CheckpointInconsistent for one that is made known again and
     has no recording.
     """
-    check_flags(
-        flags, int(Create.REDEFINE | Create.QUIESCE | Create.REDEFINE_VALIDATE), "qemuDomainCheckpointCreateXML"
-    )
+    check_flags(flags, int(Create.REDEFINE | Create.QUIESCE | Create.REDEFINE_VALIDATE), "qemuCheckpointCreateXML")
     guest = host.guest(dom)
+    if flags & Create.QUIESCE and guest.is_active and agent_channel(guest.live) is None:
+        raise UnsupportedFlags(int(Create.QUIESCE), "qemuCheckpointCreateXML")  # as libvirt, which never freezes here
     redefine = bool(flags & (Create.REDEFINE | Create.REDEFINE_VALIDATE))
     if not redefine and not guest.is_active:
         raise OperationUnsupported("cannot create checkpoint for inactive domain")
     definition = guest.live if guest.is_active else guest.config
     rules = host.rules(await host.emulator_for(definition.os.kind.arch, definition.devices.emulator))
-    checkpoint = parse_checkpoint(xml_desc, rules, redefine=redefine)
+    checkpoint = parse_checkpoint(
+        xml_desc, rules, redefine=redefine, validate=has_schema("domaincheckpoint.rng")
+    )  # libvirt has every such document agree with its schema
     if redefine:
         await _redefine(host, guest, checkpoint, flags)
         return DomainCheckpointRef(checkpoint.name or "", guest.ref)
@@ -132,9 +136,7 @@ async def _redefine(host: QemuHost, guest: Guest, checkpoint: Checkpoint, flags:
         raise InvalidArguments(f"cannot set moment {name} as its own parent")
     if checkpoint.domain is not None and checkpoint.domain.uuid.bytes != guest.key:
         raise InvalidArguments(f"definition for checkpoint {name} must use uuid {guest.record.uuid}")
-    if checkpoint.domain is None:
-        if name not in known:
-            raise InternalError("missing domain in checkpoint")
+    if checkpoint.domain is None and name in known:
         checkpoint.domain = read_checkpoint(known[name]).domain
     if checkpoint.domain is not None:
         align_checkpoint(checkpoint, checkpoint.domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from actors.qemu.flags import check_flags
 from actors.qemu.host import QemuHost
+from actors.qemu.saved.cookie import parse_cookie
 from actors.runtime.calls import Calls
 from conf.document import parse_document
 from conf.flags import ParseFlags
@@ -23,6 +24,8 @@ def domain_snapshot_get_xml_desc(host: QemuHost, snap: DomainSnapshotRef, flags:
     record = host.need_snapshot(snap)
     snapshot = read_snapshot(record)
     snapshot.parent = Parent(name=record.parent) if record.parent else None
+    if snapshot.cookie is not None:
+        snapshot.cookie = parse_cookie(snapshot.cookie).to_xml()  # in libvirt's own writing
     return write_moment(snapshot, secure=bool(flags & XmlFlags.SECURE))
 
 

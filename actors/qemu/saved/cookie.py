@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from actors.qemu.guest import Guest
+from actors.qemu.live_processor import actual_processor
 from conf.cpu.cpu import GuestCpu
 from conf.document import parse_document
+from conf.domain.interface import InterfaceType
 from conf.element import Element, Empty, child, flag
 
 
@@ -12,6 +15,12 @@ class SaveCookie(Element, tag="cookie", empty=Empty.OPEN):
 
     cpu: GuestCpu | None = child(GuestCpu, default=None)
     slirp_helper: bool = flag("slirpHelper", default=False)
+
+
+def cookie_of(guest: Guest) -> SaveCookie:
+    """The cookie of a running guest; libvirt's driver looks in it whether user networking was QEMU's own."""
+    own = any(net.type is InterfaceType.USER for net in guest.live.devices.interfaces)
+    return SaveCookie(cpu=actual_processor(guest), slirp_helper=not own)
 
 
 def parse_cookie(xml: str) -> SaveCookie:

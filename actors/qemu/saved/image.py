@@ -33,7 +33,7 @@ def write_header(
         finally:
             os.close(descriptor)
     except OSError as exc:
-        raise HostSystemError(exc.errno or 0, f"cannot write '{path}'") from exc
+        raise HostSystemError(exc.errno or 0, f"Failed to create file '{path}'") from exc
     return len(data)
 
 

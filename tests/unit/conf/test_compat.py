@@ -48,7 +48,7 @@ def domain_of(old: str = "", new: str = "") -> Domain:
         ("current='1'", "current='2'", "Target domain vCPU count 2 does not match source 1"),
         ("machine='pc'", "machine='q35'", "Target domain machine type q35 does not match source pc"),
         ("mode='host'", "mode='emulate'", "Target domain SMBIOS mode emulate does not match source host"),
-        ("<acpi/>", "", "State of feature 'acpi' differs: source: 'on', destination: 'off'"),
+        ("<acpi/>", "", "State of feature 'acpi' differs: source: 'on', destination: 'default'"),
         ("relaxed state='on'", "relaxed state='off'", "State of feature 'hyperv' differs"),
         ("present='no'", "present='yes'", "Target timer presence 'on' does not match source 'off'"),
         ("qemu64", "kvm64", "Target CPU model kvm64 does not match source qemu64"),

@@ -56,8 +56,8 @@ def test_an_image_makes_a_disk_external() -> None:
     [
         ("", XmlError, "must have a name"),
         ("<name>s</name>", InternalError, "missing creationTime"),
-        ("<name>s</name><creationTime>1</creationTime>", InternalError, "missing state"),
-        ("<name>s</name><creationTime>1</creationTime><state>odd</state>", XmlError, "Invalid state 'odd'"),
+        ("<name>s</name><creationTime>1</creationTime>", XmlError, "missing state"),
+        ("<name>s</name><creationTime>1</creationTime><state>odd</state>", ConfigUnsupported, "Invalid state 'odd'"),
         ("<memory snapshot='internal' file='/x'/>", XmlError, "memory filename '/x' requires external snapshot"),
         ("<memory snapshot='external'/>", XmlError, "external memory snapshots require a filename"),
         ("<memory file='x'/>", XmlError, "must be absolute"),
