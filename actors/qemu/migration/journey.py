@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
@@ -52,28 +54,25 @@ async def perform(
     leaving.work = asyncio.current_task()
     is_over = True
     try:
-        if is_resend and _is_done(guest, flags):
-            is_over = False
-            return write_cookie(our_cookie(host, guest))
-        if (move := _move_of(guest)) is not None and move.phase in _UNSETTLED:
-            raise DomainStateError("the last migration of the domain is not settled yet")
-        if flags & Flags.PEER2PEER:
-            await _all_steps(host, guest, dconnuri, params, flags)
-            return b""
-        if flags & Flags.POSTCOPY_RESUME:
-            cookie = await resume(host, guest, params, params.uri or "")
+        with _settled_if_it_fails(host, guest):
+            if is_resend and _is_done(guest, flags):
+                is_over = False
+                return write_cookie(our_cookie(host, guest))
+            if (move := _move_of(guest)) is not None and move.phase in _UNSETTLED:
+                raise DomainStateError("the last migration of the domain is not settled yet")
+            if flags & Flags.PEER2PEER:
+                await _all_steps(host, guest, dconnuri, params, flags)
+                return b""
+            if flags & Flags.POSTCOPY_RESUME:
+                cookie = await resume(host, guest, params, params.uri or "")
+                is_over = False
+                return cookie
+            check_begin(guest, params, flags)
+            if flags & Flags.OFFLINE:
+                return b""
+            cookie = await send(host, guest, params, cookie_in, flags, _move(guest, params.uri or "", flags))
             is_over = False
             return cookie
-        check_begin(guest, params, flags)
-        if flags & Flags.OFFLINE:
-            return b""
-        cookie = await send(host, guest, params, cookie_in, flags, _move(guest, params.uri or "", flags))
-        is_over = False
-        return cookie
-    except BaseException:
-        if _is_undecided(guest):
-            host.runtime.spawn(settle(host, guest), f"migration of {guest.name}")
-        raise
     finally:
         leaving.work = None
         if is_over:
@@ -107,6 +106,20 @@ def _is_done(guest: Guest, flags: int) -> bool:
     if move is None or move.way != "out" or move.peer is not None:
         return False
     return move.phase == FOLLOWS or (move.phase in ("sent", BROKEN) and not flags & Flags.POSTCOPY_RESUME)
+
+
+@contextlib.contextmanager
+def _settled_if_it_fails(host: QemuHost, guest: Guest) -> Iterator[None]:
+    """A failure that leaves it open where the guest goes on is seen to in the background."""
+
+    def see_to_it() -> None:
+        if _is_undecided(guest):
+            host.runtime.spawn(settle(host, guest), f"migration of {guest.name}")
+
+    with contextlib.ExitStack() as undo:
+        undo.callback(see_to_it)
+        yield
+        undo.pop_all()
 
 
 def _is_undecided(guest: Guest) -> bool:
