@@ -268,6 +268,10 @@ _MDEV_ADDRESSES: dict[str, type[PciAddress] | type[CcwAddress]] = {"vfio-pci": P
 def _check_hostdev(device: Hostdev) -> None:
     if device.source is None:
         raise XmlError("Missing <source> element in hostdev device")
+    if device.mode is HostdevMode.SUBSYSTEM and device.type is not HostdevType.SCSI:
+        for name in ("sgio", "rawio"):
+            if getattr(device, name) is not None:
+                raise XmlError(f"{name} is only supported for scsi host device")
     if device.sgio == "unfiltered":
         raise ConfigUnsupported("unfiltered sgio is no longer supported")
     if isinstance(device.source, UsbHostSource) and (device.source.vendor is None) != (device.source.product is None):
