@@ -173,7 +173,8 @@ def disks(guest: Guest) -> None:
     guest.groups.set_weight(250)
     guest.groups.set_device(disk, "weight", 400)
     assert guest.groups.weight() == 250
-    assert "250" in read(guest.weighed / "io.bfq.weight") and "400" in read(guest.weighed / "io.bfq.weight")
+    assert "default 250" in read(guest.weighed / "io.weight")
+    assert " 400" in read(guest.weighed / "io.bfq.weight")
 
 
 def nodes(guest: Guest) -> None:

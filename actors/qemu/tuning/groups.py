@@ -309,7 +309,8 @@ _ALL_DEVICES: Final = "a *:* rwm"
 _MEMORY1: Final = ("memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.memsw.limit_in_bytes")
 _MEMORY2: Final = ("memory.max", "memory.high", "memory.swap.max")
 _WEIGHTS1: Final = ("blkio.bfq.weight", "blkio.weight")
-_WEIGHTS2: Final = ("io.bfq.weight", "io.weight")
+_WEIGHTS2: Final = ("io.weight", "io.bfq.weight")
+"""In the second one systemd writes the weight as that scheduler counts, which is another number."""
 _DEVICE_WEIGHTS: Final = ("blkio.weight_device", "blkio.bfq.weight_device", "io.bfq.weight", "io.weight")
 _LIMITS1: Final = {
     "read_iops_sec": "blkio.throttle.read_iops_device",
