@@ -113,11 +113,14 @@ async def test_limits_are_the_kernels(root: Path) -> None:
         hierarchy.make("cpu", "machine")
     except HostSystemError as exc:
         pytest.skip(f"this host's control groups cannot be written: {exc.message}")
-    guest = Tuned("<cputune><quota>50000</quota></cputune>")
+    nodes = "<numatune><memory mode='restrictive' nodeset='0'/></numatune>" if hierarchy.has("cpuset") else ""
+    guest = Tuned(f"<cputune><quota>50000</quota></cputune>{nodes}")
     async with open_house(QemuActor(), SCOPE, root) as house:
         one = await start(house, guest)
         group = group_of(house.host, one.need_run()).removeprefix("machine/")
         assert group in hierarchy.groups("machine")
+        if nodes:
+            assert (hierarchy.folder("cpuset", f"machine/{group}") / "cpuset.mems").read_text().strip() == "0"
         told = values((await ask(house, "domain_get_scheduler_parameters_flags", dom=guest.ref, nparams=9)).params)
         assert told["vcpu_quota"] == 50000 and told["emulator_quota"] == -1 and told["vcpu_period"] == 100000
         assert (await ask(house, "domain_get_scheduler_type", dom=guest.ref)).nparams == len(told)

@@ -29,6 +29,7 @@ from actors.qemu.tuning.pinning import (
 )
 from actors.qemu.tuning.scheduling import limit
 from conf.domain.domain import Domain
+from conf.domain.numatune import MemoryMode
 from conf.domain.vcpu import CpuTune
 from schema.errors import HostSystemError, VirtError
 from util.cpuset import parse_cpuset
@@ -47,6 +48,7 @@ def asks_for_something(live: Domain) -> bool:
     return (
         any(one is not None for one in tuned)
         or live.vcpu.cpuset is not None
+        or _confining_nodes(live) is not None
         or any(one.bandwidth is not None for one in live.devices.interfaces)
     )
 
@@ -90,8 +92,18 @@ def count_events(pid: int, names: Iterable[str]) -> PerfCounters:
     return counters
 
 
+def _confining_nodes(live: Domain) -> str | None:
+    """The memory nodes that the kernel keeps a guest to; of the other modes QEMU is told."""
+    memory = live.numatune.memory if live.numatune is not None else None
+    if memory is None or memory.mode is not MemoryMode.RESTRICTIVE or memory.nodeset is None:
+        return None
+    return memory.nodeset
+
+
 def _apply(groups: GuestGroups, live: Domain) -> None:
     _limit_memory(groups, live)
+    if (nodes := _confining_nodes(live)) is not None:
+        groups.set_nodes(nodes)
     _limit_devices(groups, live)
     if live.cputune is not None:
         _limit_processors(groups, live.cputune)
