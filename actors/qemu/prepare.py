@@ -15,6 +15,7 @@ from actors.qemu.command.blockdev import is_empty, number_images
 from actors.qemu.firmware import choose_firmware, load_descriptors
 from actors.qemu.processors import Processors, settle_cpu
 from actors.qemu.rules import QemuRules
+from actors.qemu.rules_devices import align_module
 from conf.domain.addresses.mainframe import assign_zpci
 from conf.domain.chardev import Channel, CharMode, CharType, UnixSource
 from conf.domain.domain import Domain
@@ -158,17 +159,23 @@ def _give_ports(graphics: Graphics, places: Places, ports: Ports) -> None:
 
 def align_memory(domain: Domain) -> None:
     """Rounds memory up to what the machine can have: whole MiB, on POWER whole blocks of 256 MiB."""
-    unit, module_unit = (_BLOCK_KIB, _BLOCK_KIB) if rules_machine.is_pseries(domain) else (_MIB_KIB, _MODULE_KIB)
+    is_power = rules_machine.arch_of(domain) in rules_machine.PPC64
+    unit = _BLOCK_KIB if is_power else _MIB_KIB
     cells = domain.cpu.numa.cells if domain.cpu is not None and domain.cpu.numa is not None else []
     modules = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
     for one in domain.devices.memories:
-        one.target.size_kib = _round(one.target.size_kib, module_unit)
+        if is_power:
+            align_module(one)
+        else:
+            one.target.size_kib = _round(one.target.size_kib, _MODULE_KIB)
     aligned = sum(one.target.size_kib for one in domain.devices.memories if one.model in _COUNTED)
     for number, cell in enumerate(cells):
         if cell.memory > _LARGEST_KIB:
             raise ConfigUnsupported(f"memory size of NUMA node '{number}' overflowed after alignment")
         cell.memory = _round(cell.memory * (bytes_per_unit(cell.unit or "KiB") or 1024) // 1024, unit)
         cell.unit = "KiB"
+    if domain.max_memory is not None:
+        domain.max_memory.kib = _round(domain.max_memory.kib, unit)
     if cells:
         domain.memory.kib = sum(cell.memory for cell in cells) + aligned
         return

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actors.qemu.capabilities.host_model import OF_THE_HOST, HostModels, host_models, usable_models
 from actors.qemu.capabilities.model import Capabilities
+from actors.qemu.capabilities.model import CpuModel as QemuModel
 from conf.cpu import ppc64, x86
 from conf.cpu.cpu import CpuCheck, CpuMatch, CpuMode, CpuModel, GuestCpu
+from conf.cpu.names import MODELS
 from conf.cpu.x86_map import X86Map
 from conf.domain.domain import Domain, VirtType
-from schema.errors import ConfigUnsupported, CpuIncompatible
+from schema.errors import ConfigUnsupported, CpuIncompatible, UnsupportedCall
 
 _X86 = ("x86_64", "i686")
 _PPC64 = ("ppc64", "ppc64le")
@@ -35,31 +38,53 @@ def settle_cpu(domain: Domain, caps: Capabilities, processors: Processors) -> No
     """
     cpu = domain.cpu
     arch = domain.os.kind.arch or caps.arch
-    if cpu is None or (cpu.mode in (None, CpuMode.CUSTOM) and (cpu.model is None or cpu.model.name is None)):
+    if cpu is None:
+        return
+    if arch not in MODELS and cpu.mode not in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
+        raise UnsupportedCall(f"'{arch}' architecture is not supported by CPU driver")
+    if cpu.mode in (None, CpuMode.CUSTOM) and (cpu.model is None or cpu.model.name is None):
         return
     virt = domain.type.value
-    models = host_models(caps, virt, processors.x86, processors.host)
-    _check_mode(domain, arch, cpu, processors)
+    is_native = arch == processors.host_arch or (arch in _X86 and processors.host_arch in _X86)
+    models = host_models(caps, virt, processors.x86, processors.host if is_native else None)
+    _check_mode(domain, arch, cpu, processors, models)
     _check_features(arch, cpu, processors)
     if cpu.mode in (CpuMode.HOST_PASSTHROUGH, CpuMode.MAXIMUM):
         return
-    if arch in _PPC64:
+    if arch in _PPC64 and processors.host_arch in _PPC64:
         _settle_power(cpu, processors)
     elif arch == "s390x":
         _settle_mainframe(cpu, models)
     elif arch in _X86 and processors.x86 is not None and models is not None:
         _settle_x86(cpu, models, processors.x86, usable_models(caps, virt))
+    if arch not in _X86:
+        _check_model(cpu, caps.cpu_models(virt))
     if cpu.model is not None and cpu.mode is CpuMode.CUSTOM:
         cpu.model.fallback = "forbid"
     cpu.features = [one for one in cpu.features if one.name not in OF_THE_HOST]
 
 
-def _check_mode(domain: Domain, arch: str, cpu: GuestCpu, processors: Processors) -> None:
-    if cpu.mode is CpuMode.HOST_PASSTHROUGH and domain.type not in (VirtType.KVM, VirtType.HVF):
+def _check_mode(domain: Domain, arch: str, cpu: GuestCpu, processors: Processors, models: HostModels | None) -> None:
+    has_none = models is None and arch not in _X86 and arch != processors.host_arch
+    if (cpu.mode is CpuMode.HOST_MODEL and has_none) or (
+        cpu.mode is CpuMode.HOST_PASSTHROUGH and domain.type not in (VirtType.KVM, VirtType.HVF)
+    ):
         raise ConfigUnsupported(
             f"CPU mode '{cpu.mode}' for {arch} {domain.type} domain on {processors.host_arch} host is not supported "
             "by hypervisor"
         )
+
+
+def _check_model(cpu: GuestCpu, known: Sequence[QemuModel]) -> None:
+    """Another model can stand for one that the emulator does not have only among those of PCs."""
+    name = cpu.model.name if cpu.model is not None and cpu.mode in (None, CpuMode.CUSTOM) else None
+    if name is None or cpu.model is None or any(one.name == name for one in known):
+        return
+    if not any(one.typename for one in known):
+        return  # that is no emulator's list
+    if cpu.model.fallback == "forbid":
+        raise ConfigUnsupported(f"CPU model {name} is not supported by hypervisor")
+    raise UnsupportedCall(f"cannot translate CPU model {name} to a supported model")
 
 
 def _check_features(arch: str, cpu: GuestCpu, processors: Processors) -> None:

@@ -125,10 +125,11 @@ class BackupRun(msgspec.Struct, frozen=True, omit_defaults=True):
 class Move(msgspec.Struct, frozen=True, omit_defaults=True):
     """A running guest on its way between two hosts, and how far it is.
 
-    Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `switching` when QEMU may
-    let its memory follow it, `sent` when the other side has everything and only it may go on, `gone` when it goes on there. Or it arrives (`in`): `waiting` for its
-    memory, `starting` when it is about to go on here, `running` once it has. With post-copy, on both sides: `postcopy`
-    while its memory follows it, `broken` when the connection broke meanwhile.
+    Here it leaves (`out`): `asking` whether the other side takes it, `sending` while QEMU sends, `switching` when
+    QEMU may let its memory follow it, `sent` when the other side has everything and only it may go on, `gone` when
+    it goes on there. Or it arrives (`in`): `waiting` for its memory, `starting` when it is about to go on here,
+    `running` once it has. With post-copy, on both sides: `postcopy` while its memory follows it, `broken` when the
+    connection broke meanwhile.
     """
 
     way: str

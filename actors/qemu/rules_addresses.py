@@ -86,7 +86,7 @@ def assign(
         if rules_machine.is_s390(domain) and capabilities.has("zpci"):
             assign_zpci(domain)
     else:
-        _refuse_pci(domain)
+        _refuse_pci(domain, capabilities)
     if flags & ParseFlags.ABI_UPDATE:
         # a definition that was made before ports were given keeps what the guest has seen so far
         assign_usb(domain)
@@ -104,13 +104,11 @@ def _beside_builtin(domain: Domain, needs: Needs) -> Needs:
     )
 
 
-def _refuse_pci(domain: Domain) -> None:
+def _refuse_pci(domain: Domain, capabilities: Capabilities) -> None:
     """A machine without PCI has no place for what goes there, unless it is one of those that never have it."""
-    if rules_machine.arch_of(domain) in (*rules_machine.ARM, *rules_machine.RISCV) and not (
-        rules_machine.is_arm_virt(domain)
-        or rules_machine.is_riscv_virt(domain)
-        or rules_machine.machine_of(domain) == "versatilepb"
-    ):
+    is_virt = rules_machine.is_arm_virt(domain) or rules_machine.is_riscv_virt(domain)
+    may_have = (is_virt and capabilities.has("gpex-pcihost")) or rules_machine.machine_of(domain) == "versatilepb"
+    if rules_machine.arch_of(domain) in (*rules_machine.ARM, *rules_machine.RISCV) and not may_have:
         return
     needs = pci_needs(domain)
     for device in walk(domain):

@@ -13,7 +13,7 @@ from conf.domain.domain import Domain
 from conf.domain.graphics import Graphics
 from conf.domain.hostdev import Hostdev
 from conf.domain.interface import Interface, InterfaceType
-from conf.domain.memory_device import MemoryDevice
+from conf.domain.memory_device import MemoryDevice, MemoryModel
 from conf.domain.secrets import Encryption
 from conf.domain.shmem import Shmem, ShmemMsi, ShmemSize
 from conf.domain.small_devices import Panic, PanicModel, Vsock, VsockCid
@@ -21,7 +21,7 @@ from conf.domain.sound import Audio
 from conf.domain.storage_source import SourceType
 from conf.domain.video import Video, VideoType
 from conf.flags import ParseFlags
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, XmlError
 
 
 def complete(
@@ -52,9 +52,8 @@ def complete(
             device.cid = device.cid or VsockCid(auto=True)
         case Tpm():
             _complete_tpm(device, domain)
-        case MemoryDevice() if rules_machine.is_pseries(domain) and flags & ParseFlags.ABI_UPDATE:
-            # logical memory blocks of POWER
-            device.target.size_kib = -(-device.target.size_kib // _LMB_KIB) * _LMB_KIB
+        case MemoryDevice() if rules_machine.arch_of(domain) in rules_machine.PPC64 and flags & ParseFlags.ABI_UPDATE:
+            align_module(device)
         case _:
             pass
 
@@ -215,7 +214,7 @@ def _complete_video(device: Video, domain: Domain, capabilities: Capabilities) -
 
 
 def _default_video(domain: Domain, capabilities: Capabilities) -> VideoType:
-    if rules_machine.is_pseries(domain):
+    if rules_machine.arch_of(domain) in rules_machine.PPC64:
         return VideoType.VGA
     if rules_machine.is_arm_virt(domain) or rules_machine.is_riscv_virt(domain) or rules_machine.is_s390(domain):
         return VideoType.VIRTIO
@@ -231,6 +230,22 @@ def _default_panic(domain: Domain) -> PanicModel:
 
 
 _LMB_KIB = 256 * 1024
+
+
+def align_module(device: MemoryDevice) -> None:
+    """The size in logical memory blocks of POWER: memory grows to the next, a file holds whole ones and its label.
+
+    Raises XmlError for a file that holds none.
+    """
+    target = device.target
+    if device.model is not MemoryModel.NVDIMM:
+        target.size_kib = -(-target.size_kib // _LMB_KIB) * _LMB_KIB
+        return
+    label_kib = target.label.size_kib if target.label is not None else 0
+    blocks = (target.size_kib - label_kib) // _LMB_KIB
+    if blocks <= 0:
+        raise XmlError("minimum target size for the NVDIMM must be 256MB plus the label size")
+    target.size_kib = blocks * _LMB_KIB + label_kib
 
 
 def _complete_shmem(device: Shmem) -> None:

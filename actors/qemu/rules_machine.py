@@ -223,15 +223,15 @@ def _ensure_root(domain: Domain, model: PciModel) -> None:
 def _add_inputs(domain: Domain) -> None:
     inputs = domain.devices.inputs
     if is_x86(domain):
-        wanted = InputBus.PS2
-    elif is_pseries(domain) and domain.devices.graphics and not any(one.bus is InputBus.USB for one in inputs):
-        inputs += [Input(type=InputType.KEYBOARD, bus=InputBus.USB), Input(type=InputType.MOUSE, bus=InputBus.USB)]
-        return
+        bus, kinds = InputBus.PS2, (InputType.MOUSE, InputType.KEYBOARD)
+    elif arch_of(domain) in PPC64 and domain.devices.graphics:
+        bus, kinds = InputBus.USB, (InputType.KEYBOARD, InputType.MOUSE)
     else:
         return
-    for kind in (InputType.MOUSE, InputType.KEYBOARD):
-        if not any(one.type is kind and one.bus in (wanted, None) for one in inputs):
-            inputs.append(Input(type=kind, bus=wanted))
+    for kind in kinds:
+        alike = (kind, InputType.TABLET) if kind is InputType.MOUSE and bus is InputBus.USB else (kind,)
+        if not any(one.type in alike and one.bus in (bus, None) for one in inputs):
+            inputs.append(Input(type=kind, bus=bus))
 
 
 def _add_panic(domain: Domain) -> None:

@@ -114,7 +114,7 @@ def _extras(launch: Launch) -> list[str]:
                 found.append("kvm-poll-control=on")
             if features.kvm.pv_ipi is False:
                 found.append("kvm-pv-ipi=off")
-        if features.pmu is not None:
+        if features.pmu is not None and not launch.arch.startswith("ppc"):
             found.append(f"pmu={on_off(features.pmu.state is not False)}")
     cpu = domain.cpu
     if cpu is not None and cpu.cache is not None and is_x86(launch.arch):

@@ -14,7 +14,7 @@ from actors.qemu.command.blockdev import (
     topmost,
 )
 from actors.qemu.command.device import add_device, address_properties, virtio_driver, virtio_properties
-from actors.qemu.command.launch import Launch, alias_of, is_q35
+from actors.qemu.command.launch import Launch, alias_of, is_pseries, is_q35
 from actors.qemu.command.line import CommandLine, Properties, comma_doubled
 from conf.domain.address import DriveAddress
 from conf.domain.controller import ControllerType, ScsiModel
@@ -35,6 +35,8 @@ def add_disks(launch: Launch, line: CommandLine) -> None:
     number_images(launch.domain)
     number_descriptor_sets(launch)
     floppies = [disk for disk in launch.domain.devices.disks if disk.target.bus is DiskBus.FDC]
+    if floppies and is_pseries(launch.arch, launch.machine):
+        raise ConfigUnsupported("PowerPC pseries machines do not support floppy device")
     if floppies:
         _add_floppy_controller(launch, line, floppies)
     for disk in launch.domain.devices.disks:

@@ -28,7 +28,7 @@ XHCI_MODELS = ("nec-xhci", "qemu-xhci")
 
 
 _CONVENTIONAL = (
-    *("netfront", "rtl8139", "e1000", "virtio-transitional", "lan9118", "smc91c111", "vlance", "vmxnet", "vmxnet2"),
+    *("netfront", "rtl8139", "e1000", "virtio-transitional", "lan9118", "scm91c111", "vlance", "vmxnet", "vmxnet2"),
     *("vmxnet3", "Am79C970A", "Am79C973", "82540EM", "82545EM", "82543GC"),
 )
 """Models of interfaces that are known to be no PCI Express devices; None is the oldest."""
