@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from schema.enums.domain_job import DomainMigrateFlags as Flags
-from schema.errors import ArgumentUnsupported, DomainStateError, InternalError, InvalidArguments, VirtError
+from schema.errors import DomainStateError, InternalError, InvalidArguments, VirtError
 from schema.objects import TypedParam
 from tests.contract.house import House
 from tests.process.certificates import Authority
@@ -118,7 +118,7 @@ async def test_whoever_cannot_prove_itself_gets_nothing(root: Path) -> None:
             assert "objlibvirt_migrate_tls0" not in await objects_of(source, guest)
         with pytest.raises(InvalidArguments, match="Explicit destination hostname is required"):
             await perform(source, guest, b"", TLS, uri)
-        with pytest.raises(ArgumentUnsupported, match="zero-copy is only available for parallel migration"):
+        with pytest.raises(DomainStateError, match="zero-copy is only available for parallel migration"):
             await begin(source, guest, int(LIVE | Flags.ZEROCOPY))
         config = source.runtime.config
         source.runtime.config = dataclasses.replace(

@@ -50,10 +50,10 @@ from conf.domain_capabilities.os import LoaderSupport, OsSupport
 from conf.domain_capabilities.support import Choice
 
 LOADERS: Final = (
-    "/usr/share/AAVMF/AAVMF_CODE.fd",
-    "/usr/share/AAVMF/AAVMF32_CODE.fd",
     "/usr/share/OVMF/OVMF_CODE.fd",
     "/usr/share/OVMF/OVMF_CODE.secboot.fd",
+    "/usr/share/AAVMF/AAVMF_CODE.fd",
+    "/usr/share/AAVMF/AAVMF32_CODE.fd",
 )
 """Firmware images that are told where they are installed."""
 _X86: Final = ("x86_64", "i686")
