@@ -24,13 +24,13 @@ from actors.qemu.ending import after_shutdown
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.qemu.index import brief, read_documents, read_index
-from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.live import has_balloon
 from actors.qemu.moments.keeping import load_moments
 from actors.qemu.moments.settling import settle_snapshots
 from actors.qemu.monitor.link import Command, CommandRefused, Monitor, MonitorGone, connect_socket, open_monitor
 from actors.qemu.process import find_pids_by_argument, find_process
 from actors.qemu.records import KeptText, Record
+from actors.qemu.traces import clear_run, sweep_runs
 from actors.qemu.transient import drop_overlays, remove_files
 from actors.runtime.intents import UnfinishedIntent
 from actors.runtime.objects import digest_of
@@ -202,27 +202,36 @@ async def _settle_start(host: QemuHost, intent: UnfinishedIntent) -> None:
     if guest is not None and run is not None:
         await note_end(host, guest, DomainShutoffReason.FAILED)
     remove_files(str(path) for path in intent.data.get("overlays", ()))
-    await _clear(folder)
+    await _clear(folder, str(intent.data["name"]))
+    if intent.data.get("loses_tpm"):
+        _lose_tpm(host, uuid)
     await intent.undo()
+
+
+def _lose_tpm(host: QemuHost, uuid: str) -> None:
+    from actors.qemu.helpers.leavings import lose_tpm
+
+    lose_tpm(host, uuid)
 
 
 async def _sweep_folders(host: QemuHost) -> None:
     """Folders of guests that ended just before the last process did go, but for those in which something still runs."""
-    known = {guest.run.folder for guest in host.guests.values() if guest.run is not None}
+    running = {guest.run.folder: guest.name for guest in host.guests.values() if guest.run is not None}
+    alive = {Path(folder).name for folder in running}
     for folder in host.run_folder.glob("domain-*"):
-        if str(folder) not in known and not find_pids_by_argument(marker_of(folder)):
-            await _clear(folder)
+        if find_pids_by_argument(marker_of(folder)):
+            alive.add(folder.name)
+        elif str(folder) not in running:
+            await _clear(folder, "")
+    sweep_runs(host.run_folder, alive, running.values())
 
 
-async def _clear(folder: Path) -> None:
+async def _clear(folder: Path, name: str, partition: str = "", group: str = "") -> None:
     """Nothing of a guest's run is left, helpers of it included."""
-    import shutil
-
     from actors.qemu.helpers.processes import clear_folder
 
     await clear_folder(folder)
-    drop_links(folder)
-    shutil.rmtree(folder, ignore_errors=True)
+    clear_run(folder, name, partition=partition, group=group)
 
 
 async def _status_of(folder: Path) -> str | None:
@@ -312,7 +321,7 @@ async def note_end(host: QemuHost, guest: Guest, reason: DomainShutoffReason) ->
     await part(host, guest, run)
     with contextlib.suppress(VirtError):
         drop_overlays(guest.live.devices.disks)
-    await _clear(Path(run.folder))
+    await _clear(Path(run.folder), record.name, run.partition, run.group)
     guest.adopt(record)
 
 

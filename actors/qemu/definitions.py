@@ -16,6 +16,7 @@ from actors.qemu.live_processor import as_asked
 from actors.qemu.migration.compatible import without_implied
 from actors.qemu.moments.keeping import forget_moments
 from actors.qemu.records import Record
+from actors.qemu.traces import CHANNELS
 from actors.runtime.calls import Calls
 from conf.document import parse_document
 from conf.domain.documents import parse_domain, write_domain
@@ -170,7 +171,7 @@ def domain_get_xml_desc(host: QemuHost, dom: DomainRef, flags: int) -> str:
     kept = WriteFlags(flags & (WriteFlags.SECURE | WriteFlags.MIGRATABLE | WriteFlags.UPDATE_CPU))
     if flags & XmlFlags.MIGRATABLE:
         kept |= WriteFlags.SECURE
-    channels = host.run_folder / "channel"
+    channels = host.run_folder / CHANNELS
     if guest.is_active and not (flags & XmlFlags.INACTIVE and guest.is_persistent):
         if flags & XmlFlags.MIGRATABLE:
             return write_domain(without_implied(as_asked(guest), channels), kept | WriteFlags.INACTIVE)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,17 +22,15 @@ from actors.qemu.guest import Guest
 from actors.qemu.helpers.tpm_programs import TpmPrograms
 from actors.qemu.index import IndexKeeper
 from actors.qemu.lending.lending import Lending
-from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_downscripts
 from actors.qemu.owning.register import Register
-from actors.qemu.pid_files import forget_pid
 from actors.qemu.process import GuestProcess
 from actors.qemu.records import KeptText, Record, Run
 from actors.qemu.rules import QemuRules
 from actors.qemu.rules_checks import HostLimits
 from actors.qemu.rules_machine import HostAudio
 from actors.qemu.states import Told
-from actors.qemu.tuning.groups import remove_groups
+from actors.qemu.traces import CHANNELS, clear_run
 from actors.runtime.configured_ports import configured_ports
 from actors.runtime.moments import KeepsMoments, Kept
 from actors.runtime.objects import digest_of
@@ -153,7 +150,7 @@ class QemuHost(KeepsMoments):
             rules = self._rules[caps.emulator] = QemuRules(
                 caps,
                 state_folder=str(self.run_folder),
-                channel_folder=str(self.run_folder / "channel"),
+                channel_folder=str(self.run_folder / CHANNELS),
                 nvram_folder=str(self.state_folder / "nvram"),
                 limits=limits,
                 host_audio=self._audio,
@@ -369,10 +366,7 @@ class QemuHost(KeepsMoments):
             guest.perf.close()
             guest.perf = None
         self.release_ports(guest)
-        remove_groups(self.run_folder, run)
-        forget_pid(self.run_folder, guest.name)
-        drop_links(Path(run.folder))
-        shutil.rmtree(run.folder, ignore_errors=True)
+        clear_run(Path(run.folder), guest.name, partition=run.partition, group=run.group)
 
     def release_ports(self, guest: Guest) -> None:
         """Other guests may have this guest's ports of displays."""

@@ -10,6 +10,7 @@ from actors.qemu.command.launch import HugePageMount, Options
 from actors.qemu.firmware import default_folders
 from actors.qemu.host import QemuHost
 from actors.qemu.prepare import Places
+from actors.qemu.traces import CHANNELS
 from conf.domain.graphics import GraphicsType
 from schema.errors import ConfigUnsupported, HostSystemError
 from settings.qemu import QemuSettings
@@ -26,7 +27,7 @@ def places_of(host: QemuHost, folder: Path) -> Places:
     settings = host.config.qemu
     return Places(
         folder=folder,
-        channels=host.run_folder / "channel",
+        channels=host.run_folder / CHANNELS,
         vnc_listen=settings.vnc_listen,
         spice_listen=settings.spice_listen,
         vnc_socket=settings.vnc_auto_unix_socket,

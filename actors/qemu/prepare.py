@@ -97,9 +97,13 @@ def _place_channel(channel: Channel, places: Places) -> None:
     source = channel.source
     if source is None:
         source = channel.source = UnixSource(mode=CharMode.BIND)
-    if isinstance(source, UnixSource) and source.path is None:
+    if not isinstance(source, UnixSource):
+        return
+    own = places.channels / places.folder.name / (target.name or channel.alias or "channel")
+    # what a snapshot was taken of had a folder that is gone
+    if source.path is None or (source.mode is CharMode.BIND and Path(source.path).parent.parent == places.channels):
         source.mode = source.mode or CharMode.BIND
-        source.path = str(places.channels / places.folder.name / (target.name or channel.alias or "channel"))
+        source.path = str(own)
 
 
 def _place_display(graphics: Graphics, places: Places, ports: Ports, render_node: Callable[[], str]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -31,11 +30,11 @@ from actors.qemu.confining.start import confinement
 from actors.qemu.firmware import default_folders, prepare_nvram
 from actors.qemu.guest import Guest
 from actors.qemu.helpers.crew import Crew
+from actors.qemu.helpers.leavings import lose_tpm, loses_tpm
 from actors.qemu.host import QemuHost
 from actors.qemu.host_options import options_of, passwords_of, places_of
 from actors.qemu.images import complete_chains
 from actors.qemu.lending.guests import find_devices, lend_for_start
-from actors.qemu.linking.macvtap import drop_links
 from actors.qemu.linking.scripts import run_scripts
 from actors.qemu.live import balloon_commands, learn_ptys, password_commands, reboot_command, throttle_commands
 from actors.qemu.live_processor import first_path, is_told, learn_processor, processor_questions
@@ -52,15 +51,16 @@ from actors.qemu.monitor.link import (
 )
 from actors.qemu.needs import KEY_BYTES, ask_ports
 from actors.qemu.owning.identity import Identity, Owner, identity_of, note_identity
-from actors.qemu.pid_files import forget_pid, note_pid
+from actors.qemu.pid_files import note_pid
 from actors.qemu.prepare import prepare_domain
 from actors.qemu.process import GuestProcess, spawn_process
 from actors.qemu.records import Move, Record, Run
 from actors.qemu.resources import HostPorts, StartResources, find_render_node
 from actors.qemu.scopes.starting import scope_for_start
+from actors.qemu.traces import clear_run
 from actors.qemu.transient import overlays_to_make, put_overlays, remove_files
 from actors.qemu.tuning.applying import apply_tuning
-from actors.qemu.tuning.groups import DEFAULT_PARTITION, remove_groups
+from actors.qemu.tuning.groups import DEFAULT_PARTITION
 from actors.runtime.context import find_call
 from conf.domain.checks_interfaces import check_connection
 from conf.domain.clock import LifecycleAction
@@ -111,12 +111,22 @@ async def start_guest(host: QemuHost, guest: Guest, config: Domain, wish: Wish) 
     number = await host.new_id()
     folder = host.run_folder / f"domain-{number}-{short_name(config.name)}"
     overlays = overlays_to_make(config)
-    facts = {"uuid": guest.record.uuid, "name": config.name, "id": number, "folder": str(folder)}
+    facts: dict[str, object] = {
+        "uuid": guest.record.uuid,
+        "name": config.name,
+        "id": number,
+        "folder": str(folder),
+    }
     if overlays:
         facts["overlays"] = list(overlays.values())
+    loses = facts["loses_tpm"] = loses_tpm(host, guest, config, arrives=wish.move is not None)
     try:
         async with host.intents.change("start", facts) as intent:
-            await _start(host, guest, config, caps, number, folder, wish)
+            with contextlib.ExitStack() as undo:
+                if loses:
+                    undo.callback(lose_tpm, host, guest.record.uuid)
+                await _start(host, guest, config, caps, number, folder, wish)
+                undo.pop_all()
             call = find_call()
             if call is not None and call.procedure.ret:
                 intent.result(guest.ref if wish.result is None else wish.result)
@@ -135,14 +145,14 @@ async def _start(
         undo.callback(_tell_failure, host, guest)
         guest.held = []
         undo.callback(setattr, guest, "held", None)
-        undo.callback(_drop_folder, folder)
+        partition = config.resource.partition if config.resource is not None else None
+        undo.callback(clear_run, folder, config.name, partition=partition or "")
         begun = await _launch(host, guest, config, caps, number, folder, wish, undo)
         undo.callback(begun.claim.close)
         undo.callback(_forget_process, guest)
         guest.monitor = begun.monitor
         host.watch(guest, begun.process)
         note_pid(host.run_folder, config.name, begun.run.pid)
-        undo.callback(forget_pid, host.run_folder, config.name)
         record = msgspec.structs.replace(guest.record, run=begun.run, name=config.name)
         # the disk is written while QEMU builds the machine
         table = host.emulators.processors().x86
@@ -178,7 +188,6 @@ async def _start(
                 run, threads=plugged, xml=_live_xml(begun.live, number), facts=records.facts_of(begun.live)
             )
             guest.adopt(msgspec.structs.replace(guest.record, run=run), live=begun.live)
-        undo.callback(remove_groups, host.run_folder, run)
         guest.perf = await apply_tuning(host, run, begun.live, begun.monitor)
         separate_processors(run.threads, host.config.qemu)
         await _settle(host, guest, begun.live, caps)
@@ -299,11 +308,6 @@ def _live_xml(live: Domain, number: int) -> str:
     from conf.flags import XmlFlags
 
     return write_domain(live, XmlFlags.SECURE, id=number)
-
-
-def _drop_folder(folder: Path) -> None:
-    drop_links(folder)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import socket
@@ -25,6 +24,7 @@ _SIOCBRDELIF: Final = 0x89A3
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCSIFFLAGS: Final = 0x8914
 _SIOCSIFHWADDR: Final = 0x8924
+_SIOCGIFMTU: Final = 0x8921
 _SIOCSIFMTU: Final = 0x8922
 _IFF_UP: Final = 0x1
 _ARPHRD_ETHER: Final = 1
@@ -65,7 +65,7 @@ def connect_tap(name: str, *, bridge: str | None, mac: str | None, mtu: int | No
                 # the highest address of a bridge's ports must not be a guest's, or the bridge takes it on
                 address = bytes.fromhex("fe" + mac.replace(":", "")[2:])
                 fcntl.ioctl(control, _SIOCSIFHWADDR, struct.pack("16sH6s16x", raw, _ARPHRD_ETHER, address))
-            size = mtu if mtu is not None else _mtu_of(bridge)
+            size = mtu if mtu is not None or bridge is None else _mtu_of(bridge, control)
             if size is not None:
                 fcntl.ioctl(control, _SIOCSIFMTU, struct.pack("16si20x", raw, size))
             if bridge is not None:
@@ -95,15 +95,13 @@ def move_tap(name: str, old: str, new: str) -> None:
             raise HostSystemError(exc.errno or 0, f"Unable to add bridge {new} port {name}") from exc
 
 
-def _mtu_of(link: str | None) -> int | None:
-    if link is None:
-        return None
+def _mtu_of(link: str, control: socket.socket) -> int:
+    """Asked of the kernel: the tree of files may show another network than the one in which this process is."""
     try:
-        return int(Path(f"/sys/class/net/{link}/mtu").read_text(encoding="ascii"))
-    except FileNotFoundError as exc:
-        raise HostSystemError(errno.ENODEV, f"Cannot get interface MTU on '{link}'") from exc
-    except (OSError, ValueError):
-        return None
+        answer = fcntl.ioctl(control, _SIOCGIFMTU, struct.pack("16s24x", link.encode()))
+    except OSError as exc:
+        raise HostSystemError(exc.errno or 0, f"Cannot get interface MTU on '{link}'") from exc
+    return int(struct.unpack("16si20x", answer)[1])
 
 
 def link_counters(name: str) -> dict[str, int]:

@@ -12,6 +12,7 @@ from actors.qemu.block.chain import Image, disk_of_target, images_of, take_numbe
 from actors.qemu.block.jobs import check_no_job
 from actors.qemu.guest import Guest
 from actors.qemu.resources import HostPorts
+from actors.qemu.transient import check_lasting
 from conf.domain.storage_source import BlockSource, FileSource, StorageSource, Transport
 from conf.moment.backup import (
     Backup,
@@ -105,6 +106,7 @@ def plan_parts(guest: Guest, backup: Backup, nodes: Mapping[str, bitmaps.NodeBit
         images = images_of(disk) if disk is not None else []
         if disk is None or not images:
             raise ConfigUnsupported(f"disk '{plan.name}' has no media")
+        check_lasting(disk)
         check_no_job(guest, disk)
         since = plan.incremental if plan.mode is DiskMode.INCREMENTAL else None
         kind = plan.driver.type if plan.driver is not None else None

@@ -30,6 +30,8 @@ from conf.element import Element
 from schema.errors import HostSystemError, HypervisorGone, InternalError, OperationFailed, VirtError
 
 _ENDED: Final = "concluded"
+_LOOKS: Final = 100
+_LOOK_S: Final = 0.05
 
 
 async def launch_of(host: QemuHost, guest: Guest, *parts: Element) -> Launch:
@@ -153,6 +155,23 @@ async def _take_back(guest: Guest, name: str, arguments: dict[str, Any]) -> None
         await guest.ask("blockdev-del", {"node-name": arguments["node-name"]})
 
 
+async def forget_making(guest: Guest, images: Sequence[Image]) -> None:
+    """Makes QEMU forget that it has made images, when nobody waits for that any more. Raises as `Guest.ask` does."""
+    names = {_making(node) for image in images for node in (image.format_node, image.storage_node)}
+    for _ in range(_LOOKS):
+        left = {str(one["id"]): one.get("status") for one in await guest.ask("query-jobs") if one.get("id") in names}
+        for name, status in left.items():
+            if status == _ENDED:
+                await dismiss_job(guest, name)
+        if all(status == _ENDED for status in left.values()):
+            return
+        await asyncio.sleep(_LOOK_S)
+
+
+def _making(node: str) -> str:
+    return f"create-{node}"
+
+
 async def close_images(guest: Guest, images: Sequence[Image]) -> None:
     """Makes QEMU let go of images, the top one first; one that it keeps is left."""
     monitor = guest.monitor
@@ -255,7 +274,7 @@ async def create_image(
         if isinstance(image.source, FileSource):
             wanted = size if image.format == "raw" else 0
             made: dict[str, Any] = {"driver": "file", "filename": image.source.file, "size": wanted}
-            await run_job(guest, f"create-{storage}", "blockdev-create", {"options": made})
+            await run_job(guest, _making(str(storage)), "blockdev-create", {"options": made})
         for name, arguments in commands[:-1]:
             await guest.ask(name, dict(arguments or {}))
             if name == "blockdev-add" and arguments is not None:
@@ -265,7 +284,7 @@ async def create_image(
         secret = None if encryption is None else f"{image.format_node}-encryption-secret0"
         options = format_options(image.format, lower, size, below, encryption=encryption, secret=secret)
         if options is not None:
-            await run_job(guest, f"create-{image.format_node}", "blockdev-create", {"options": options})
+            await run_job(guest, _making(image.format_node), "blockdev-create", {"options": options})
         name, arguments = commands[-1]
         await guest.ask(name, dict(arguments or {}))
     except BaseException:

@@ -7,7 +7,7 @@ import asyncio
 from actors.qemu.block.chain import Image, disk_of_index
 from actors.qemu.block.jobs import END, settle_soon
 from actors.qemu.block.keeping import find_job
-from actors.qemu.block.nodes import close_images, remove_file
+from actors.qemu.block.nodes import close_images, forget_making, remove_file
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
 from actors.runtime.intents import UnfinishedIntent
@@ -47,7 +47,9 @@ async def settle_job_intent(host: QemuHost, guest: Guest, intent: UnfinishedInte
 async def take_back_stores(guest: Guest, intent: UnfinishedIntent) -> None:
     """Images that were made for a job which was never begun are closed and go."""
     for number, path in intent.data.get("stores", ()):
-        await close_images(guest, [Image(FileSource(file=str(path)), "qcow2", int(number))])
+        image = Image(FileSource(file=str(path)), "qcow2", int(number))
+        await forget_making(guest, [image])
+        await close_images(guest, [image])
         found = disk_of_index(guest.live, int(number))
         if found is not None and found[0].mirror is not None:
             found[0].mirror = None

@@ -200,6 +200,8 @@ class Crew:
         await end_helpers(helpers, leaves_s=LEAVES_S)
         for role in gone:
             (place_of(self.folder) / role.file).unlink(missing_ok=True)
+            if role.program == virtiofs.PROGRAM:
+                virtiofs.socket_of(self.folder, role.alias).unlink(missing_ok=True)
 
     async def end(self) -> None:
         """Ends them all: QEMU never came."""

@@ -91,6 +91,17 @@ def drop_tpm_of_moved(host: QemuHost, uuid: str, definition: Domain | None) -> N
         drop_tpm(host, uuid, definition)
 
 
+def loses_tpm(host: QemuHost, guest: Guest, definition: Domain, *, arrives: bool) -> bool:
+    """Whether what a guest's TPM keeps goes when its start fails: it does with a guest of which nothing is kept.
+
+    One that arrives may have it where the other host has it too.
+    """
+    if guest.is_persistent or (arrives and _is_shared(host, guest.record.uuid)):
+        return False
+    tpm = emulated_tpm(definition)
+    return tpm is not None and not tpm.backend.persistent_state
+
+
 def drop_tpm(host: QemuHost, uuid: str, definition: Domain | None, flags: int = 0) -> None:
     """What the guest's TPM kept goes, unless it is persistent, or was to be kept. Never fails: it is told in the log.
 
@@ -100,8 +111,12 @@ def drop_tpm(host: QemuHost, uuid: str, definition: Domain | None, flags: int = 
     if tpm is None:
         return
     stays = not flags & UndefineFlags.TPM if tpm.backend.persistent_state else flags & UndefineFlags.KEEP_TPM
-    if stays:
-        return
+    if not stays:
+        lose_tpm(host, uuid)
+
+
+def lose_tpm(host: QemuHost, uuid: str) -> None:
+    """What a guest's TPM kept goes. Never fails: it is told in the log."""
     try:
         remove_state(host, uuid)
     except HostSystemError as exc:

@@ -38,6 +38,11 @@ def find_binary(one: Filesystem) -> str:
     return program.binary
 
 
+def socket_of(folder: Path, alias: str) -> Path:
+    """Where the program of a device listens."""
+    return folder / f"{alias}-fs.sock"
+
+
 async def start_virtiofs(
     host: QemuHost, domain: Domain, one: Filesystem, folder: Path, *, user: tuple[int, int] | None
 ) -> Helper:
@@ -57,7 +62,7 @@ async def start_virtiofs(
     if one.binary is None:
         one.binary = FilesystemBinary()
     one.binary.path = binary
-    path = folder / f"{one.alias}-fs.sock"
+    path = socket_of(folder, one.alias or "fs")
     try:
         check_socket_length(path)
         listener = listening_socket(path)

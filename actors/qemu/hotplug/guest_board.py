@@ -27,6 +27,7 @@ from actors.qemu.needs import ask_ports
 from actors.qemu.resources import StartResources
 from actors.qemu.rules import QemuRules
 from actors.qemu.states import Told
+from actors.qemu.traces import CHANNELS
 from actors.qemu.transient import plug_overlay
 from actors.qemu.tuning.bandwidth import shape_interface
 from actors.runtime.intents import Intent
@@ -155,7 +156,7 @@ async def open_board(host: QemuHost, guest: Guest, intent: Intent | None = None)
         rules=rules,
         options=options,
         folder=Path(guest.need_run().folder),
-        channels=host.run_folder / "channel",
+        channels=host.run_folder / CHANNELS,
         talk=GuestTalk(guest),
         resources=resources,
         number=lambda: take_number(guest),

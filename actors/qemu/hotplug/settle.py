@@ -7,6 +7,9 @@ about are taken out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from actors.qemu.guest import Guest
@@ -26,7 +29,7 @@ from actors.qemu.states import Told
 from actors.qemu.transient import drop_overlays
 from actors.runtime.intents import UnfinishedIntent
 from conf.document import parse_document
-from conf.domain.chardev import Channel, Console
+from conf.domain.chardev import Channel, CharMode, Console, UnixSource
 from conf.domain.chardev_users import RedirDev, Rng
 from conf.domain.controller import Controller, ControllerType
 from conf.domain.device import Device
@@ -135,6 +138,7 @@ async def _settle_attach(host: QemuHost, guest: Guest, data: dict[str, Any]) -> 
     if not is_done:
         await _take_back(guest, data)
         drop_overlays(one for one in devices if isinstance(one, Disk))
+        _drop_sockets(devices)
     new = [one for one in devices if one.alias in names and by_alias(guest.live, one.alias or "") is None]
     if new:
         async with open_board(host, guest) as board:
@@ -143,6 +147,15 @@ async def _settle_attach(host: QemuHost, guest: Guest, data: dict[str, Any]) -> 
         told = [added(guest, device) for device in new]
         await _write(host, guest, board.domain, _config(data) if is_done else None, told)
     return is_done
+
+
+def _drop_sockets(devices: Iterable[Device]) -> None:
+    """Nobody listens any more at sockets that were made for devices which did not come about."""
+    for device in devices:
+        source = getattr(device, "source", None)
+        if isinstance(source, UnixSource) and source.mode is CharMode.BIND and source.path:
+            with contextlib.suppress(OSError):
+                Path(source.path).unlink()
 
 
 async def _take_in(board: Board, device: Device) -> None:

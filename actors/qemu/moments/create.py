@@ -34,6 +34,7 @@ from actors.qemu.pausing import go_on, pause, take_pause
 from actors.qemu.records import Record
 from actors.qemu.saved.cookie import cookie_of
 from actors.qemu.saving import keep_memory
+from actors.qemu.transient import check_all_lasting
 from actors.runtime.calls import Calls
 from actors.runtime.intents import Intent
 from conf.domain.compat import check_compatible
@@ -201,6 +202,7 @@ async def _keep_config(host: QemuHost, guest: Guest, config: Domain) -> None:
 
 async def _take_internal(host: QemuHost, guest: Guest, snapshot: Snapshot, flags: int) -> None:
     """Memory and disks go into the images; the guest stands still meanwhile."""
+    check_all_lasting(guest.live)
     ran = guest.state is DomainState.RUNNING
     nodes = inside_nodes(guest, snapshot)
     if ran:
@@ -243,6 +245,8 @@ async def _take_external(host: QemuHost, guest: Guest, snapshot: Snapshot, flags
     """All disks go on in new images at the same moment, to which the memory in its file belongs."""
     memory = snapshot.memory
     with_memory = memory is not None and memory.snapshot == EXTERNAL and memory.file is not None
+    if with_memory:
+        check_all_lasting(guest.live)
     ran = guest.state is DomainState.RUNNING
     overlays = overlays_of(guest, snapshot)
     await intent.note(

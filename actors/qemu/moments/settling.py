@@ -11,7 +11,7 @@ from actors.qemu.block.backup import settle_backup
 from actors.qemu.block.chain import Image, disk_of_target, is_same_place
 from actors.qemu.block.jobs import BEGIN, END
 from actors.qemu.block.keeping import keep_now
-from actors.qemu.block.nodes import close_images, dismiss_job, remove_file, run_job
+from actors.qemu.block.nodes import close_images, dismiss_job, forget_making, remove_file, run_job
 from actors.qemu.block.settling import settle_job_intent
 from actors.qemu.guest import Guest
 from actors.qemu.host import QemuHost
@@ -158,7 +158,9 @@ async def _look_external(host: QemuHost, guest: Guest, snapshot: Snapshot, data:
         await keep_now(host, guest, config=config)
         return True
     await guest.ask("migrate_cancel")
-    await close_images(guest, [one.image for one in overlays])
+    images = [one.image for one in overlays]
+    await forget_making(guest, images)
+    await close_images(guest, images)
     if not data.get("reuses"):
         for one in overlays:
             remove_file(one.image.path or "")

@@ -18,6 +18,7 @@ from actors.qemu.job import Job, running_job
 from actors.qemu.monitor.link import CommandRefused, MonitorGone
 from actors.qemu.pausing import go_on, pause
 from actors.qemu.saved.streams import RAW, Stream, Way, format_of, writing
+from actors.qemu.transient import check_all_lasting
 from actors.runtime.calls import Calls
 from schema.enums.domain import DomainCoreDumpFlags as DumpFlags
 from schema.enums.domain import DomainCoreDumpFormat as DumpFormat
@@ -67,6 +68,8 @@ async def domain_core_dump_with_format(host: QemuHost, dom: DomainRef, to: str, 
     guest.need_run()
     if dumpformat != DumpFormat.RAW and not flags & DumpFlags.MEMORY_ONLY:
         raise DomainStateError("kdump-compressed format is only supported with memory-only dump")
+    if not flags & DumpFlags.MEMORY_ONLY:
+        check_all_lasting(guest.live)
     was_running = guest.state is DomainState.RUNNING
     pauses = was_running and not flags & DumpFlags.LIVE
     facts = {"uuid": guest.record.uuid, "path": to, "ran": pauses}

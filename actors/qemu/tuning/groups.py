@@ -16,10 +16,9 @@ from typing import Final
 
 from actors.qemu.confining.bpf import attach_devices
 from actors.qemu.confining.device_program import device_program
-from actors.qemu.records import Run
 from actors.qemu.scopes.bus import NobodyThere, set_weight
 from actors.qemu.scopes.groups import find_scope
-from actors.qemu.tuning.hierarchy import Hierarchy, host_hierarchy, read, write
+from actors.qemu.tuning.hierarchy import Hierarchy, read, write
 from conf.domain.memory import MemTune
 from conf.domain.resources import BlkioDevice
 from schema.errors import DomainStateError, HostSystemError, InvalidArguments
@@ -61,14 +60,6 @@ def group_name(partition: str, house: Path, number: int, name: str) -> str:
     mark = hashlib.sha256(str(house).encode()).hexdigest()[:8]
     short = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)[:_NAME_MAX]
     return f"{(partition or DEFAULT_PARTITION).strip('/')}/qemu-{mark}-{number}-{short}{_SUFFIX}"
-
-
-def remove_groups(house: Path, run: Run) -> None:
-    """A guest has ended: its groups go."""
-    if os.geteuid() == 0:
-        name = Path(run.folder).name.partition("-")[2].partition("-")[2]
-        # a scope itself is systemd's to remove
-        host_hierarchy().remove(run.group or group_name(run.partition, house, run.id, name))
 
 
 def leftovers(hierarchy: Hierarchy, house: Path, alive: set[str]) -> list[str]:
