@@ -1,14 +1,19 @@
 """A driver in a process of its own, for tests that end it at one step as a kill does, and look at what is left.
 
-`python -m tests.real.driver_process ROOT STEP` takes calls from its standard input and answers them one after the
-other; once it is told to count, it is gone at the step of that number. A step is just before or just after something
-was written down, QEMU was told something, or a process was started or signalled.
+A nursery has imported the driver and forks one for each test: importing takes longer than most of what they do. Such a
+driver takes calls from a socket and answers them one after the other. Once it is told to count, it is gone at the step
+of a number, or its guest's process is. A step is just before or just after something was written down, QEMU was told
+something, or something of the host was made, given away or removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,30 +22,49 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from actors.qemu import start
+from actors.qemu import claims, resources, start
 from actors.qemu.driver import QemuActor
 from actors.qemu.guest import Guest
 from actors.qemu.helpers import processes
-from actors.qemu.process import GuestProcess
+from actors.qemu.linking import macvtap
+from actors.qemu.monitor.link import Monitor
+from actors.qemu.owning import register, xattrs
+from actors.qemu.owning.register import Register
+from actors.qemu.process import GuestProcess, find_pids_by_argument
+from actors.qemu.tuning.hierarchy import Hierarchy
 from actors.runtime.store import Store
 from schema.body import pack_args, unpack_result
 from schema.errors import VirtError, from_wire, to_wire
 from schema.table import need_procedure
+from settings.qemu import QemuSettings
 from tests.contract.house import House, open_house
 
 SCOPE: Final = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
 SOURCE: Final = b"d" * 16
 DEAD: Final = 99
 LIMIT_S: Final = 60.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Order(msgspec.Struct):
+    """Which driver a nursery is to fork."""
+
+    root: str
+    socket: str
+    end_at: int
+    victim: str = ""
+    """The uuid of the guest whose process ends instead of the driver."""
+    settings: dict[str, Any] = {}
 
 
 class Steps:
-    """Counts what is done, and ends the process at one of it."""
+    """Counts what is done, and ends a process at one of it."""
 
-    def __init__(self, end_at: int) -> None:
+    def __init__(self, order: Order) -> None:
         self.done = 0
-        self.end_at = end_at
         self.counts = False
+        self._order = order
+        self._has_ended = False
         self._last: tuple[str, ...] = ()
 
     def step(self, what: str) -> None:
@@ -49,9 +73,17 @@ class Steps:
             return  # one that looks again and again until something has come makes one step by it
         self._last = (*self._last[-1:], what) if "query" in what else ()
         self.done += 1
-        if self.done == self.end_at:
-            print(f"it ends at {what}", file=sys.stderr, flush=True)
+        if not 0 < self._order.end_at <= self.done or self._has_ended:
+            return
+        victims = find_pids_by_argument(self._order.victim) if self._order.victim else []
+        if self._order.victim and not victims:
+            return  # it has not come to be yet: it dies at the first step at which there is something to kill
+        self._has_ended = True
+        Path(f"{self._order.socket}.end").write_text(what, encoding="utf-8")
+        if not self._order.victim:
             os._exit(DEAD)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
 
     def watch(self, owner: type, name: str) -> None:
         """What this method does is a step."""
@@ -79,16 +111,38 @@ class Steps:
         setattr(owner, name, watched)
 
 
-async def _serve(root: Path, end_at: int) -> None:
-    steps = Steps(end_at)
-    for owner, name in ((Guest, "ask_all"), (Store, "write"), (Store, "remove")):
+def _watch(steps: Steps) -> None:
+    for owner, name in ((Guest, "ask_all"), (Monitor, "hand_over"), (Store, "write"), (Store, "remove")):
         steps.watch(owner, name)
-    steps.watch_plain(start, "spawn_process")
-    steps.watch_plain(processes, "spawn_process")
-    steps.watch_plain(GuestProcess, "send")
-    reader = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    async with open_house(QemuActor(), SCOPE, root) as house:
+    for place, word in (
+        (start, "spawn_process"),
+        (processes, "spawn_process"),
+        (GuestProcess, "send"),
+        (Register, "_put"),
+        (Register, "_drop"),
+        (register, "_change"),
+        (xattrs, "write_memory"),
+        (xattrs, "forget_memory"),
+        (claims, "take"),
+        (macvtap, "make_macvtap"),
+        (macvtap, "remove_macvtap"),
+        (resources, "open_tap"),
+        (resources, "connect_tap"),
+        (Hierarchy, "make"),
+        (Hierarchy, "join"),
+        (Hierarchy, "remove"),
+        (Path, "unlink"),
+    ):
+        steps.watch_plain(place, word)
+
+
+async def _serve(order: Order) -> None:
+    steps = Steps(order)
+    _watch(steps)
+    reader, writer = await asyncio.open_unix_connection(order.socket)
+    async with open_house(QemuActor(), SCOPE, Path(order.root)) as house:
+        if order.settings:
+            house.runtime.config = dataclasses.replace(house.runtime.config, qemu=QemuSettings(**order.settings))
         house.runtime.intents.watch = steps.step
         while size := int.from_bytes(await reader.read(4)):
             correlation, procedure, body = msgspec.msgpack.decode(await reader.readexactly(size))
@@ -96,11 +150,13 @@ async def _serve(root: Path, end_at: int) -> None:
                 await asyncio.sleep(0.1)  # what is kept in the background is kept
                 steps.counts = True
                 answer: list[Any] = [b"", None]
+            elif procedure == "counted":
+                answer, steps.counts = [steps.done, None], False
             else:
                 answer = await _answer(house, correlation, procedure, body)
             data = msgspec.msgpack.encode(answer)
-            sys.stdout.buffer.write(len(data).to_bytes(4) + data)
-            sys.stdout.buffer.flush()
+            writer.write(len(data).to_bytes(4) + data)
+            await writer.drain()
         os._exit(0)
 
 
@@ -125,36 +181,119 @@ async def let_go_over(house: House, call: bytes) -> None:
         await asyncio.sleep(0.01)
 
 
-class Mortal:
-    """A driver below `root` that ends at a step; its successor, in this process, goes on with the call it was at."""
+def _nurse() -> None:
+    """Forks a driver for each order on the standard input; all end with it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    library = ctypes.CDLL(None)
+    print("ready", flush=True)
+    for line in sys.stdin.buffer:
+        order = msgspec.json.decode(line, type=Order)
+        pid = os.fork()
+        if pid == 0:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            with Path(os.devnull).open("rb") as nothing:
+                os.dup2(nothing.fileno(), 0)
+            try:
+                uvloop.run(_serve(order))
+            finally:
+                os._exit(1)
+        print(pid, flush=True)
 
-    def __init__(self, root: Path, end_at: int) -> None:
+
+class Nursery:
+    """A process that forks drivers; they live in the network, and have the rights, of whoever opens it."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Nursery:
+        words = (sys.executable, "-m", "tests.real.driver_process")
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe)
+        await self._line()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+    async def fork(self, order: Order) -> int:
+        """The process id of a new driver."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+        await self._process.stdin.drain()
+        return int(await self._line())
+
+    async def _line(self) -> bytes:
+        assert self._process is not None and self._process.stdout is not None
+        async with asyncio.timeout(LIMIT_S):
+            line = await self._process.stdout.readline()
+        assert line, "the nursery has ended"
+        return line
+
+
+class Mortal:
+    """A driver below `root` that ends at a step, or whose guest `victim` does; 0: at none.
+
+    The successor of one that has ended, in this process, goes on with the call that it was at.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        end_at: int,
+        *,
+        nursery: Nursery | None = None,
+        settings: QemuSettings | None = None,
+        victim: str = "",
+    ) -> None:
         self.root = root
         self.end_at = end_at
         self.is_dead = False
         self.house: House | None = None
-        self.died_at = ""
-        self._process: asyncio.subprocess.Process | None = None
+        self.settings = settings
+        self._victim = victim
+        self._socket = f"{root}.sock"
+        self._nursery = nursery
+        self._pid = 0
         self._correlation = 5000
-        self._open: Any = None
+        self._links: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
+        self._link: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._undo = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Mortal:
-        words = (sys.executable, "-m", "tests.real.driver_process", str(self.root), str(self.end_at))
-        pipe = asyncio.subprocess.PIPE
-        self._process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, stderr=pipe)
+        async with contextlib.AsyncExitStack() as undo:
+            if self._nursery is None:
+                self._nursery = await undo.enter_async_context(Nursery())
+            undo.callback(Path(f"{self._socket}.end").unlink, missing_ok=True)
+            server = await asyncio.start_unix_server(lambda *link: self._links.put_nowait(link), self._socket)
+            undo.callback(Path(self._socket).unlink, missing_ok=True)
+            undo.callback(server.close)
+            given = {} if self.settings is None else _told(self.settings)
+            order = Order(str(self.root), self._socket, self.end_at, self._victim, given)
+            self._pid = await self._nursery.fork(order)
+            undo.push_async_callback(self._end)
+            async with asyncio.timeout(LIMIT_S):
+                self._link = await self._links.get()
+            self._undo = undo.pop_all()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        process = self._process
-        if process is not None and process.returncode is None:
-            process.kill()
-            await process.wait()
-        if self._open is not None:
-            await self._open.__aexit__(None, None, None)
+        await self._undo.aclose()
+
+    @property
+    def died_at(self) -> str:
+        """At which step it, or its guest, ended; empty when that has not come about."""
+        path = Path(f"{self._socket}.end")
+        return path.read_text(encoding="utf-8") if path.exists() else ""
 
     async def call(self, procedure: str, **args: Any) -> Any:
         """What it, or its successor, answers."""
-        body = b"" if procedure == "count" else pack_args(need_procedure(procedure), args)
+        special = procedure in ("count", "counted")
+        body = b"" if special else pack_args(need_procedure(procedure), args)
         self._correlation += 1
         if not self.is_dead:
             try:
@@ -162,8 +301,8 @@ class Mortal:
                     return await self._ask(procedure, body)
             except (asyncio.IncompleteReadError, BrokenPipeError, ConnectionResetError):
                 await self.succeed()
-        if procedure == "count":
-            return None
+        if special:
+            return 0
         assert self.house is not None
         call = self.house.post(
             procedure, correlation=self._correlation, source=SOURCE, resend=True, deadline_s=LIMIT_S, body=body
@@ -173,37 +312,60 @@ class Mortal:
         return await self.house.outcome(call)
 
     async def succeed(self) -> House:
-        """Its successor starts; it has to be dead, or is killed."""
-        process = self._process
-        assert process is not None and process.stderr is not None
+        """Its successor starts; it has to be dead, or is killed when it was to end at no step."""
         if not self.is_dead:
-            if process.returncode is None and self.end_at == 0:
-                process.kill()
-            said = await process.stderr.read()
-            await process.wait()
-            assert process.returncode == DEAD or self.end_at == 0, said.decode(errors="replace")
-            self.is_dead, self.died_at = True, said.decode(errors="replace").strip().rpartition("\n")[2]
+            if self.end_at == 0 or self._victim:
+                await self._end()
+            else:
+                await self._gone()
+                assert self.died_at, "it ended by itself"
+            self.is_dead = True
             opened = open_house(QemuActor(), SCOPE, self.root, epoch=2)
             try:
-                self.house = await opened.__aenter__()
+                self.house = await self._undo.enter_async_context(opened)
             except VirtError as exc:
                 raise AssertionError(f"the successor does not start: {exc}") from exc
-            self._open = opened
+            if self.settings is not None:
+                self.house.runtime.config = dataclasses.replace(self.house.runtime.config, qemu=self.settings)
         assert self.house is not None
         return self.house
 
+    async def _end(self) -> None:
+        if self._link is not None:
+            self._link[1].close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        await self._gone()
+
+    async def _gone(self) -> None:
+        for _ in range(3000):
+            if not Path(f"/proc/{self._pid}").exists():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"the driver {self._pid} does not end")
+
     async def _ask(self, procedure: str, body: bytes) -> Any:
-        process = self._process
-        assert process is not None and process.stdin is not None and process.stdout is not None
+        assert self._link is not None
+        reader, writer = self._link
         data = msgspec.msgpack.encode([self._correlation, procedure, body])
-        process.stdin.write(len(data).to_bytes(4) + data)
-        await process.stdin.drain()
-        size = int.from_bytes(await process.stdout.readexactly(4))
-        result, error = msgspec.msgpack.decode(await process.stdout.readexactly(size))
+        writer.write(len(data).to_bytes(4) + data)
+        await writer.drain()
+        size = int.from_bytes(await reader.readexactly(4))
+        result, error = msgspec.msgpack.decode(await reader.readexactly(size))
         if error is not None:
             raise from_wire(error)
-        return None if procedure == "count" else unpack_result(need_procedure(procedure), result)
+        return result if procedure in ("count", "counted") else unpack_result(need_procedure(procedure), result)
+
+
+def _told(settings: QemuSettings) -> dict[str, Any]:
+    """What of the settings is not as it is by itself."""
+    usual = QemuSettings()
+    return {
+        one.name: getattr(settings, one.name)
+        for one in dataclasses.fields(settings)
+        if getattr(settings, one.name) != getattr(usual, one.name)
+    }
 
 
 if __name__ == "__main__":
-    uvloop.run(_serve(Path(sys.argv[1]), int(sys.argv[2])))
+    _nurse()

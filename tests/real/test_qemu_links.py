@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,12 +19,10 @@ from actors.qemu.linking.netlink import find_macvtap, has_link, make_macvtap
 from conf.domain.interface import DirectMode
 from schema.errors import ConfigUnsupported, HostSystemError, InternalError
 from settings.qemu import QemuSettings
-from tests.contract.house import FakeBroker, House
-from tests.real.dying import DEAD
-from tests.real.dying_start import SETTINGS
+from tests.contract.house import FakeBroker
 from tests.real.guest import needs_qemu, qemu_pid
 from tests.real.test_qemu_guests import Subject, until
-from tests.real.test_qemu_owners import FIRST, GUESTS, disk, image, incarnation, owner
+from tests.real.test_qemu_owners import incarnation
 
 pytestmark = [
     pytest.mark.real,
@@ -173,42 +168,3 @@ async def test_links_of_guests_that_ended_unseen_go(root: Path) -> None:
     async with incarnation(root, broker, 2, QemuSettings()):
         await until("links go", lambda: not has_link("macvtap0") and not has_link("macvtap7"))
     assert ip("link", "show", "v0").split("link/")[1] == below.split("link/")[1]
-
-
-STRIDES = [pytest.param(25, id="some"), pytest.param(1, id="any", marks=pytest.mark.soak)]
-
-
-@pytest.mark.parametrize("stride", STRIDES)
-@pytest.mark.parametrize("change", ["start", "destroy"])
-async def test_a_driver_that_dies_on_the_way_leaves_nothing_behind(change: str, stride: int, root: Path) -> None:
-    root.chmod(0o755)
-    step = 1 if change == "start" else 2
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix="c", dir=root))
-        folder.chmod(0o755)
-        own = image(folder / "own.raw")
-        guest = Subject(folder, disk(own) + direct(MAC), boots=False)
-        (folder / "guest.xml").write_text(guest.xml, encoding="utf-8")
-        words = (sys.executable, "-m", "tests.real.dying_start", str(folder), change, str(step))
-        process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-        async with asyncio.timeout(90):
-            said, _ = await process.communicate()
-        assert process.returncode in (0, DEAD), (step, said)
-        async with incarnation(folder, FakeBroker(), 2, SETTINGS) as house:
-            known = house.runtime.objects.need_domain(guest.uuid.bytes)
-            if known.summary["id"] != -1:
-                assert owner(own) == GUESTS and has_link("macvtap0"), step
-                await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
-            await until(f"all goes back after step {step}", partial(_is_as_before, house, own), 30)
-            assert qemu_pid(guest.uuid) is None and not list(house.host.run_folder.glob("domain-*")), step
-            # and the guest can be started: nobody holds what it needs
-            await house.outcome(house.post("domain_create_with_flags", dom=guest.ref, flags=1, deadline_s=60))
-            await house.call("domain_destroy_flags", dom=guest.ref, flags=0)
-        if process.returncode == 0:
-            break
-        step += stride
-    assert step > 12
-
-
-def _is_as_before(house: House, own: Path) -> bool:
-    return owner(own) == FIRST and not house.host.owners.takings and not has_link("macvtap0")
