@@ -99,8 +99,8 @@ def _check_features(arch: str, cpu: GuestCpu, processors: Processors) -> None:
 
 
 def _settle_x86(cpu: GuestCpu, models: HostModels, table: X86Map, usable: x86.Usable) -> None:
-    is_checked = cpu.check is CpuCheck.PARTIAL and cpu.mode is not CpuMode.HOST_MODEL
-    if is_checked and cpu.model is not None and cpu.model.name in table.models:
+    is_known = cpu.mode is CpuMode.HOST_MODEL or (cpu.model is not None and cpu.model.name in table.models)
+    if cpu.check is CpuCheck.PARTIAL and is_known:
         verdict, why = x86.compare(models.reported, cpu, table)
         if verdict is x86.Verdict.INCOMPATIBLE:
             raise CpuIncompatible(why)

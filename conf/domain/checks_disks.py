@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from conf.domain.address import DriveAddress, UnassignedAddress
@@ -102,6 +103,7 @@ def _check_source(source: StorageSource, disk: Disk) -> None:
         if auth is not None and source.protocol not in _WITH_LOGIN:
             raise ConfigUnsupported(f"authentication is not supported for protocol '{source.protocol.value}'")
         _check_auth(auth, source)
+        _check_cookies(source)
     if isinstance(source, VolumeSource) and source.mode not in (None, "host", "direct"):
         raise ConfigUnsupported(f"unknown source mode '{source.mode}' for volume type disk")
     if isinstance(source, NvmeSource):
@@ -115,6 +117,25 @@ def _check_source(source: StorageSource, disk: Disk) -> None:
         if source.path is None:
             raise XmlError("missing 'path' attribute for vhostuser disk source")
     _check_encryption(getattr(source, "encryption", None))
+
+
+_NO_COOKIE_NAME = re.compile(r'[^!-~]|[()<>@,;:\\"/\[\]?={}]').search
+_NO_COOKIE_VALUE = re.compile(r'[^!-~]|[",;\\]').search
+
+
+def _check_cookies(source: NetworkSource) -> None:
+    seen: set[str] = set()
+    for cookie in source.cookies:
+        if not cookie.value:
+            raise XmlError(f"missing value for cookie '{cookie.name}'")
+        if _NO_COOKIE_NAME(cookie.name):
+            raise XmlError(f"cookie name '{cookie.name}' contains invalid characters")
+        bare = cookie.value[1:-1] if len(cookie.value) > 1 and cookie.value[0] == cookie.value[-1] == '"' else None
+        if _NO_COOKIE_VALUE(cookie.value if bare is None else bare):
+            raise XmlError(f"value of cookie '{cookie.name}' contains invalid characters")
+        if cookie.name in seen:
+            raise XmlError(f"duplicate cookie '{cookie.name}'")
+        seen.add(cookie.name)
 
 
 _SECRET_TYPES = {Protocol.ISCSI: "iscsi", Protocol.RBD: "ceph"}

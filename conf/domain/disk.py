@@ -275,7 +275,7 @@ class Disk(_StatusLast, tag="disk", boots=True):
     device: DiskDevice = attr("device", DiskDevice, default=DiskDevice.DISK)
     model: DiskModel | None = attr("model", DiskModel, default=None)
     rawio: bool | None = attr("rawio", YES_NO, default=None)
-    sgio: str | None = attr("sgio", str, default=None)
+    sgio: str | None = attr("sgio", words("filtered", "unfiltered"), default=None)
     snapshot: SnapshotMode | None = attr("snapshot", SnapshotMode, default=None)
     driver: DiskDriver | None = child(DiskDriver, default=None)
     auth: Auth | None = child(Auth, default=None)

@@ -6,7 +6,15 @@ import re
 from typing import Final
 
 from conf.domain.disk import BackingStore, Disk, ErrorPolicy
-from conf.domain.storage_source import NvmeSource, StorageSource
+from conf.domain.storage_source import (
+    Host,
+    NetworkSource,
+    NfsIdentity,
+    NvmeSource,
+    StorageSource,
+    Transport,
+    VhostUserSource,
+)
 from schema.errors import ConfigUnsupported, RefusedDocument, XmlError
 
 _WWN: Final = re.compile(r"(0x)?[0-9a-fA-F]{16}\Z").match
@@ -49,5 +57,40 @@ def _normalize_source(source: StorageSource) -> None:
         helper = reservations.source
         if helper is None or helper.type is None:
             raise XmlError("missing connection type for <reservations/>")
+        if helper.type != "unix":
+            raise XmlError(f"unsupported connection type for <reservations/>: {helper.type}")
+        if helper.path is None:
+            raise XmlError("missing path for <reservations/>")
+        if helper.mode not in (None, "client"):
+            raise XmlError(f"unsupported connection mode for <reservations/>: {helper.mode}")
+    if isinstance(source, NetworkSource):
+        _normalize_network(source)
+    if isinstance(source, VhostUserSource) and source.reconnect is not None:
+        if not source.reconnect.enabled:
+            source.reconnect.timeout_s = None
+        elif source.reconnect.timeout_s is None:
+            raise XmlError("Missing required attribute 'timeout' in element 'reconnect'")
     if isinstance(source, NvmeSource) and source.address is None and source.type == "pci":
         raise XmlError("NVMe disk source is missing address")
+
+
+def _normalize_network(source: NetworkSource) -> None:
+    for host in source.hosts:
+        _check_host(host)
+    if source.readahead is not None and not source.readahead.size:
+        source.readahead = None
+    source.timeout_s = source.timeout_s or None
+    if source.identity == NfsIdentity():
+        source.identity = None
+
+
+def _check_host(host: Host) -> None:
+    if host.transport is Transport.UNIX:
+        if host.socket is None:
+            raise XmlError("missing socket for unix transport")
+        return
+    if host.socket is not None:
+        given = "(null)" if host.transport is None else host.transport.value
+        raise XmlError(f"transport '{given}' does not support socket attribute")
+    if host.name is None:
+        raise XmlError("missing name for host")

@@ -7,10 +7,10 @@ from conf.domain.seclabel import SourceSeclabel, visible_labels
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.status_parts import ImagePrivate, in_status
 from conf.element import Element, Empty, attr, child, children, content, value
-from conf.faults import lacking, malformed
+from conf.faults import lacking, malformed, unsupported
 from conf.flags import XmlFlags
 from conf.values import UINT, ULONG, YES_NO
-from schema.errors import XmlError
+from schema.errors import InvalidArguments, XmlError
 
 _STATUS = XmlFlags.STATUS.value
 
@@ -73,19 +73,25 @@ class Slice(Element, tag="slice"):
     size: int = attr("size", ULONG, missing=_SLICE, bad=_BAD_SLICE)
 
 
+def _bad_port(text: str) -> InvalidArguments:
+    return InvalidArguments(f"failed to parse port number '{text}'")
+
+
 class Host(Element, tag="host"):
     """A storage server."""
 
     name: str | None = attr("name", str, default=None)
-    port: int | None = attr("port", UINT, default=None)
-    transport: Transport | None = attr("transport", Transport, default=None)
+    port: int | None = attr("port", UINT, default=None, bad=_bad_port)
+    transport: Transport | None = attr(
+        "transport", Transport, default=None, bad=unsupported("unknown protocol transport type '{}'")
+    )
     socket: str | None = attr("socket", str, default=None)
 
 
 class Cookie(Element, tag="cookie"):
     """A cookie sent to an HTTP server."""
 
-    name: str = attr("name", str)
+    name: str = attr("name", str, missing=lacking(XmlError, "missing cookie name"), blank=True)
     value: str | None = content(str, default=None)
 
 
@@ -119,7 +125,7 @@ class NfsIdentity(Element, tag="identity"):
 class Readahead(Element, tag="readahead"):
     """How far an HTTP client reads ahead."""
 
-    size: int = attr("size", ULONG)
+    size: int = attr("size", ULONG, bad=malformed("invalid readahead size or timeout"))
 
 
 class StorageSource(Element, tag="source", empty=Empty.OMIT):
@@ -200,7 +206,9 @@ class NetworkSource(StorageSource, case="network", empty=Empty.OMIT):
         Cookie, within="cookies", default=[], shown=lambda self, flags: self.cookies if flags & 1 else []
     )
     readahead: Readahead | None = child(Readahead, default=None)
-    timeout_s: int | None = value("timeout", "seconds", UINT, default=None)
+    timeout_s: int | None = value(
+        "timeout", "seconds", UINT, default=None, bad=malformed("invalid readahead size or timeout")
+    )
     slices: list[Slice] = children(Slice, within="slices", default=[])
     seclabels: list[SourceSeclabel] = children(
         SourceSeclabel, default=[], shown=lambda self, flags: visible_labels(self.seclabels, flags)
@@ -235,7 +243,7 @@ class VolumeSource(StorageSource, case="volume", empty=Empty.OMIT):
 class NvmeSource(StorageSource, case="nvme", empty=Empty.OMIT):
     """A namespace of an NVMe controller that the guest drives itself."""
 
-    type: str = attr("type", str)
+    type: str = attr("type", str, missing=lacking(XmlError, "missing 'type' attribute to disk source"))
     managed: bool | None = attr("managed", YES_NO, default=None)
     namespace_id: int = attr(
         "namespace", ULONG, missing=lacking(XmlError, "missing 'namespace' attribute to disk source")

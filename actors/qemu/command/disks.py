@@ -74,8 +74,8 @@ def _has_managed_reservations(launch: Launch) -> bool:
 
 def _vhost_user_chardev(disk: Disk, source: VhostUserSource) -> str:
     words = f"socket,id=chr-vu-{alias_of(disk)},path={comma_doubled(source.path or '')}"
-    if source.reconnect is not None and source.reconnect.enabled and source.reconnect.timeout_s:
-        words += f",reconnect={source.reconnect.timeout_s}"
+    if source.reconnect is not None and source.reconnect.enabled is not None:
+        words += f",reconnect={source.reconnect.timeout_s if source.reconnect.enabled else 0}"
     return words
 
 

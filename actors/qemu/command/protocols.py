@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import grp
+import pwd
 from typing import Final
+from urllib.parse import quote
 
 from actors.qemu.command.launch import Launch, secret_of
 from actors.qemu.command.line import Properties
 from conf.domain.secrets import Auth, Encryption
 from conf.domain.storage_source import Host, Initiator, NetworkSource, Protocol, Transport
-from schema.errors import ConfigUnsupported
+from schema.errors import ConfigUnsupported, InvalidArguments, RefusedDocument
 
 Steps = list[tuple[str, Properties]]
 
 _PORTS: Final = {
     Protocol.NBD: 10809,
-    Protocol.RBD: 6789,
+    Protocol.SHEEPDOG: 7000,
     Protocol.GLUSTER: 24007,
     Protocol.ISCSI: 3260,
     Protocol.HTTP: 80,
@@ -39,7 +42,7 @@ def network_storage(
 ) -> Properties:
     """The storage node's driver and its options; secrets it refers to are added to `steps`.
 
-    Raises ConfigUnsupported for a protocol that QEMU does not speak.
+    Raises ConfigUnsupported for a protocol that QEMU does not speak, RefusedDocument for servers that cannot be.
     """
     secret = None
     if auth is not None and auth.secret is not None:
@@ -58,6 +61,9 @@ def network_storage(
             return _gluster(launch, source)
         case Protocol.HTTP | Protocol.HTTPS | Protocol.FTP | Protocol.FTPS | Protocol.TFTP:
             return _curl(launch, steps, name, source, user, secret)
+        case Protocol.SHEEPDOG:
+            server = _socket_address(source.protocol, _one_host(source))
+            return {"driver": "sheepdog", "server": server, "vdi": source.name}
         case Protocol.NFS:
             return _nfs(source)
         case Protocol.VXHS:
@@ -88,17 +94,21 @@ def secret_object(name: str, data: str, vector: str) -> Properties:
 
 def _one_host(source: NetworkSource) -> Host:
     if len(source.hosts) != 1:
-        raise ConfigUnsupported(f"protocol '{source.protocol}' accepts only one host")
+        old = source.protocol in (Protocol.NBD, Protocol.SHEEPDOG)
+        what = f"{source.protocol} protocol" if old else f"protocol '{source.protocol}'"
+        raise RefusedDocument(f"{what} accepts only one host")
     return source.hosts[0]
 
 
 def _port(protocol: Protocol, host: Host) -> str:
-    return str(host.port or _PORTS[protocol])
+    return str(host.port or _PORTS.get(protocol, 0))
 
 
 def _socket_address(protocol: Protocol, host: Host) -> Properties:
     if host.transport is Transport.UNIX:
         return {"type": "unix", "path": host.socket}
+    if host.transport is Transport.RDMA:
+        raise RefusedDocument("transport protocol 'rdma' is not yet supported")
     return {"type": "inet", "host": host.name, "port": _port(protocol, host)}
 
 
@@ -122,6 +132,8 @@ def _nbd(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Prop
 
 
 def _vxhs(launch: Launch, steps: Steps, name: str, source: NetworkSource) -> Properties:
+    if launch.caps.lacks("vxhs"):
+        raise ConfigUnsupported("VxHS protocol is not supported with this QEMU binary")
     host = _one_host(source)
     options = launch.options
     properties: Properties = {"driver": "vxhs"}
@@ -154,13 +166,13 @@ def tls_object(name: str, folder: str, endpoint: str, verify: bool, password: st
 def iscsi(
     name: str, hosts: list[Host], initiator: Initiator | None, user: str | None, secret: str | None
 ) -> Properties:
-    """An iSCSI logical unit: `target` or `target/lun`. Raises ConfigUnsupported for a malformed unit number."""
-    if len(hosts) != 1:
+    """An iSCSI logical unit: `target` or `target/lun`. Raises RefusedDocument for a malformed unit number."""
+    if not hosts:
         raise ConfigUnsupported("iSCSI backing is supported only for a single host")
     host = hosts[0]
     target, _, lun = name.partition("/")
     if lun and not lun.isdigit():
-        raise ConfigUnsupported(f"cannot parse target for lunStr '{lun}'")
+        raise RefusedDocument(f"cannot parse target for lunStr '{target}'")
     return {
         "driver": "iscsi",
         "portal": f"{_bracketed(host.name or '')}:{_port(Protocol.ISCSI, host)}",
@@ -215,7 +227,7 @@ def _curl(
 ) -> Properties:
     host = _one_host(source)
     query = f"?{source.query}" if source.query else ""
-    path = (source.name or "").removeprefix("/")
+    path = quote((source.name or "").removeprefix("/"), safe="/;@&=+$,!~*'()")
     url = f"{source.protocol}://{_bracketed(host.name or '')}:{_port(source.protocol, host)}/{path}{query}"
     properties: Properties = {"driver": str(source.protocol.value), "url": url}
     properties["username"] = user
@@ -227,10 +239,10 @@ def _curl(
         data, vector = launch.host.seal("; ".join(f"{one.name}={one.value or ''}" for one in source.cookies))
         steps.append(("-object", secret_object(cookies, data, vector)))
         properties["cookie-secret"] = cookies
-    if source.readahead is not None:
-        properties["readahead"] = source.readahead.size
     if source.timeout_s is not None:
         properties["timeout"] = source.timeout_s
+    if source.readahead is not None:
+        properties["readahead"] = source.readahead.size
     return properties
 
 
@@ -242,7 +254,21 @@ def _nfs(source: NetworkSource) -> Properties:
         "path": source.name,
     }
     if source.identity is not None:
-        for key, value in (("user", source.identity.user), ("group", source.identity.group)):
-            if value is not None:
-                properties[key] = int(value.removeprefix("+"))
+        if source.identity.user is not None:
+            properties["user"] = _number_of("user", source.identity.user)
+        if source.identity.group is not None:
+            properties["group"] = _number_of("group", source.identity.group)
     return properties
+
+
+def _number_of(what: str, name: str) -> int:
+    """The number of a user or group that is named, or given as one. Raises InvalidArguments."""
+    if not name.startswith("+"):
+        try:
+            return pwd.getpwnam(name).pw_uid if what == "user" else grp.getgrnam(name).gr_gid
+        except KeyError:
+            pass
+    digits = name.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        raise InvalidArguments(f"Failed to parse {what} '{name}'")
+    return int(digits)

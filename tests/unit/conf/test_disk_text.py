@@ -66,6 +66,30 @@ def test_what_is_wrong_with_a_disk_is_named(parts: str, words: str) -> None:
             "<source dev='/x'><reservations managed='no'/></source>",
             "missing connection type for <reservations/>",
         ),
+        (
+            "block",
+            "<source dev='/x'><reservations managed='no'><source type='tcp' path='/s'/></reservations></source>",
+            "unsupported connection type for <reservations/>: tcp",
+        ),
+        ("network", "<source protocol='nbd' name='x'><host port='1'/></source>", "missing name for host"),
+        ("network", "<source protocol='nbd' name='x'><host name='h' port='y'/></source>", "parse port number 'y'"),
+        ("network", "<source protocol='nbd' name='x'><host transport='unix'/></source>", "missing socket for unix"),
+        (
+            "network",
+            "<source protocol='nbd' name='x'><host name='h' socket='/s'/></source>",
+            "transport '(null)' does not support socket attribute",
+        ),
+        (
+            "network",
+            "<source protocol='https' name='x'><host name='h'/>"
+            "<cookies><cookie name='a'>b;c</cookie></cookies></source>",
+            "value of cookie 'a' contains invalid characters",
+        ),
+        (
+            "network",
+            "<source protocol='https' name='x'><host name='h'/><cookies><cookie name='a'/></cookies></source>",
+            "missing value for cookie 'a'",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_source_is_named(type: str, source: str, words: str) -> None:
