@@ -13,10 +13,11 @@ from typing import Final
 
 from schema.errors import DriverDegraded, DriverStopped
 from warden.budget import Budget
-from warden.deeds import PATIENCE, PUBLIC, After, Deed, Kill, Phase, Start, Stop, Tell
+from warden.deeds import PATIENCE, PUBLIC, After, Deed, Kill, Look, Phase, Start, Stop, Tell
 from warden.slots import Held, Slots
 
 SLOT_WAIT_S: Final = 0.25
+_NO_SLOT: Final = "both slots are held by processes that did not end"
 SPARE_PAUSE_S: Final = 5.0
 """After a spare ended by itself: a program that cannot even wait is not started over and over."""
 
@@ -330,10 +331,12 @@ class Charge:
     def _spawn(self, now: float) -> None:
         slot = self.slots.find_free()
         if slot is None:
-            # a killed process that was not reaped yet, or two that cannot die
-            self.phase, self.retry_at = Phase.WAITING, now + SLOT_WAIT_S
-            self.why = "both slots are held by processes that did not end"
-            self._tell()
+            # a killed process that was not reaped yet, two that cannot die, or an end that supervisord told too late
+            is_news = self.why != _NO_SLOT
+            self.phase, self.retry_at, self.why = Phase.WAITING, now + SLOT_WAIT_S, _NO_SLOT
+            self._deeds.append(Look())
+            if is_news:
+                self._tell()
             return
         self.slots.take(slot)
         self.phase, self.slot, self.retry_at = Phase.SPAWNING, slot, None

@@ -72,6 +72,11 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """supervisord has to say what it has in the slots: none is known to be free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """The broker, and the log, have to know."""
 
@@ -80,4 +85,4 @@ class Tell:
     retry_at: float | None
 
 
-Deed = Start | Stop | Kill | Tell
+Deed = Start | Stop | Kill | Look | Tell

@@ -23,7 +23,7 @@ from warden.broker_watch import BrokerWatch, kill
 from warden.budget import Budget
 from warden.charge import Charge
 from warden.deaths import Deaths
-from warden.deeds import Kill, Phase, Start, Stop, Tell
+from warden.deeds import Kill, Look, Phase, Start, Stop, Tell
 from warden.idleness import Idleness, has_guests
 from warden.listener import DONE, READY, Listener, Notice
 from warden.memo import Remembered, present_tree, read_memo, write_memo
@@ -59,6 +59,7 @@ class Warden:
         self._dead: deque[int] = deque(maxlen=DEAD_REMEMBERED)
         self._broker = BrokerWatch(config.broker.hang_after_s)
         self._idleness: dict[str, Idleness] = {}
+        self._looking: set[str] = set()
         self._stop = asyncio.Event()
         self._changed = asyncio.Event()
         self._is_closing = False
@@ -216,6 +217,8 @@ class Warden:
                 self._spawn(self._start(charge, deed.slot))
             elif isinstance(deed, Stop):
                 self._spawn(self._end(charge, deed.slot))
+            elif isinstance(deed, Look):
+                self._spawn(self._look(charge))
             elif isinstance(deed, Kill):
                 self.log.warning("actor is killed", actor=charge.name, pid=deed.pid, epoch=charge.epoch, why=charge.why)
                 self._deaths.kill(deed.pid)
@@ -235,6 +238,21 @@ class Warden:
             if pid not in self._dead:
                 self._runs(charge, slot, pid)
         self._act(charge)
+
+    async def _look(self, charge: Charge) -> None:
+        if charge.name in self._looking:
+            return
+        self._looking.add(charge.name)
+        try:
+            places = await self._supervisor.places()
+        except SupervisorRefused as exc:
+            self.log.warning("supervisord cannot be asked", actor=charge.name, why=str(exc))
+        else:
+            for place in places:
+                if place.group == charge.name:
+                    charge.freed(int(place.process), place.held)
+        finally:
+            self._looking.discard(charge.name)
 
     async def _end(self, charge: Charge, slot: int) -> None:
         try:

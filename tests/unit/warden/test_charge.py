@@ -7,7 +7,7 @@ import pytest
 from schema.errors import DriverDegraded, DriverStopped
 from warden.budget import Budget
 from warden.charge import SLOT_WAIT_S, SPARE_PAUSE_S, Charge
-from warden.deeds import KILL_WAIT_S, STOP_WAIT_S, Kill, Phase, Start, Stop, Tell
+from warden.deeds import KILL_WAIT_S, STOP_WAIT_S, Kill, Look, Phase, Start, Stop, Tell
 from warden.slots import Held
 
 TIMEOUT_S = 30.0
@@ -79,11 +79,11 @@ def test_it_waits_when_both_slots_are_held_and_goes_on_when_one_is_free() -> Non
     one = running()
     one.slots.note(1, Held.UNKNOWN)
     one.died(10.0, 100, Held.UNKNOWN, EXIT)
-    assert orders(one) == []
+    assert orders(one) == [Look()], "what supervisord told before may have been missed"
     assert one.phase is Phase.WAITING
     assert "both slots" in one.why
     one.tick(10.0 + SLOT_WAIT_S)
-    assert orders(one) == []
+    assert one.deeds() == [Look()], "the reason is told once"
     one.freed(0, Held.EXITED)
     one.tick(10.1 + SLOT_WAIT_S * 2)
     assert orders(one) == [Start(0)]
