@@ -376,7 +376,7 @@ async def test_a_start_that_the_driver_did_not_survive_is_taken_back(
         with monkeypatch.context() as patch:
             patch.setattr(QemuHost, "write", never)
             patch.setattr("actors.qemu.start._kill", lambda process: asyncio.sleep(0))
-            patch.setattr("actors.qemu.start.shutil.rmtree", lambda *args, **kwargs: None)
+            patch.setattr("actors.qemu.start.clear_run", lambda *args, **kwargs: None)
             house.post("domain_create_with_flags", dom=guest.ref, flags=0)
             await asyncio.wait_for(reached.wait(), 10)
             async with asyncio.timeout(5):
